@@ -1,0 +1,10 @@
+//! Pure core of the sensor: samples in, exchanges, endpoints and events out.
+//!
+//! No I/O, no clock, no logging: time is an argument, counts are return values, every table has a bound in
+//! [`limits`]. Stages use only stages above them: sample, flow, http, inventory, finding, event.
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod http;
+pub mod sample;
+pub mod time;

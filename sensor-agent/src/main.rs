@@ -1,0 +1,2 @@
+//! Command line entry: parse, call a command, map errors to exit codes.
+fn main() {}

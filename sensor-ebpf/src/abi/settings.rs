@@ -1,0 +1,70 @@
+//! What changes while running: one small array map, read once per packet.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// The one entry of the settings map.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Settings {
+    /// A flow is sampled when its keyed hash is at most this (`u32::MAX` = every flow).
+    pub sample_threshold: u32,
+    /// Weight of a sample: the inverse of the rate, rounded; 1 = every flow.
+    pub sample_weight: u32,
+    /// Key of the sampling hash, random per boot.
+    pub hash_key: [u64; 2],
+    /// Bytes of a head that are copied at most.
+    pub head_bytes_max: u32,
+    /// Number of hooks attached: above 2 (one device), segments can be seen more than once.
+    pub hooks: u32,
+    /// Number of block entries, limit rules: 0 lets the program skip the look-up.
+    pub block_entries: u32,
+    /// Number of limits in force.
+    pub limits: u32,
+    /// Agent's last heartbeat, `CLOCK_BOOTTIME` ns.
+    pub heartbeat_ns: u64,
+    /// Wake the consumer when this many bytes wait in the ring.
+    pub wake_bytes: u32,
+    /// Always zero.
+    pub pad: u32,
+}
+
+const _: () = assert!(size_of::<Settings>() == 56);
+
+/// Key of the listener table: a server address and port.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct ListenerKey {
+    /// Server address, IPv4 v4-mapped.
+    pub address: [u8; 16],
+    /// Server port, host order.
+    pub port: u16,
+    /// Always zero.
+    pub pad: [u8; 6],
+}
+
+const _: () = assert!(size_of::<ListenerKey>() == 24);
+
+/// Connections of a listener by what they carry; exact, counted in the kernel, sampling or not.
+/// `silent` is `opened` less all classified ones, for connections that are over.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct ListenerCounts {
+    /// Handshakes seen (SYN-ACK answered), and flows joined in the middle.
+    pub opened: u64,
+    /// First payload was an HTTP/1 request (or response, when joined).
+    pub http: u64,
+    /// HTTP/2 with prior knowledge.
+    pub h2c: u64,
+    /// TLS.
+    pub tls: u64,
+    /// Something else.
+    pub other: u64,
+    /// Ended.
+    pub closed: u64,
+    /// Ended without payload.
+    pub silent: u64,
+    /// Last packet that moved a count, `CLOCK_BOOTTIME` ns.
+    pub last_ns: u64,
+}
+
+const _: () = assert!(size_of::<ListenerCounts>() == 64);

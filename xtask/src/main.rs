@@ -1,0 +1,3 @@
+//! Verbs of this repository; one file per verb.
+#![forbid(unsafe_code)]
+fn main() {}
