@@ -1,1 +1,5 @@
 //! Userspace agent of the API sensor: the I/O shell around `sensor-core`.
+//!
+//! `commands` has one file per verb, `run` is the wiring of the live sensor; everything that decides lives in the core.
+
+pub mod commands;

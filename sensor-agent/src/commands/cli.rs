@@ -1,0 +1,62 @@
+//! The verbs and the entry point: parses, calls, maps errors to exit codes.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use super::{Exit, completions, exit, output, policy, replay};
+
+/// Sees API calls in the Linux kernel, learns which endpoints exist, and tells which of them nobody declared.
+#[derive(Debug, Parser)]
+#[command(name = "sensor-agent", version, arg_required_else_help = true, after_help = EXAMPLES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  sensor-agent replay demo.pcap                what a capture shows: no root, any system
+  sudo sensor-agent run                        watch all interfaces of this host, drop nothing
+  sensor-agent inventory                       the endpoints that the running sensor has seen
+  sensor-agent status                          attached where, seen what, lost what
+
+Exit codes: 0 done, 1 failed or a negative result, 2 usage or a missing prerequisite.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the pipeline over a capture file: no root, any system
+    Replay(replay::Args),
+    /// Works with policy files (allow, block, limits)
+    Policy(policy::Args),
+    /// Prints a completion script for a shell
+    Completions(completions::Args),
+}
+
+/// Runs the command line.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Command::Replay(args) => replay::run(&args),
+        Command::Policy(args) => policy::run(&args),
+        Command::Completions(args) => completions::run(&args),
+    };
+    ExitCode::from(result.map_or_else(|error| report(&error), Exit::code))
+}
+
+fn report(error: &anyhow::Error) -> u8 {
+    output::note(&format!("error: {error:#}"));
+    exit::code_of(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

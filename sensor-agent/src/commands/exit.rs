@@ -1,0 +1,79 @@
+//! What a command ends with: exit codes 0, 1 and 2, and errors that say what to do.
+
+use std::fmt;
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Done: exit code 0.
+    Done,
+    /// Done, and the answer is no (a check that does not pass, nothing found): exit code 1.
+    Negative,
+}
+
+impl Exit {
+    /// The process exit code.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Negative => 1,
+        }
+    }
+}
+
+/// Something that must be there first (an operating system, a capability, a file, a right option): exit code 2.
+///
+/// Wrap it in an `anyhow::Error` (`Err(Prerequisite::new("..").into())`); its text says what to do.
+#[derive(Debug)]
+pub struct Prerequisite(String);
+
+impl Prerequisite {
+    /// Exit code of a missing prerequisite, and of wrong usage.
+    pub const CODE: u8 = 2;
+
+    /// Names what is missing and what to do.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// For commands that work on Linux only.
+    #[must_use]
+    pub fn linux(command: &str) -> Self {
+        Self::new(format!(
+            "`{command}` needs Linux (it works with eBPF programs in the kernel); on this system `replay` reads captures: \
+             sensor-agent replay demo.pcap"
+        ))
+    }
+}
+
+impl fmt::Display for Prerequisite {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Prerequisite {}
+
+/// The exit code of a failed command.
+pub(super) fn code_of(error: &anyhow::Error) -> u8 {
+    if error.chain().any(|cause| cause.is::<Prerequisite>()) {
+        Prerequisite::CODE
+    } else {
+        Exit::Negative.code()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context as _;
+
+    #[test]
+    fn a_prerequisite_is_found_under_context() {
+        let error =
+            Err::<(), _>(Prerequisite::new("no")).context("outer").map_err(|error| code_of(&error));
+        assert_eq!(error, Err(2));
+        assert_eq!(code_of(&anyhow::anyhow!("other")), 1);
+    }
+}

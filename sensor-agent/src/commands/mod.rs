@@ -1,0 +1,11 @@
+//! The command line: one file per verb, each with its `Args` and `run(Args) -> Result<Exit>`.
+
+mod cli;
+mod completions;
+mod exit;
+pub mod output;
+mod policy;
+mod replay;
+
+pub use cli::{Cli, main};
+pub use exit::{Exit, Prerequisite};
