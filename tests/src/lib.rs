@@ -1,1 +1,19 @@
-//! Shared parts of the test tiers.
+//! Shared parts of the test tiers: a laboratory of network namespaces with real servers and clients.
+#![cfg_attr(
+    target_os = "linux",
+    expect(clippy::print_stdout, reason = "a skipped test must be visible")
+)]
+
+#[cfg(target_os = "linux")]
+pub mod lab;
+
+/// Whether this process may run tests of the kernel tier; prints a visible, countable line when not.
+#[cfg(target_os = "linux")]
+#[must_use]
+pub fn is_root_or_skips(test: &str) -> bool {
+    if nix::unistd::geteuid().is_root() {
+        return true;
+    }
+    println!("SKIPPED {test}: needs root");
+    false
+}

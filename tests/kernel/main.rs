@@ -1,0 +1,7 @@
+//! Kernel tier: real kernel, real packets, real servers and clients in network namespaces.
+//!
+//! Needs root; without it every test says so and passes as skipped.
+#![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod laboratory;

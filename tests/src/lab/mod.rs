@@ -1,0 +1,13 @@
+//! Network namespaces, veth pairs, servers and a sensor, made for one test and removed with it.
+//!
+//! Traffic stays between namespaces made here. Everything is removed on drop, also when a test panics.
+
+mod namespace;
+mod nginx;
+mod process;
+mod sensor;
+
+pub use namespace::{Lab, Namespace};
+pub use nginx::Nginx;
+pub use process::Child;
+pub use sensor::{Sensor, SensorOptions};

@@ -1,0 +1,121 @@
+//! The real `sensor-agent run`, started as a user would, asked by its own commands.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use super::{Child, Lab, Namespace, namespace::run};
+
+/// How a sensor is started.
+#[derive(Clone, Debug, Default)]
+pub struct SensorOptions {
+    /// Interfaces to include; empty = all.
+    pub interfaces: Vec<String>,
+    /// Further arguments of `run`.
+    pub arguments: Vec<String>,
+}
+
+impl SensorOptions {
+    /// Names interfaces.
+    #[must_use]
+    pub fn on(interfaces: &[&str]) -> Self {
+        Self {
+            interfaces: interfaces.iter().map(ToString::to_string).collect(),
+            arguments: Vec::new(),
+        }
+    }
+
+    /// Adds arguments of `run`.
+    #[must_use]
+    pub fn with(mut self, arguments: &[&str]) -> Self {
+        self.arguments.extend(arguments.iter().map(ToString::to_string));
+        self
+    }
+}
+
+/// A running sensor; SIGTERM on [`Sensor::stop`], killed on drop.
+#[derive(Debug)]
+pub struct Sensor {
+    /// The agent's process.
+    pub child: Child,
+    socket: PathBuf,
+}
+
+impl Sensor {
+    /// Starts the agent in a namespace and waits until it is attached.
+    pub fn start(lab: &Lab, namespace: &Namespace, options: &SensorOptions) -> Result<Self> {
+        let folder = lab.folder().join(format!("sensor-{}", namespace.name()));
+        std::fs::create_dir_all(&folder)?;
+        let socket = folder.join("agent.sock");
+        let mut command = namespace.command(binary()?);
+        command
+            .arg("run")
+            .args(["--socket".as_ref(), socket.as_os_str()])
+            .args(["--store".as_ref(), folder.join("store.redb").as_os_str()])
+            .args(["--metrics-listen", "127.0.0.1:9464"])
+            .args(options.interfaces.iter().flat_map(|name| ["--interface", name.as_str()]))
+            .args(&options.arguments);
+        if let Ok(object) = env::var("SENSOR_EBPF_OBJECT") {
+            command.args(["--ebpf-object", &object]);
+        }
+        let mut sensor = Self { child: Child::spawn(&mut command)?, socket };
+        for _ in 0..400 {
+            if !sensor.child.is_running()? {
+                bail!("the agent ended at start");
+            }
+            if sensor.status().is_ok_and(|status| status["ready"] == Value::Bool(true)) {
+                return Ok(sensor);
+            }
+            std::thread::sleep(Duration::from_millis(25));
+        }
+        bail!("the agent was not ready within 10 s: {:?}", sensor.status())
+    }
+
+    /// Runs a command of the agent against this sensor's socket and reads its JSON.
+    pub fn ask(&self, arguments: &[&str]) -> Result<Value> {
+        let text = run(Command::new(binary()?)
+            .args(arguments)
+            .arg("--json")
+            .args(["--socket".as_ref(), self.socket.as_os_str()]))?;
+        serde_json::from_str(&text).with_context(|| text)
+    }
+
+    /// `status --json`.
+    pub fn status(&self) -> Result<Value> {
+        self.ask(&["status"])
+    }
+
+    /// `inventory --json`.
+    pub fn inventory(&self) -> Result<Value> {
+        self.ask(&["inventory"])
+    }
+
+    /// Ends it as a service manager would and waits.
+    pub fn stop(mut self) -> Result<()> {
+        self.child.signal(Signal::SIGTERM)?;
+        let status = self.child.wait(10)?;
+        if !status.success() {
+            bail!("the agent ended with {status}");
+        }
+        Ok(())
+    }
+}
+
+/// The agent's binary: `SENSOR_AGENT`, else beside the test's own in the target folder.
+pub(super) fn binary() -> Result<PathBuf> {
+    if let Some(path) = env::var_os("SENSOR_AGENT") {
+        return Ok(path.into());
+    }
+    let own = env::current_exe()?;
+    own.ancestors()
+        .map(|folder| folder.join("sensor-agent"))
+        .find(|path| Path::is_file(path))
+        .context("sensor-agent is not built: cargo build -p sensor-agent")
+}
