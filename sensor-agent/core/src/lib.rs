@@ -5,6 +5,12 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod event;
+pub mod finding;
 pub mod http;
+pub mod inventory;
+pub mod keyed_hash;
+pub mod limits;
 pub mod sample;
+pub mod state;
 pub mod time;

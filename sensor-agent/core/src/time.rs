@@ -1,5 +1,6 @@
 //! Points in time, as arguments: the core never reads a clock.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Monotonic time in nanoseconds (`CLOCK_BOOTTIME` live, packet time in a replay); orders and ages things.
@@ -15,6 +16,6 @@ impl MonoNs {
 }
 
 /// Wall-clock time in nanoseconds since 1970-01-01 UTC; shown to users and compared with sunset dates.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct UnixNs(pub u64);
