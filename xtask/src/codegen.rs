@@ -1,68 +1,17 @@
-//! `codegen [--check]`: generates `proto/src/generated` from `proto/sensor`, without protoc.
-//!
-//! With `--check` nothing is written: a file that differs is an error that names the command.
+//! `codegen`: `proto/sensor/v1/*.proto` -> `proto/src`, by a binary of its own (`xtask-codegen`),
+//! because the protobuf compiler takes a minute to build and no other verb needs it.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use anyhow::Result;
 
-use anyhow::{Context as _, Result, bail};
+use crate::process::{cargo, run};
 
-/// Whether the files are written or only compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Codegen {
-    /// Write what differs.
-    Write,
-    /// Fail when something differs.
-    Check,
-}
-
-const PROTOS: [&str; 2] = ["sensor/v1/event.proto", "sensor/store/v1/store.proto"];
-
-/// Generates into `root/proto/src/generated`.
-pub(crate) fn codegen(root: &Path, what: Codegen) -> Result<()> {
-    let protos = root.join("proto");
-    let target = protos.join("src/generated");
-    let fresh = root.join("target/codegen");
-    if fresh.exists() {
-        fs::remove_dir_all(&fresh)?;
+/// Generates, or with `check` only compares.
+pub(crate) fn codegen(check: bool) -> Result<()> {
+    let mut command = cargo();
+    command.args(["run", "--quiet", "-p", "xtask", "--features", "codegen"]);
+    command.args(["--bin", "xtask-codegen", "--"]);
+    if check {
+        command.arg("--check");
     }
-    fs::create_dir_all(&fresh)?;
-    let descriptors = protox::compile(PROTOS, [&protos]).context("reading the .proto files")?;
-    tonic_prost_build::configure()
-        .build_transport(false)
-        .out_dir(&fresh)
-        .compile_fds(descriptors)
-        .context("generating")?;
-    let files = names(&fresh)?;
-    let stale: Vec<_> = names(&target)?.into_iter().filter(|name| !files.contains(name)).collect();
-    let mut differ = stale.clone();
-    fs::create_dir_all(&target)?;
-    for name in files {
-        let text = fs::read(fresh.join(&name))?;
-        if fs::read(target.join(&name)).ok().as_ref() != Some(&text) {
-            if what == Codegen::Write {
-                fs::write(target.join(&name), &text)?;
-            }
-            differ.push(name);
-        }
-    }
-    if differ.is_empty() {
-        return Ok(());
-    }
-    if what == Codegen::Check {
-        bail!("not current: {differ:?} in {}; run `cargo xtask codegen` and commit the result", target.display());
-    }
-    for name in stale {
-        fs::remove_file(target.join(name))?;
-    }
-    Ok(())
-}
-
-fn names(folder: &Path) -> Result<Vec<PathBuf>> {
-    let Ok(entries) = fs::read_dir(folder) else { return Ok(Vec::new()) };
-    let mut names = entries.map(|entry| Ok(PathBuf::from(entry?.file_name()))).collect::<Result<Vec<_>>>()?;
-    names.sort();
-    Ok(names)
+    run(&mut command)
 }

@@ -1,3 +1,118 @@
-//! Verbs of this repository; one file per verb.
+//! Verbs of this repository: `cargo xtask VERB`; one file per verb.
+//!
+//! Depends on none of the product's crates: it must work when they do not compile. Exit codes: 0 done,
+//! 1 failed, 2 something must be installed or said first.
 #![forbid(unsafe_code)]
-fn main() {}
+#![expect(clippy::print_stdout, reason = "a program for people at a terminal")]
+
+mod build_ebpf;
+mod ci;
+mod codegen;
+mod lint;
+mod other_kernel;
+mod process;
+mod run;
+mod setup;
+mod source_hash;
+mod test;
+mod toolchain;
+mod versions;
+
+use std::{fmt, process::ExitCode};
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use setup::Consent;
+
+/// Builds, tests and shows the API sensor.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Install what is missing, after asking
+    Setup {
+        /// Install without asking (also: CI=true)
+        #[arg(long, short)]
+        yes: bool,
+    },
+    /// Build the kernel object, unless it is fresh
+    BuildEbpf {
+        /// Install what is missing without asking
+        #[arg(long, short)]
+        yes: bool,
+    },
+    /// Build everything and run `sensor-agent run` as root
+    Run {
+        /// Install what is missing without asking
+        #[arg(long, short)]
+        yes: bool,
+        /// Arguments of `sensor-agent run`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Run all the tests, installing what they need
+    Test(test::TestArguments),
+    /// Formatting, lints, licences and the repository's own rules
+    Lint(lint::LintArguments),
+    /// Generate the protobuf code under proto/src
+    Codegen {
+        /// Only compare with what is checked in
+        #[arg(long)]
+        check: bool,
+    },
+    /// What the pipeline runs: test, then lint
+    Ci {
+        /// Also install and run cargo-deny
+        #[arg(long)]
+        full: bool,
+    },
+}
+
+/// An end with a code of its own and a text for the person, without the trail of causes.
+#[derive(Debug)]
+struct Exit {
+    code: u8,
+    text: String,
+}
+
+impl Exit {
+    fn with(code: u8, text: String) -> Self {
+        Self { code, text }
+    }
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Exit {}
+
+fn main() -> ExitCode {
+    match dispatch(Arguments::parse().verb) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::from(error.downcast_ref::<Exit>().map_or(1, |exit| exit.code))
+        }
+    }
+}
+
+fn dispatch(verb: Verb) -> Result<()> {
+    match verb {
+        Verb::Setup { yes } => setup::verb(Consent::from_flag(yes)),
+        Verb::BuildEbpf { yes } => build_ebpf::build_ebpf(Consent::from_flag(yes)),
+        Verb::Run { yes, arguments } => run::run(Consent::from_flag(yes), &arguments),
+        Verb::Test(arguments) => test::test(&arguments),
+        Verb::Lint(arguments) => lint::lint(&arguments),
+        Verb::Codegen { check } => codegen::codegen(check),
+        Verb::Ci { full } => ci::ci(full),
+    }
+}
