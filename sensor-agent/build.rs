@@ -4,7 +4,9 @@
 //! builds all the same, and `run` names the command that builds the object.
 
 use std::{
-    env, error::Error, fs,
+    env,
+    error::Error,
+    fs,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };

@@ -22,9 +22,8 @@ pub(crate) fn build_ebpf(consent: setup::Consent) -> Result<()> {
         return Ok(());
     }
     setup::setup(setup::Purpose::Build, consent)?;
-    let (compiler, linker) = match (toolchain::compiler(), toolchain::linker()) {
-        (Some(compiler), Some(linker)) => (compiler, linker),
-        _ => bail!("no compiler or linker for bpf even after set-up; run `cargo xtask setup`"),
+    let (Some(compiler), Some(linker)) = (toolchain::compiler(), toolchain::linker()) else {
+        bail!("no compiler or linker for bpf even after set-up; run `cargo xtask setup`");
     };
     say(&format!("kernel object: built with {}", compiler.version));
 

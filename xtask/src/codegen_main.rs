@@ -73,8 +73,6 @@ fn differing(checked_in: &Path, fresh: &Path) -> Result<Vec<String>> {
     }
     names.sort();
     names.dedup();
-    names.retain(|name| {
-        fs::read(checked_in.join(name)).ok() != fs::read(fresh.join(name)).ok()
-    });
+    names.retain(|name| fs::read(checked_in.join(name)).ok() != fs::read(fresh.join(name)).ok());
     Ok(names)
 }

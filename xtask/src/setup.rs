@@ -264,8 +264,8 @@ fn apt() -> Command {
 
 /// Builds bpf-linker against the distribution's LLVM.
 fn install_linker() -> Result<()> {
-    let prefix = env::var_os(LLVM_PREFIX_VAR)
-        .map_or_else(toolchain::llvm_prefix, std::path::PathBuf::from);
+    let prefix =
+        env::var_os(LLVM_PREFIX_VAR).map_or_else(toolchain::llvm_prefix, std::path::PathBuf::from);
     let library = prefix.join("lib");
     let mut install = cargo();
     without_toolchain(&mut install);

@@ -58,10 +58,7 @@ pub(crate) fn test(arguments: &TestArguments) -> Result<()> {
     say("== kernel tier");
     add(&mut total, kernel_tier(consent, arguments.filter.as_deref())?);
 
-    say(&format!(
-        "{} passed, {} failed, {} skipped",
-        total.passed, total.failed, total.skipped
-    ));
+    say(&format!("{} passed, {} failed, {} skipped", total.passed, total.failed, total.skipped));
     if total.failed > 0 {
         bail!("{} tests failed", total.failed);
     }
@@ -98,9 +95,9 @@ fn user_targets() -> Result<Vec<String>> {
     let text = output(cargo().args(["metadata", "--format-version", "1", "--no-deps"]))?;
     let metadata: serde_json::Value = serde_json::from_str(&text)?;
     let packages = metadata["packages"].as_array().cloned().unwrap_or_default();
-    let targets = packages.iter().flat_map(|package| {
-        package["targets"].as_array().cloned().unwrap_or_default().into_iter()
-    });
+    let targets = packages
+        .iter()
+        .flat_map(|package| package["targets"].as_array().cloned().unwrap_or_default().into_iter());
     Ok(targets
         .filter(|target| target["kind"][0] == "test" && target["name"] != KERNEL_TIER)
         .filter_map(|target| target["name"].as_str().map(str::to_owned))
@@ -128,7 +125,9 @@ fn kernel_tier(consent: Consent, filter: Option<&str>) -> Result<Counts> {
     if !can_raise(consent == Consent::Ask) {
         let listed = output(Command::new(&binary).args(["--list", "--format", "terse"]))?;
         let skipped = listed.lines().filter(|line| line.ends_with(": test")).count() as u64;
-        say(&format!("SKIPPED: {skipped} tests of the kernel tier need root, or a sudo that does not ask"));
+        say(&format!(
+            "SKIPPED: {skipped} tests of the kernel tier need root, or a sudo that does not ask"
+        ));
         return Ok(Counts { skipped, ..Counts::default() });
     }
     let agent = root().join("target/debug/sensor-agent");
@@ -185,7 +184,8 @@ fn counted(command: &mut Command) -> Result<Counts> {
 
 /// The number before a word: `12 passed` -> 12.
 fn before(text: &str, word: &str) -> u64 {
-    let words: Vec<&str> = text.split([' ', ',', ';', ':', '(']).filter(|w| !w.is_empty()).collect();
+    let words: Vec<&str> =
+        text.split([' ', ',', ';', ':', '(']).filter(|w| !w.is_empty()).collect();
     let wanted: Vec<&str> = word.split(' ').collect();
     words
         .windows(wanted.len() + 1)
@@ -216,7 +216,8 @@ mod tests {
 
     #[test]
     fn summary_lines_of_both_runners_are_counted() {
-        let nextest = "     Summary [   0.120s] 12 tests run: 10 passed (1 slow), 2 failed, 3 skipped";
+        let nextest =
+            "     Summary [   0.120s] 12 tests run: 10 passed (1 slow), 2 failed, 3 skipped";
         assert_eq!((before(nextest, "passed"), before(nextest, "failed")), (10, 2));
         let libtest = "test result: ok. 4 passed; 0 failed; 1 ignored; 0 measured; 7 filtered out";
         assert_eq!((before(libtest, "passed"), before(libtest, "ignored")), (4, 1));

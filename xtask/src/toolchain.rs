@@ -40,7 +40,8 @@ impl Compiler {
             .env("RUSTC", &self.rustc)
             .env("RUSTC_BOOTSTRAP", "1")
             .env_remove("CARGO_ENCODED_RUSTFLAGS")
-            .env("RUSTFLAGS", "-C linker=bpf-linker -C link-arg=--btf -C debuginfo=2")
+            .env("RUSTFLAGS", "-C linker=bpf-linker -C link-arg=--btf -C debuginfo=2");
+        command
     }
 }
 
@@ -49,7 +50,8 @@ pub(crate) fn compiler() -> Option<Compiler> {
     let rustup = rustup_toolchains();
     let pinned = rustup.iter().filter(|name| name.starts_with(NIGHTLY));
     let others = rustup.iter().filter(|name| !name.starts_with(NIGHTLY));
-    let system = env::split_paths(&env::var_os("PATH").unwrap_or_default())
+    let path = env::var_os("PATH").unwrap_or_default();
+    let system = env::split_paths(&path)
         .chain([PathBuf::from("/usr/bin")])
         .map(|folder| (folder.join("cargo"), folder.join("rustc")));
 
@@ -57,7 +59,7 @@ pub(crate) fn compiler() -> Option<Compiler> {
         .filter_map(|name| rustup_pair(name))
         .chain(system)
         .chain(others.filter_map(|name| rustup_pair(name)))
-        .find_map(|(cargo, rustc)| usable(cargo, rustc))
+        .find_map(|(cargo, rustc)| usable(&cargo, &rustc))
 }
 
 /// Finds bpf-linker: the per-user cache, then PATH where the version is ours.
@@ -87,12 +89,12 @@ pub(crate) fn llvm_prefix() -> PathBuf {
     PathBuf::from(format!("/usr/lib/llvm-{LLVM_MAJOR}"))
 }
 
-fn usable(cargo: PathBuf, rustc: PathBuf) -> Option<Compiler> {
+fn usable(cargo: &Path, rustc: &Path) -> Option<Compiler> {
     if !cargo.is_file() || !rustc.is_file() {
         return None;
     }
     let ask = |arguments: &[&str]| {
-        let mut command = Command::new(&rustc);
+        let mut command = Command::new(rustc);
         without_toolchain(&mut command).args(arguments);
         output(&mut command).ok()
     };
@@ -103,15 +105,18 @@ fn usable(cargo: PathBuf, rustc: PathBuf) -> Option<Compiler> {
     }
     let verbose = ask(&["-vV"])?;
     let field = |name: &str| {
-        verbose.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_owned())
+        verbose
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .map(|value| value.trim().to_owned())
     };
     let release = field("release:")?;
     let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
     let release = (numbers.next()?, numbers.next()?);
     let llvm: u32 = field("LLVM version:")?.split('.').next()?.parse().ok()?;
     (release >= RUSTC_MINIMUM && llvm <= LLVM_MAJOR).then(|| Compiler {
-        cargo,
-        rustc: rustc.clone(),
+        cargo: cargo.to_path_buf(),
+        rustc: rustc.to_path_buf(),
         version: verbose.lines().next().unwrap_or_default().to_owned(),
     })
 }

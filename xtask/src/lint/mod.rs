@@ -7,7 +7,7 @@ mod sources;
 mod stages;
 mod tree;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use clap::Args;
@@ -106,6 +106,11 @@ pub(crate) fn install_deny() -> Result<()> {
     install.args(["install", "cargo-deny", "--version", CARGO_DENY, "--locked", "--root"]);
     install.arg(deny_cache());
     quiet("build cargo-deny", &mut install)
+}
+
+/// Whether a tracked file is Rust.
+fn is_rust(file: &str) -> bool {
+    Path::new(file).extension().is_some_and(|extension| extension == "rs")
 }
 
 /// Files that git knows, from the root; those that are new and not ignored too.

@@ -4,7 +4,7 @@ use std::fs;
 
 use anyhow::{Result, bail};
 
-use super::tracked;
+use super::{is_rust, tracked};
 use crate::process::{root, say};
 
 /// Longest Rust file; generated code is exempt.
@@ -23,7 +23,7 @@ pub(super) fn check() -> Result<()> {
                 wrong.push(format!("{file}:{}: a path of somebody's machine", number + 1));
             }
         }
-        if file.ends_with(".rs") && !file.contains("/generated/") {
+        if is_rust(&file) && !file.contains("/generated/") {
             rust_files += 1;
             wrong.extend(rust_file(&file, &text));
         }

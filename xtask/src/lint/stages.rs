@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fs};
 
 use anyhow::{Result, bail};
 
-use super::tracked;
+use super::{is_rust, tracked};
 use crate::process::{root, say};
 
 /// Modules of core from the wire inwards; a module may use its own level and those before it.
@@ -21,8 +21,18 @@ const LEVELS: &[&[&str]] = &[
 
 /// What core must not know: the outside world.
 const IMPURE: &[&str] = &[
-    "std::fs", "std::net::Tcp", "std::net::Udp", "std::env", "std::process", "std::thread",
-    "SystemTime::now", "Instant::now", "println!", "eprintln!", "tracing::", "tokio::",
+    "std::fs",
+    "std::net::Tcp",
+    "std::net::Udp",
+    "std::env",
+    "std::process",
+    "std::thread",
+    "SystemTime::now",
+    "Instant::now",
+    "println!",
+    "eprintln!",
+    "tracing::",
+    "tokio::",
 ];
 
 /// Checks every file of core.
@@ -34,12 +44,14 @@ pub(super) fn check() -> Result<()> {
         let Some(module) = inner.split('/').next().map(|name| name.trim_end_matches(".rs")) else {
             continue;
         };
-        if !file.ends_with(".rs") || module == "lib" {
+        if !is_rust(&file) || module == "lib" {
             continue;
         }
         let text = fs::read_to_string(root().join(&file))?;
         let Some(own) = level(module) else {
-            wrong.push(format!("{file}: `{module}` is no stage; add it to the table and the README"));
+            wrong.push(format!(
+                "{file}: `{module}` is no stage; add it to the table and the README"
+            ));
             continue;
         };
         seen.insert(module.to_owned());
@@ -73,7 +85,9 @@ fn level(module: &str) -> Option<usize> {
 /// Modules named as `crate::NAME` in a line.
 fn used_modules(line: &str) -> impl Iterator<Item = &str> {
     line.split("crate::").skip(1).filter_map(|rest| {
-        rest.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().filter(|n| !n.is_empty())
+        rest.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+            .next()
+            .filter(|n| !n.is_empty())
     })
 }
 

@@ -22,8 +22,20 @@ const DIRECTION: &[(&str, &[&str])] = &[
 
 /// Licences that may be linked into the agent.
 const LICENCES: &[&str] = &[
-    "Apache-2.0", "MIT", "MIT-0", "BSD-1-Clause", "BSD-2-Clause", "BSD-3-Clause", "ISC", "Zlib", "0BSD",
-    "Unicode-3.0", "Unlicense", "CC0-1.0", "BSL-1.0", "CDLA-Permissive-2.0",
+    "Apache-2.0",
+    "MIT",
+    "MIT-0",
+    "BSD-1-Clause",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "ISC",
+    "Zlib",
+    "0BSD",
+    "Unicode-3.0",
+    "Unlicense",
+    "CC0-1.0",
+    "BSL-1.0",
+    "CDLA-Permissive-2.0",
     "Apache-2.0 WITH LLVM-exception",
 ];
 
@@ -35,15 +47,21 @@ pub(super) fn check() -> Result<()> {
 
     let mut wrong = direction(packages);
     let tree = default_tree()?;
-    say(&format!("dependency tree: {} crates in the agent's default tree (limit {CRATES_MAX})", tree.len()));
+    say(&format!(
+        "dependency tree: {} crates in the agent's default tree (limit {CRATES_MAX})",
+        tree.len()
+    ));
     if tree.len() >= CRATES_MAX {
-        wrong.push(format!("{} crates, {CRATES_MAX} or more: make something a feature", tree.len()));
+        wrong
+            .push(format!("{} crates, {CRATES_MAX} or more: make something a feature", tree.len()));
     }
     let licences: BTreeMap<&str, &str> = packages
         .iter()
-        .filter_map(|package| Some((package["name"].as_str()?, package["license"].as_str().unwrap_or(""))))
+        .filter_map(|package| {
+            Some((package["name"].as_str()?, package["license"].as_str().unwrap_or("")))
+        })
         .collect();
-    for name in &tree {
+    for (name, _) in &tree {
         let licence = licences.get(name.as_str()).copied().unwrap_or("");
         if !name.starts_with("sensor-") && !is_allowed(licence) {
             wrong.push(format!("{name}: licence `{licence}` is not on the list"));
@@ -55,21 +73,24 @@ pub(super) fn check() -> Result<()> {
     bail!("\n  {}", wrong.join("\n  "))
 }
 
-/// Names of the crates that `cargo build` compiles for the agent.
-fn default_tree() -> Result<BTreeSet<String>> {
+/// Name and version of each crate that `cargo build` compiles for the agent.
+fn default_tree() -> Result<BTreeSet<(String, String)>> {
     let listed = output(cargo().args([
-        "tree", "-p", "sensor-agent", "-e", "normal,build", "--prefix", "none", "--locked",
+        "tree",
+        "-p",
+        "sensor-agent",
+        "-e",
+        "normal,build",
+        "--prefix",
+        "none",
+        "--locked",
     ]))?;
     Ok(listed
         .lines()
         .filter_map(|line| {
             let mut words = line.split_whitespace();
-            let (name, version) = (words.next()?, words.next()?);
-            Some(format!("{name} {version}"))
+            Some((words.next()?.to_owned(), words.next()?.to_owned()))
         })
-        .collect::<BTreeSet<_>>()
-        .into_iter()
-        .filter_map(|pair| pair.split(' ').next().map(str::to_owned))
         .collect())
 }
 
