@@ -3,3 +3,6 @@
 //! `commands` has one file per verb, `run` is the wiring of the live sensor; everything that decides lives in the core.
 
 pub mod commands;
+#[cfg(target_os = "linux")]
+pub mod kernel;
+pub mod source;

@@ -1,0 +1,248 @@
+//! The object file to loaded programs and maps.
+//!
+//! A program that the verifier refuses does not stop the others: it is named in [`Loaded::degraded`]. The maps'
+//! sizes and what is fixed for the life of a load (mode, test clock) are set here. Nothing is attached.
+
+use std::{
+    borrow::Cow,
+    io,
+    os::fd::{AsFd, OwnedFd},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{Array, MapData, MapError, RingBuf},
+    programs::{Program, ProgramError, ProgramFd, SchedClassifier, SocketFilter},
+};
+use sensor_ebpf::abi::settings::Settings;
+use serde::Serialize;
+
+use super::{
+    attach::Programs,
+    counters::Counters,
+    listeners::Listeners,
+    pod::Wire,
+    policy_maps::PolicyMaps,
+    settings::SettingsMap,
+    sys,
+};
+
+/// What says how the object is loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoadConfig {
+    /// Observe removes the drop path from the programs.
+    pub mode: Mode,
+    /// Bytes of the ring buffer; a power of two of at least a page.
+    pub ring_bytes: u32,
+    /// Entries of the flow table, `None` for the object's own.
+    pub flows: Option<u32>,
+    /// Entries of each of the six policy tries, `None` for the object's own.
+    pub policy_entries: Option<u32>,
+    /// The clock stands still unless a test moves it (test-run of limits).
+    pub test_clock: bool,
+    /// First settings; `hooks` and `heartbeat_ns` are kept by the agent.
+    pub settings: Settings,
+}
+
+/// Whether packets may be dropped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Nothing is ever dropped: the programs hold no drop path.
+    #[default]
+    Observe,
+    /// Blocklist and limits are carried out.
+    Enforce,
+}
+
+/// A program that could not be loaded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Degraded {
+    /// Its name.
+    pub program: &'static str,
+    /// What the kernel said, its last lines.
+    pub reason: String,
+}
+
+/// Why nothing could be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// This binary was built without the kernel object.
+    #[error(
+        "this build holds no eBPF object: run `cargo xtask build-ebpf` and build again, or give one with --ebpf-object FILE"
+    )]
+    NoObject,
+    /// The file could not be read.
+    #[error("read the eBPF object {path}: {source} (`cargo xtask build-ebpf` builds it)")]
+    Object {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Not an object, or its maps could not be made.
+    #[error("load the eBPF object: {0}")]
+    Ebpf(#[from] aya::EbpfError),
+    /// The object does not hold what this agent knows: another version.
+    #[error("the eBPF object has no map {0}: it is not of this version, run `cargo xtask build-ebpf`")]
+    NoMap(&'static str),
+    /// A map could not be used.
+    #[error("eBPF map {name}: {source}")]
+    Map {
+        /// Its name.
+        name: &'static str,
+        /// Why.
+        source: MapError,
+    },
+    /// Not one program was accepted.
+    #[error("the kernel refused every program; the first, {}: {}", .0.program, .0.reason)]
+    Refused(Degraded),
+    /// A descriptor could not be had.
+    #[error("eBPF program: {0}")]
+    Program(#[from] io::Error),
+}
+
+/// What is in the kernel now.
+pub(crate) struct Loaded {
+    pub(crate) programs: Arc<Programs>,
+    pub(crate) degraded: Vec<Degraded>,
+    pub(crate) ring: RingBuf<MapData>,
+    pub(crate) settings: Arc<SettingsMap>,
+    pub(crate) counters: Counters,
+    pub(crate) listeners: Listeners,
+    pub(crate) policy: PolicyMaps,
+    /// Owns the programs for test runs; the maps above are taken out of it.
+    pub(crate) ebpf: Ebpf,
+}
+
+const TC_PROGRAMS: [&str; 4] =
+    ["sensor_tc_ingress_eth", "sensor_tc_egress_eth", "sensor_tc_ingress_ip", "sensor_tc_egress_ip"];
+const SOCKET_PROGRAM: &str = "sensor_socket_eth";
+/// Lines of the verifier's log that a reason keeps.
+const REASON_LINES: usize = 4;
+
+/// The object: from a file, or the one built into this binary.
+pub fn object(path: Option<&Path>) -> Result<Cow<'static, [u8]>, LoadError> {
+    match path {
+        Some(path) => std::fs::read(path)
+            .map(Cow::Owned)
+            .map_err(|source| LoadError::Object { path: path.to_owned(), source }),
+        None => embedded().map(Cow::Borrowed).ok_or(LoadError::NoObject),
+    }
+}
+
+/// The object that the build script found fresh.
+#[cfg(ebpf_object)]
+fn embedded() -> Option<&'static [u8]> {
+    Some(aya::include_bytes_aligned!(env!("SENSOR_EBPF_OBJECT")))
+}
+
+#[cfg(not(ebpf_object))]
+const fn embedded() -> Option<&'static [u8]> {
+    None
+}
+
+/// Loads the object. Needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON.
+pub(crate) fn load(object: &[u8], config: &LoadConfig) -> Result<Loaded, LoadError> {
+    let enforce = u32::from(config.mode == Mode::Enforce);
+    let test_clock = u32::from(config.test_clock);
+    let mut loader = EbpfLoader::new();
+    loader
+        .override_global("ENFORCE", &enforce, true)
+        .override_global("TEST_CLOCK", &test_clock, true)
+        .map_max_entries("RING", config.ring_bytes);
+    if let Some(flows) = config.flows {
+        loader.map_max_entries("FLOWS", flows);
+    }
+    if let Some(entries) = config.policy_entries {
+        for name in PolicyMaps::TRIES {
+            loader.map_max_entries(name, entries);
+        }
+    }
+    let mut ebpf = loader.load(object)?;
+    let (programs, degraded) = load_programs(&mut ebpf)?;
+    let ring = RingBuf::try_from(take(&mut ebpf, "RING")?).map_err(|source| LoadError::Map { name: "RING", source })?;
+    let settings = Array::<_, Wire<Settings>>::try_from(take(&mut ebpf, "SETTINGS")?)
+        .and_then(|map| SettingsMap::new(map, config.settings))
+        .map_err(|source| LoadError::Map { name: "SETTINGS", source })?;
+    let settings = Arc::new(settings);
+    Ok(Loaded {
+        programs: Arc::new(programs),
+        degraded,
+        ring,
+        counters: Counters::new(take(&mut ebpf, "COUNTERS")?)
+            .map_err(|source| LoadError::Map { name: "COUNTERS", source })?,
+        listeners: Listeners::new(take(&mut ebpf, "LISTENERS")?)
+            .map_err(|source| LoadError::Map { name: "LISTENERS", source })?,
+        policy: PolicyMaps::new(&mut ebpf, Arc::clone(&settings))?,
+        settings,
+        ebpf,
+    })
+}
+
+/// Takes a map out of the object.
+pub(crate) fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, LoadError> {
+    ebpf.take_map(name).ok_or(LoadError::NoMap(name))
+}
+
+fn load_programs(ebpf: &mut Ebpf) -> Result<(Programs, Vec<Degraded>), LoadError> {
+    let mut degraded = Vec::new();
+    let [ingress_eth, egress_eth, ingress_ip, egress_ip] =
+        TC_PROGRAMS.map(|name| keep(name, load_one(ebpf, name), &mut degraded));
+    let socket_eth = keep(SOCKET_PROGRAM, load_one(ebpf, SOCKET_PROGRAM), &mut degraded);
+    let mut programs = Programs { ingress_eth, egress_eth, ingress_ip, egress_ip, socket_eth, ids: Vec::new() };
+    let all = [
+        &programs.ingress_eth,
+        &programs.egress_eth,
+        &programs.ingress_ip,
+        &programs.egress_ip,
+        &programs.socket_eth,
+    ];
+    let ids = all.into_iter().flatten().map(|program| sys::program_id(program.as_fd())).collect::<io::Result<_>>()?;
+    programs.ids = ids;
+    match degraded.first() {
+        Some(first) if programs.ids.is_empty() => Err(LoadError::Refused(first.clone())),
+        _ => Ok((programs, degraded)),
+    }
+}
+
+fn keep(name: &'static str, loaded: Result<OwnedFd, String>, degraded: &mut Vec<Degraded>) -> Option<OwnedFd> {
+    match loaded {
+        Ok(program) => Some(program),
+        Err(reason) => {
+            degraded.push(Degraded { program: name, reason });
+            None
+        }
+    }
+}
+
+fn load_one(ebpf: &mut Ebpf, name: &str) -> Result<OwnedFd, String> {
+    let program = ebpf.program_mut(name).ok_or_else(|| "not in the eBPF object".to_owned())?;
+    let fd = |fd: &ProgramFd| fd.as_fd().try_clone_to_owned().map_err(|error| error.to_string());
+    match program {
+        Program::SchedClassifier(program) => {
+            SchedClassifier::load(program).map_err(|error| reason(&error))?;
+            fd(program.fd().map_err(|error| reason(&error))?)
+        }
+        Program::SocketFilter(program) => {
+            SocketFilter::load(program).map_err(|error| reason(&error))?;
+            fd(program.fd().map_err(|error| reason(&error))?)
+        }
+        other => Err(format!("is a program of another type ({:?})", other.prog_type())),
+    }
+}
+
+/// The last lines of the verifier's log say why.
+fn reason(error: &ProgramError) -> String {
+    match error {
+        ProgramError::LoadError { io_error, verifier_log } => {
+            let log = verifier_log.to_string();
+            let lines: Vec<_> = log.lines().filter(|line| !line.trim().is_empty()).collect();
+            let last = lines.get(lines.len().saturating_sub(REASON_LINES)..).unwrap_or_default();
+            format!("{io_error}; verifier: {}", last.join(" | "))
+        }
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,42 @@
+//! The kernel side of the agent, Linux only: load, attach, watch interfaces, policy maps, counters, owners.
+//!
+//! aya is used nowhere else. `sys` and `pod` hold the agent's `unsafe`. Which interface is observed by default: all of
+//! the own namespace, loopback included, because a newcomer's first `curl localhost` passes only there.
+
+mod attach;
+pub mod caps;
+mod clock;
+mod counters;
+mod detach;
+mod handle;
+mod listeners;
+mod load;
+mod namespace;
+mod netlink;
+mod owner;
+mod pod;
+mod policy_maps;
+mod ring;
+mod select;
+mod settings;
+mod status;
+mod sys;
+mod test_run;
+mod view;
+mod watch;
+
+pub use attach::{Chain, HookKind, LinkLayer};
+pub use clock::now;
+pub use counters::KernelLedger;
+pub use detach::{Detached, detach_all};
+pub use handle::{Kernel, KernelConfig, StartError};
+pub use load::{Degraded, LoadConfig, LoadError, Mode, object};
+pub use owner::Owners;
+pub use policy_maps::{Applied, ApplyError, PolicyTables};
+pub use ring::Ring;
+pub use select::{InterfaceSpec, Namespace, Selection, SpecError};
+pub use settings::{first_settings, random_hash_key};
+pub use status::{InterfaceState, InterfaceStatus};
+pub use sys::{TcHook, tcx_chain};
+pub use test_run::{Bench, Ran, TestRunError};
+pub use view::{LocalView, Workload};

@@ -1,0 +1,100 @@
+//! Runs one loaded program on bytes (`BPF_PROG_TEST_RUN`): for the golden packets and the benchmarks.
+//!
+//! Nothing is attached. The packet needs at least 14 bytes, as the kernel wants of a TC test run.
+
+use std::time::Duration;
+
+use aya::programs::{Program, TestRun, TestRunOptions};
+use sensor_ebpf::abi::policy::RuleHits;
+
+use super::{
+    counters::{Counters, KernelLedger},
+    load::{self, Degraded, LoadConfig, LoadError},
+    policy_maps::{Applied, ApplyError, PolicyMaps, PolicyTables},
+    ring::Ring,
+};
+
+/// An object that is loaded and not attached.
+pub struct Bench {
+    ebpf: aya::Ebpf,
+    counters: Counters,
+    policy: PolicyMaps,
+    ring: Ring,
+    degraded: Vec<Degraded>,
+}
+
+/// Why a test run failed.
+#[derive(Debug, thiserror::Error)]
+pub enum TestRunError {
+    /// The object has no such program, or one that cannot be test-run.
+    #[error("no TC program {0}")]
+    NoProgram(String),
+    /// The kernel said no.
+    #[error(transparent)]
+    Run(#[from] aya::programs::ProgramError),
+}
+
+/// What a test run gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ran {
+    /// The program's return value (`TC_ACT_*`).
+    pub action: i32,
+    /// Mean time of one run.
+    pub duration: Duration,
+}
+
+impl Bench {
+    /// Loads an object.
+    pub fn load(object: &[u8], config: &LoadConfig) -> Result<Self, LoadError> {
+        let loaded = load::load(object, config)?;
+        Ok(Self {
+            ebpf: loaded.ebpf,
+            counters: loaded.counters,
+            policy: loaded.policy,
+            ring: Ring::new(loaded.ring, loaded.settings, config.ring_bytes),
+            degraded: loaded.degraded,
+        })
+    }
+
+    /// Programs that the verifier refused.
+    #[must_use]
+    pub fn degraded(&self) -> &[Degraded] {
+        &self.degraded
+    }
+
+    /// Runs a TC program on a packet, `repeat` times.
+    pub fn run(&self, program: &str, packet: &[u8], repeat: u32) -> Result<Ran, TestRunError> {
+        let Some(Program::SchedClassifier(classifier)) = self.ebpf.program(program) else {
+            return Err(TestRunError::NoProgram(program.to_owned()));
+        };
+        let options = TestRunOptions { data_in: Some(packet), repeat, ..TestRunOptions::default() };
+        let result = classifier.test_run(options)?;
+        Ok(Ran { action: result.return_value.cast_signed(), duration: result.duration })
+    }
+
+    /// Instructions that the verifier walked for a program.
+    #[must_use]
+    pub fn verified_instructions(&self, program: &str) -> Option<u32> {
+        self.ebpf.program(program)?.info().ok()?.verified_instruction_count()
+    }
+
+    /// The counters.
+    pub fn ledger(&self) -> Result<KernelLedger, aya::maps::MapError> {
+        self.counters.read()
+    }
+
+    /// Writes a policy straight into the maps.
+    pub fn apply_policy(&mut self, tables: &PolicyTables) -> Result<Applied, ApplyError> {
+        self.policy.apply(tables)
+    }
+
+    /// Hits by rule number.
+    pub fn rule_hits(&self) -> Result<Vec<RuleHits>, aya::maps::MapError> {
+        self.policy.hits()
+    }
+
+    /// The ring.
+    pub const fn ring(&mut self) -> &mut Ring {
+        &mut self.ring
+    }
+}
