@@ -3,6 +3,8 @@
 //! The code in `generated/` is made by `cargo xtask codegen` from the .proto files and checked in; the lint verb
 //! fails when it is not current.
 
+pub mod json;
+
 /// Events, batches, and the ingest service.
 pub mod v1 {
     include!("generated/sensor.v1.rs");

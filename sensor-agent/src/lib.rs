@@ -2,7 +2,11 @@
 //!
 //! `commands` has one file per verb, `run` is the wiring of the live sensor; everything that decides lives in the core.
 
+pub mod collect;
 pub mod commands;
+pub mod config;
 #[cfg(target_os = "linux")]
 pub mod kernel;
+pub mod sink;
 pub mod source;
+pub mod telemetry;

@@ -37,6 +37,9 @@ fn main() -> Result<ExitCode> {
     Ok(ExitCode::FAILURE)
 }
 
+/// How a time is written in JSON lines.
+const AS_TIME: &str = "#[serde(serialize_with = \"crate::json::time\")]";
+
 fn generate(root: &Path, out: &Path) -> Result<()> {
     fs::create_dir_all(out)?;
     let include = root.join("proto");
@@ -47,6 +50,14 @@ fn generate(root: &Path, out: &Path) -> Result<()> {
     tonic_prost_build::configure()
         .out_dir(out)
         .emit_rerun_if_changed(false)
+        .build_transport(false)
+        // JSON lines are written from the same types: times as RFC 3339.
+        .type_attribute(".sensor.v1", "#[derive(serde::Serialize)]")
+        .type_attribute(".sensor.v1.Event.body", "#[serde(rename_all = \"snake_case\")]")
+        .field_attribute(".sensor.v1.Event.time_unix_nano", AS_TIME)
+        .field_attribute(".sensor.v1.Endpoint.first_seen_unix_nano", AS_TIME)
+        .field_attribute(".sensor.v1.Endpoint.last_seen_unix_nano", AS_TIME)
+        .field_attribute(".sensor.v1.Policy.RuleHits.last_unix_nano", AS_TIME)
         .compile_fds(descriptors)
         .context("cannot generate")?;
     Ok(())

@@ -6,6 +6,7 @@
 /// that sees a hole has lost something itself. Events that did not fit in the sender's bounded queue never get a
 /// number; `dropped_events` counts them. A batch can arrive twice (a lost acknowledgement): a receiver keeps the
 /// highest number it has written per (sensor_id, boot_id) and skips what is not above it.
+#[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct EventBatch {
     /// Identity of the installation, kept in the store. OpenTelemetry: service.instance.id
@@ -27,21 +28,26 @@ pub struct EventBatch {
     pub host_name: ::prost::alloc::string::String,
 }
 /// Everything up to and including this number is written at the receiver.
+#[derive(serde::Serialize)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Ack {
     #[prost(uint64, tag = "1")]
     pub sequence: u64,
 }
+#[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Event {
     /// Nanoseconds since 1970-01-01 UTC. OpenTelemetry: time_unix_nano
     #[prost(fixed64, tag = "1")]
+    #[serde(serialize_with = "crate::json::time")]
     pub time_unix_nano: u64,
     #[prost(oneof = "event::Body", tags = "10, 11, 12, 13, 14")]
     pub body: ::core::option::Option<event::Body>,
 }
 /// Nested message and enum types in `Event`.
 pub mod event {
+    #[derive(serde::Serialize)]
+    #[serde(rename_all = "snake_case")]
     #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Body {
         #[prost(message, tag = "10")]
@@ -57,6 +63,7 @@ pub mod event {
     }
 }
 /// An address and port; the address can be masked by setting (truncated or hashed).
+#[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Peer {
     /// OpenTelemetry: client.address or server.address
@@ -70,6 +77,7 @@ pub struct Peer {
     pub owner: ::prost::alloc::string::String,
 }
 /// One request with its response, masked.
+#[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Exchange {
     /// OpenTelemetry: http.request.method
@@ -119,10 +127,12 @@ pub struct Exchange {
     pub role: ::prost::alloc::string::String,
 }
 /// An endpoint of the inventory: new, changed its state, or told again with new numbers.
+#[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Endpoint {
-    #[prost(enumeration = "endpoint::Change", tag = "1")]
-    pub change: i32,
+    /// discovered, state (it changed), updated (numbers only).
+    #[prost(string, tag = "1")]
+    pub change: ::prost::alloc::string::String,
     /// Stable identity: hash of (service, method, path template).
     #[prost(string, tag = "2")]
     pub id: ::prost::alloc::string::String,
@@ -151,8 +161,10 @@ pub struct Endpoint {
     #[prost(string, tag = "12")]
     pub activity: ::prost::alloc::string::String,
     #[prost(fixed64, tag = "13")]
+    #[serde(serialize_with = "crate::json::time")]
     pub first_seen_unix_nano: u64,
     #[prost(fixed64, tag = "14")]
+    #[serde(serialize_with = "crate::json::time")]
     pub last_seen_unix_nano: u64,
     /// Requests by status class: "1xx" .. "5xx", "none". Multiplied by the weight of their samples.
     #[prost(map = "string, uint64", tag = "15")]
@@ -168,52 +180,8 @@ pub struct Endpoint {
     #[prost(string, tag = "19")]
     pub owner: ::prost::alloc::string::String,
 }
-/// Nested message and enum types in `Endpoint`.
-pub mod endpoint {
-    #[derive(
-        Clone,
-        Copy,
-        Debug,
-        PartialEq,
-        Eq,
-        Hash,
-        PartialOrd,
-        Ord,
-        ::prost::Enumeration
-    )]
-    #[repr(i32)]
-    pub enum Change {
-        Unspecified = 0,
-        Discovered = 1,
-        State = 2,
-        Updated = 3,
-    }
-    impl Change {
-        /// String value of the enum field names used in the ProtoBuf definition.
-        ///
-        /// The values are not transformed in any way and thus are considered stable
-        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
-        pub fn as_str_name(&self) -> &'static str {
-            match self {
-                Self::Unspecified => "CHANGE_UNSPECIFIED",
-                Self::Discovered => "CHANGE_DISCOVERED",
-                Self::State => "CHANGE_STATE",
-                Self::Updated => "CHANGE_UPDATED",
-            }
-        }
-        /// Creates an enum from field names used in the ProtoBuf definition.
-        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
-            match value {
-                "CHANGE_UNSPECIFIED" => Some(Self::Unspecified),
-                "CHANGE_DISCOVERED" => Some(Self::Discovered),
-                "CHANGE_STATE" => Some(Self::State),
-                "CHANGE_UPDATED" => Some(Self::Updated),
-                _ => None,
-            }
-        }
-    }
-}
 /// The loss ledger: what was seen, and what was not, by closed enums. Totals since the start of the run.
+#[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Ledger {
     #[prost(message, repeated, tag = "1")]
@@ -221,6 +189,7 @@ pub struct Ledger {
 }
 /// Nested message and enum types in `Ledger`.
 pub mod ledger {
+    #[derive(serde::Serialize)]
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct Count {
         /// kernel, flow, pipeline, sink, store.
@@ -233,6 +202,7 @@ pub mod ledger {
     }
 }
 /// Connections of one listener by what they carry.
+#[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Coverage {
     #[prost(message, optional, tag = "1")]
@@ -253,10 +223,12 @@ pub struct Coverage {
     pub closed: u64,
 }
 /// A policy came into force, was refused, or its rules were hit.
+#[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Policy {
-    #[prost(enumeration = "policy::Change", tag = "1")]
-    pub change: i32,
+    /// applied, refused, hits.
+    #[prost(string, tag = "1")]
+    pub change: ::prost::alloc::string::String,
     /// The policy in force: its generation (counts up with each one applied) and the hash of its file.
     #[prost(uint64, tag = "2")]
     pub generation: u64,
@@ -276,6 +248,7 @@ pub struct Policy {
 }
 /// Nested message and enum types in `Policy`.
 pub mod policy {
+    #[derive(serde::Serialize)]
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct RuleHits {
         #[prost(string, tag = "1")]
@@ -285,49 +258,8 @@ pub mod policy {
         #[prost(uint64, tag = "3")]
         pub bytes: u64,
         #[prost(fixed64, tag = "4")]
+        #[serde(serialize_with = "crate::json::time")]
         pub last_unix_nano: u64,
-    }
-    #[derive(
-        Clone,
-        Copy,
-        Debug,
-        PartialEq,
-        Eq,
-        Hash,
-        PartialOrd,
-        Ord,
-        ::prost::Enumeration
-    )]
-    #[repr(i32)]
-    pub enum Change {
-        Unspecified = 0,
-        Applied = 1,
-        Refused = 2,
-        Hits = 3,
-    }
-    impl Change {
-        /// String value of the enum field names used in the ProtoBuf definition.
-        ///
-        /// The values are not transformed in any way and thus are considered stable
-        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
-        pub fn as_str_name(&self) -> &'static str {
-            match self {
-                Self::Unspecified => "CHANGE_UNSPECIFIED",
-                Self::Applied => "CHANGE_APPLIED",
-                Self::Refused => "CHANGE_REFUSED",
-                Self::Hits => "CHANGE_HITS",
-            }
-        }
-        /// Creates an enum from field names used in the ProtoBuf definition.
-        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
-            match value {
-                "CHANGE_UNSPECIFIED" => Some(Self::Unspecified),
-                "CHANGE_APPLIED" => Some(Self::Applied),
-                "CHANGE_REFUSED" => Some(Self::Refused),
-                "CHANGE_HITS" => Some(Self::Hits),
-                _ => None,
-            }
-        }
     }
 }
 /// Generated client implementations.

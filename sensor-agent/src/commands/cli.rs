@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use super::{Exit, completions, exit, output, policy, replay};
+use super::{Exit, collect, completions, config, exit, output, policy, replay};
 
 /// Sees API calls in the Linux kernel, learns which endpoints exist, and tells which of them nobody declared.
 #[derive(Debug, Parser)]
@@ -28,8 +28,12 @@ Exit codes: 0 done, 1 failed or a negative result, 2 usage or a missing prerequi
 enum Command {
     /// Runs the pipeline over a capture file: no root, any system
     Replay(replay::Args),
+    /// Receives what sensors stream by `--upstream` and writes it
+    Collect(collect::Args),
     /// Works with policy files (allow, block, limits)
     Policy(policy::Args),
+    /// Works with configuration files
+    Config(config::Args),
     /// Prints a completion script for a shell
     Completions(completions::Args),
 }
@@ -40,6 +44,8 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Replay(args) => replay::run(&args),
+        Command::Collect(args) => collect::run(&args),
+        Command::Config(args) => config::run(&args),
         Command::Policy(args) => policy::run(&args),
         Command::Completions(args) => completions::run(&args),
     };

@@ -1,0 +1,14 @@
+//! Configuration: what users write (`raw`, serde and clap over one struct) to what the program sees (`resolved`).
+//!
+//! Order: defaults < file < environment (`SENSOR_*`) < flags. One name everywhere: key `ring_bytes`, variable
+//! `SENSOR_RING_BYTES`, flag `--ring-bytes`.
+
+mod file;
+mod raw;
+mod resolved;
+mod units;
+
+pub use file::{ConfigError, DEFAULT_FILE, read, schema};
+pub use raw::{ClientAddress, Hook, Mode, Raw};
+pub use resolved::{Config, Interfaces, MetricsListen};
+pub use units::{Bytes, Share, Span};

@@ -1,0 +1,273 @@
+//! What the program sees: every field present and valid, checked once.
+//!
+//! Where a value must be refused here (a bound that needs two fields, a path that must be there), the error names
+//! the key and the bound.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use super::{
+    file::ConfigError,
+    raw::{ClientAddress, Hook, Mode, Raw},
+    units::Share,
+};
+use crate::sink::SinkSpec;
+
+/// Interfaces by name globs (`*`, `?`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interfaces {
+    /// Watched when one of these matches.
+    pub include: Vec<String>,
+    /// Left alone when one of these matches, whatever `include` says.
+    pub exclude: Vec<String>,
+}
+
+/// Where the own metrics are served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricsListen {
+    /// Nowhere.
+    Off,
+    /// On this address.
+    At(SocketAddr),
+}
+
+/// The configuration of `run`.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Observe or enforce.
+    pub mode: Mode,
+    /// TC or AF_PACKET.
+    pub hook: Hook,
+    /// Which interfaces.
+    pub interfaces: Interfaces,
+    /// Path of the network namespace, if not this one.
+    pub netns: Option<PathBuf>,
+    /// Share of flows sampled.
+    pub sampling: Share,
+    /// Power of two, [`Config::RING_BYTES`].
+    pub ring_bytes: u32,
+    /// [`Config::HEAD_BYTES`].
+    pub head_bytes_max: u32,
+    /// [`Config::FLOWS`].
+    pub flows_max: u32,
+    /// [`Config::POLL_MS`].
+    pub poll_interval: Duration,
+    /// Activity window of the state table.
+    pub window: Duration,
+    /// Folder of API documents.
+    pub catalogue: Option<PathBuf>,
+    /// Policy file.
+    pub policy: Option<PathBuf>,
+    /// Everything events go to, upstream included.
+    pub sinks: Vec<SinkSpec>,
+    /// One event per exchange too.
+    pub exchange_events: bool,
+    /// How client addresses leave.
+    pub client_address: ClientAddress,
+    /// Folder of the store.
+    pub store: PathBuf,
+    /// Control socket.
+    pub socket: PathBuf,
+    /// Group that may read by it.
+    pub socket_group: Option<String>,
+    /// Own metrics.
+    pub metrics: MetricsListen,
+    /// Object in place of the embedded one.
+    pub ebpf_object: Option<PathBuf>,
+}
+
+impl Config {
+    /// Limits of `ring_bytes`.
+    pub const RING_BYTES: (u64, u64) = (4 << 10, 1 << 30);
+    /// Default of `ring_bytes`.
+    pub const RING_BYTES_DEFAULT: u64 = 8 << 20;
+    /// Limits of `head_bytes_max`.
+    pub const HEAD_BYTES: (u64, u64) = (256, 64 << 10);
+    /// Default of `head_bytes_max`.
+    pub const HEAD_BYTES_DEFAULT: u64 = 16 << 10;
+    /// Limits of `flows_max`.
+    pub const FLOWS: (u64, u64) = (16, 4 << 20);
+    /// Default of `flows_max`.
+    pub const FLOWS_DEFAULT: u32 = 65_536;
+    /// Limits of `poll_interval`, milliseconds.
+    pub const POLL_MS: (u64, u64) = (1, 1_000);
+    /// Default of `poll_interval`, milliseconds.
+    pub const POLL_MS_DEFAULT: u64 = 10;
+    /// Limits of `window`, days.
+    pub const WINDOW_DAYS: (u64, u64) = (0, 3_650);
+    /// Default of `window`, days.
+    pub const WINDOW_DAYS_DEFAULT: u64 = 30;
+    /// Default of `metrics_listen`.
+    pub const METRICS_DEFAULT: &str = "127.0.0.1:9464";
+
+    /// Checks what was written and fills in the defaults.
+    pub fn resolve(raw: Raw) -> Result<Self, ConfigError> {
+        let mode = raw.mode.unwrap_or_default();
+        let hook = raw.hook.unwrap_or_default();
+        if hook == Hook::Socket && mode == Mode::Enforce {
+            return Err(ConfigError::Value {
+                key: "hook",
+                problem: "a socket only observes: with mode `enforce` write `hook: tc`".into(),
+            });
+        }
+        let ring_bytes = within(
+            "ring_bytes",
+            raw.ring_bytes.map_or(Self::RING_BYTES_DEFAULT, |bytes| bytes.0),
+            Self::RING_BYTES,
+        )?;
+        if !ring_bytes.is_power_of_two() {
+            let (below, above) = (1 << ring_bytes.ilog2(), ring_bytes.next_power_of_two());
+            return Err(ConfigError::Value {
+                key: "ring_bytes",
+                problem: format!("{ring_bytes} is not a power of two: write {below} or {above}"),
+            });
+        }
+        let window = raw
+            .window
+            .map_or(Duration::from_secs(Self::WINDOW_DAYS_DEFAULT * 86_400), |span| span.0);
+        within("window", window.as_secs() / 86_400, Self::WINDOW_DAYS)?;
+        let poll_ms =
+            raw.poll_interval.map_or(u128::from(Self::POLL_MS_DEFAULT), |span| span.0.as_millis());
+        let poll_ms =
+            within("poll_interval", u64::try_from(poll_ms).unwrap_or(u64::MAX), Self::POLL_MS)?;
+        let flows_max =
+            within("flows_max", raw.flows_max.unwrap_or(Self::FLOWS_DEFAULT).into(), Self::FLOWS)?;
+        let head_bytes = within(
+            "head_bytes_max",
+            raw.head_bytes_max.map_or(Self::HEAD_BYTES_DEFAULT, |bytes| bytes.0),
+            Self::HEAD_BYTES,
+        )?;
+        Ok(Self {
+            mode,
+            hook,
+            interfaces: interfaces(raw.interfaces, raw.exclude_interfaces)?,
+            netns: raw.netns.map(netns_path),
+            sampling: raw.sampling.unwrap_or(Share::ALL),
+            ring_bytes,
+            head_bytes_max: head_bytes,
+            flows_max,
+            poll_interval: Duration::from_millis(poll_ms.into()),
+            window,
+            catalogue: raw.catalogue,
+            policy: raw.policy,
+            sinks: sinks(raw.upstream, raw.sinks)?,
+            exchange_events: raw.exchange_events.unwrap_or(false),
+            client_address: raw.client_address.unwrap_or_default(),
+            store: raw.store.unwrap_or_else(default_store),
+            socket: raw.socket.unwrap_or_else(default_socket),
+            socket_group: raw.socket_group,
+            metrics: metrics(raw.metrics_listen.as_deref())?,
+            ebpf_object: raw.ebpf_object,
+        })
+    }
+}
+
+/// A value within its limits, as u32 (every upper limit is below 2^32).
+fn within(key: &'static str, value: u64, (min, max): (u64, u64)) -> Result<u32, ConfigError> {
+    u32::try_from(value).ok().filter(|_| (min..=max).contains(&value)).ok_or_else(|| {
+        ConfigError::Value {
+            key,
+            problem: format!("{value} is out of bounds: write a value from {min} to {max}"),
+        }
+    })
+}
+
+fn interfaces(
+    include: Option<Vec<String>>,
+    exclude: Option<Vec<String>>,
+) -> Result<Interfaces, ConfigError> {
+    let include = include.unwrap_or_else(|| vec!["*".into()]);
+    let exclude = exclude.unwrap_or_default();
+    for (key, globs) in [("interfaces", &include), ("exclude_interfaces", &exclude)] {
+        // IFNAMSIZ is 16 with its zero: a longer name cannot match anything, a blank or slash neither.
+        let wrong = |glob: &&String| {
+            glob.is_empty() || glob.contains(['/', ' ']) || (glob.len() > 15 && !glob.contains('*'))
+        };
+        if let Some(glob) = globs.iter().find(wrong) {
+            return Err(ConfigError::Value {
+                key,
+                problem: format!(
+                    "`{glob}` matches no interface name: write a name or a glob, such as eth0 or veth*"
+                ),
+            });
+        }
+    }
+    if include.is_empty() {
+        return Err(ConfigError::Value {
+            key: "interfaces",
+            problem: "the list is empty: leave the key out for all interfaces".into(),
+        });
+    }
+    Ok(Interfaces { include, exclude })
+}
+
+/// A name as `ip netns` knows it, or a path.
+fn netns_path(given: PathBuf) -> PathBuf {
+    if given.components().count() == 1 && !given.starts_with(".") {
+        Path::new("/run/netns").join(given)
+    } else {
+        given
+    }
+}
+
+fn sinks(
+    upstream: Option<String>,
+    sinks: Option<Vec<String>>,
+) -> Result<Vec<SinkSpec>, ConfigError> {
+    let parse = |key, text: String| {
+        SinkSpec::parse(&text)
+            .map_err(|error| ConfigError::Value { key, problem: error.to_string() })
+    };
+    let upstream = upstream.into_iter().map(|url| parse("upstream", url));
+    upstream.chain(sinks.into_iter().flatten().map(|text| parse("sinks", text))).collect()
+}
+
+fn metrics(text: Option<&str>) -> Result<MetricsListen, ConfigError> {
+    let text = text.unwrap_or(Config::METRICS_DEFAULT);
+    if text == "off" {
+        return Ok(MetricsListen::Off);
+    }
+    text.parse().map(MetricsListen::At).map_err(|_| ConfigError::Value {
+        key: "metrics_listen",
+        problem: format!(
+            "`{text}` is not an address: write one with its port, such as {}, or off",
+            Config::METRICS_DEFAULT
+        ),
+    })
+}
+
+fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// Folder of the store where none is configured.
+pub(crate) fn default_store() -> PathBuf {
+    if is_root() {
+        "/var/lib/api-sensor".into()
+    } else {
+        user_folder("XDG_STATE_HOME", ".local/state")
+    }
+}
+
+/// Control socket where none is configured.
+pub(crate) fn default_socket() -> PathBuf {
+    if is_root() {
+        "/run/api-sensor/agent.sock".into()
+    } else {
+        user_folder("XDG_RUNTIME_DIR", ".local/state").join("agent.sock")
+    }
+}
+
+fn user_folder(variable: &str, under_home: &str) -> PathBuf {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let base = set(variable).filter(|path| path.is_absolute());
+    base.or_else(|| set("HOME").map(|home| home.join(under_home)))
+        .unwrap_or_else(|| ".".into())
+        .join("api-sensor")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,140 @@
+//! All sinks of a run: each event is shared to every queue; each sink is one task.
+
+use std::{io, sync::Arc, time::Duration};
+
+use sensor_proto::v1::Event;
+use tokio::task::JoinHandle;
+
+use super::{
+    file, grpc,
+    queue::{Identity, Queue, QueueCounts},
+    spec::{SinkSpec, Target},
+    writer::{Rotation, Writer},
+};
+
+/// The sinks; made inside the runtime, fed from any thread.
+#[derive(Debug, Default)]
+pub struct Sinks {
+    open: Vec<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    name: String,
+    queue: Arc<Queue>,
+    task: JoinHandle<()>,
+}
+
+/// One sink as `status` and the metrics show it.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct SinkStatus {
+    /// As configured, options left out.
+    pub sink: String,
+    /// Numbered and taken.
+    pub accepted: u64,
+    /// Written or acknowledged.
+    pub acknowledged: u64,
+    /// Dropped: the queue was full.
+    pub dropped: u64,
+    /// Waiting or on their way.
+    pub waiting_events: u64,
+    /// Their bytes.
+    pub waiting_bytes: u64,
+}
+
+/// A sink that cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("sink {sink}: {source}; check that the folder is there and may be written")]
+pub struct OpenError {
+    sink: String,
+    source: io::Error,
+}
+
+impl Sinks {
+    /// Opens all sinks; files must be writable now, receivers are connected to in the background.
+    pub fn open(specs: &[SinkSpec], who: &Identity) -> Result<Self, OpenError> {
+        let open = specs.iter().map(|spec| {
+            let queue = Arc::new(Queue::new(spec.limits));
+            let name = spec.to_string();
+            let writer = match &spec.target {
+                Target::Stdout => Some(Writer::stdout(spec.format)),
+                Target::File { path, rotate_bytes, keep } => {
+                    let rotation = Rotation { bytes: *rotate_bytes, keep: *keep };
+                    let writer = Writer::file(path, spec.format, rotation);
+                    Some(writer.map_err(|source| OpenError { sink: name.clone(), source })?)
+                }
+                Target::Grpc { .. } => None,
+            };
+            let task = match writer {
+                Some(writer) => {
+                    tokio::spawn(file::run(name.clone(), Arc::clone(&queue), who.clone(), writer))
+                }
+                None => tokio::spawn(grpc::run(name.clone(), Arc::clone(&queue), who.clone())),
+            };
+            Ok(Open { name, queue, task })
+        });
+        Ok(Self { open: open.collect::<Result<_, _>>()? })
+    }
+
+    /// The queues, for the thread that feeds them.
+    #[must_use]
+    pub fn feed(&self) -> Feed {
+        Feed { queues: self.open.iter().map(|sink| Arc::clone(&sink.queue)).collect() }
+    }
+
+    /// What each sink did so far.
+    #[must_use]
+    pub fn status(&self) -> Vec<SinkStatus> {
+        self.open.iter().map(|sink| status(&sink.name, sink.queue.counts())).collect()
+    }
+
+    /// Refuses further events and waits until all sinks are drained or the deadline has passed; the events that
+    /// were left are counted in the result.
+    pub async fn close(self, deadline: Duration) -> Vec<SinkStatus> {
+        for sink in &self.open {
+            sink.queue.close();
+        }
+        let end = tokio::time::Instant::now() + deadline;
+        let mut left = Vec::with_capacity(self.open.len());
+        for mut sink in self.open {
+            if tokio::time::timeout_at(end, &mut sink.task).await.is_err() {
+                sink.task.abort();
+            }
+            left.push(status(&sink.name, sink.queue.counts()));
+        }
+        left
+    }
+}
+
+/// Hands events to every queue; never waits.
+#[derive(Clone, Debug, Default)]
+pub struct Feed {
+    queues: Vec<Arc<Queue>>,
+}
+
+impl Feed {
+    /// Whether anything would take an event.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.queues.is_empty()
+    }
+
+    /// Offers one event to every sink.
+    pub fn offer(&self, event: Event) {
+        let event = Arc::new(event);
+        for queue in &self.queues {
+            queue.offer(&event);
+        }
+    }
+}
+
+fn status(name: &str, counts: QueueCounts) -> SinkStatus {
+    SinkStatus {
+        sink: name.into(),
+        accepted: counts.accepted,
+        acknowledged: counts.acknowledged,
+        dropped: counts.dropped,
+        waiting_events: counts.waiting_events as u64,
+        waiting_bytes: counts.waiting_bytes as u64,
+    }
+}

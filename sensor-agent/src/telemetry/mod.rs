@@ -1,0 +1,8 @@
+//! What the agent says about itself: logs, counters, `/metrics`, `/healthz` and `/readyz`.
+
+pub mod events;
+mod log;
+mod own;
+
+pub use log::{LogFormat, init};
+pub use own::Own;
