@@ -48,6 +48,7 @@ fn generate(root: &Path, out: &Path) -> Result<()> {
     files.sort();
     let descriptors = protox::compile(&files, [&include])?;
     tonic_prost_build::configure()
+        .build_transport(false)
         .out_dir(out)
         .emit_rerun_if_changed(false)
         .build_transport(false)
