@@ -8,6 +8,7 @@
 mod build_ebpf;
 mod ci;
 mod codegen;
+mod demo;
 mod lint;
 mod other_kernel;
 mod process;
@@ -18,7 +19,7 @@ mod test;
 mod toolchain;
 mod versions;
 
-use std::{fmt, process::ExitCode};
+use std::{fmt, path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -55,6 +56,20 @@ enum Verb {
         /// Arguments of `sensor-agent run`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
+    },
+    /// Show the real sensor on real traffic, in network namespaces of its own; leaves nothing behind
+    Demo {
+        /// Install what is missing without asking
+        #[arg(long, short)]
+        yes: bool,
+    },
+    /// The half of the demo that is root
+    #[command(hide = true)]
+    DemoScene {
+        /// The agent's binary
+        agent: PathBuf,
+        /// Milliseconds spent so far
+        built_in_ms: u64,
     },
     /// Run all the tests, installing what they need
     Test(test::TestArguments),
@@ -110,6 +125,8 @@ fn dispatch(verb: Verb) -> Result<()> {
         Verb::Setup { yes } => setup::verb(Consent::from_flag(yes)),
         Verb::BuildEbpf { yes } => build_ebpf::build_ebpf(Consent::from_flag(yes)),
         Verb::Run { yes, arguments } => run::run(Consent::from_flag(yes), &arguments),
+        Verb::Demo { yes } => demo::demo(Consent::from_flag(yes)),
+        Verb::DemoScene { agent, built_in_ms } => demo::scene(&agent, built_in_ms),
         Verb::Test(arguments) => test::test(&arguments),
         Verb::Lint(arguments) => lint::lint(&arguments),
         Verb::Codegen { check } => codegen::codegen(check),

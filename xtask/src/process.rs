@@ -148,9 +148,9 @@ pub(crate) fn quiet(what: &str, command: &mut Command) -> Result<()> {
 
 /// One line for the person who runs the verb.
 pub(crate) fn say(text: &str) {
-    println!("{text}");
     // A closed pipe (`| head`) must not stop what is being cleaned up.
-    drop(std::io::stdout().flush());
+    let mut out = std::io::stdout().lock();
+    drop(writeln!(out, "{text}").and_then(|()| out.flush()));
 }
 
 /// The command as a person would type it.

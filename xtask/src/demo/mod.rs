@@ -29,7 +29,9 @@ pub(crate) use scene::{Namespace, Scene};
 /// Installs, builds, then becomes the scene.
 pub(crate) fn demo(consent: Consent) -> Result<()> {
     let started = Instant::now();
-    say("The demo: a host with a small API, clients and the world outside, in network namespaces; the sensor on the host.");
+    say(
+        "The demo: a host with a small API, clients and the world outside, in network namespaces; the sensor on the host.",
+    );
     setup::setup(Purpose::Demo, consent)?;
     let agent = build_agent(consent)?;
     anyhow::ensure!(
@@ -60,8 +62,12 @@ pub(crate) fn scene(agent: &Path, built_in_ms: u64) -> Result<()> {
         told.as_secs_f64()
     ));
     say("Next:");
-    say("  cargo xtask run                                  the sensor on this host: all interfaces, observe only");
-    say("  target/release/sensor-agent inventory            what it has seen (in another terminal)");
+    say(
+        "  cargo xtask run                                  the sensor on this host: all interfaces, observe only",
+    );
+    say(
+        "  target/release/sensor-agent inventory            what it has seen (in another terminal)",
+    );
     say("  target/release/sensor-agent replay demo.pcap     the same over a capture, without root");
     say("  cargo xtask test                                 all the tests");
     Ok(())

@@ -15,7 +15,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use nix::{
-    sys::signal::{self, SigSet, Signal},
+    sys::signal::{self, Signal},
     unistd::Pid,
 };
 
@@ -45,30 +45,23 @@ pub(crate) struct Scene {
 
 impl Scene {
     /// Makes the folder, sweeps what a killed demo left, and starts to watch for signals.
-    ///
-    /// Call it before any other thread is started: the signals are blocked for all that follow.
     pub(crate) fn new() -> Result<Self> {
-        let mut signals = SigSet::empty();
-        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-            signals.add(signal);
-        }
-        signals.thread_block()?;
-
         sweep()?;
         let prefix = format!("{PREFIX}{}", std::process::id());
         let folder = std::env::temp_dir().join(&prefix);
         fs::create_dir_all(&folder)?;
-        let litter = Arc::new(Mutex::new(Litter { folder: Some(folder.clone()), ..Litter::default() }));
+        let litter =
+            Arc::new(Mutex::new(Litter { folder: Some(folder.clone()), ..Litter::default() }));
 
         let shared = Arc::clone(&litter);
-        thread::spawn(move || {
-            let caught = signals.wait();
+        // A handler, not a blocked mask: children would inherit the mask and never end when asked.
+        ctrlc::set_handler(move || {
             // Held to the end, so that the main thread does nothing more.
             let mut litter = shared.lock().unwrap_or_else(PoisonError::into_inner);
             say("\nstopping: removing what the demo made");
             litter.remove();
-            std::process::exit(128 + caught.map_or(2, |signal| signal as i32));
-        });
+            std::process::exit(130);
+        })?;
         Ok(Self { litter, prefix, folder })
     }
 
@@ -81,7 +74,7 @@ impl Scene {
     pub(crate) fn write(&self, name: &str, text: &str) -> Result<PathBuf> {
         let path = self.folder.join(name);
         // By renaming, as editors and configuration tools do: a reader never sees half a file.
-        let draft = self.folder.join(format!(".{name}.draft"));
+        let draft = path.with_extension("draft");
         fs::write(&draft, text.replace("FOLDER", &self.folder.to_string_lossy()))?;
         fs::rename(&draft, &path)?;
         Ok(path)
@@ -137,8 +130,15 @@ impl Scene {
         let path = self.folder.join(format!("{name}.log"));
         let text = String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();
         let lines: Vec<&str> = text.lines().collect();
-        let tail = lines.iter().skip(lines.len().saturating_sub(20));
-        tail.map(|line| format!("  | {line}\n")).collect()
+        let tail: Vec<String> = lines
+            .iter()
+            .skip(lines.len().saturating_sub(20))
+            .map(|line| format!("  | {line}"))
+            .collect();
+        tail.join(
+            "
+",
+        )
     }
 }
 
@@ -164,7 +164,8 @@ impl Litter {
 }
 
 fn end(child: &mut Child) {
-    let asked = i32::try_from(child.id()).map(|id| signal::kill(Pid::from_raw(id), Signal::SIGTERM));
+    let asked =
+        i32::try_from(child.id()).map(|id| signal::kill(Pid::from_raw(id), Signal::SIGTERM));
     let until = Instant::now() + GRACE;
     while asked.is_ok() && Instant::now() < until {
         if !matches!(child.try_wait(), Ok(None)) {

@@ -56,9 +56,14 @@ pub(crate) fn tell(scene: &Scene, program: &Path) -> Result<()> {
         &cast.host,
         program,
         &[
-            "--mode", "enforce", "--window", &window,
-            "--policy", &policy.to_string_lossy(),
-            "--catalogue", &catalogue.to_string_lossy(),
+            "--mode",
+            "enforce",
+            "--window",
+            &window,
+            "--policy",
+            &policy.to_string_lossy(),
+            "--catalogue",
+            &catalogue.to_string_lossy(),
         ],
     )?;
     let attached = Instant::now();
@@ -74,7 +79,7 @@ pub(crate) fn tell(scene: &Scene, program: &Path) -> Result<()> {
 fn set_up(scene: &Scene) -> Result<Cast> {
     say("\n== The stage: a host, three clients and the world outside, each in a network namespace");
     let host = scene.namespace("host")?;
-    let mut client = |name: &str, own: &str, peer: &str| -> Result<Namespace> {
+    let client = |name: &str, own: &str, peer: &str| -> Result<Namespace> {
         let namespace = scene.namespace(name)?;
         let (own, peer) = (format!("{own}/24"), format!("{peer}/24"));
         host.join((&format!("to-{name}"), &own), &namespace, ("eth0", &peer))?;
@@ -102,10 +107,13 @@ fn set_up(scene: &Scene) -> Result<Cast> {
         scene.running("shop")?;
         scene.running("partner")?;
         let shop = call(&cast.host, "GET", "http://shop.example/ready", (SHOP, "127.0.0.1"), &[])?;
-        let partner = call(&cast.host, "GET", "http://api.partner.example/", (PARTNER, OUTSIDE), &[])?;
+        let partner =
+            call(&cast.host, "GET", "http://api.partner.example/", (PARTNER, OUTSIDE), &[])?;
         Ok((shop.answered == 1 && partner.answered == 1).then_some(()))
     })?;
-    say("  host: nginx, an API on port 80 and behind TLS on 443; its OpenAPI document is given to the sensor");
+    say(
+        "  host: nginx, an API on port 80 and behind TLS on 443; its OpenAPI document is given to the sensor",
+    );
     say(&format!("  app {APP}, batch {BATCH}, rogue {ROGUE}: curl;  outside: {PARTNER}"));
     Ok(cast)
 }
@@ -155,10 +163,14 @@ fn discover(scene: &Scene, cast: &Cast, agent: &Agent, attached: Instant) -> Res
     loop {
         let view = agent.json("inventory")?;
         for row in rows(&view, "endpoints") {
-            let [method, path, state] = ["method", "path_template", "state"].map(|key| word(&row, key));
+            let [method, path, state] =
+                ["method", "path_template", "state"].map(|key| word(&row, key));
             if told.insert((method.clone(), path.clone(), state.clone())) {
                 let at = attached.elapsed().as_secs_f64();
-                say(&format!("  {at:5.1} s  {state:<18} {method:<7} {path}  ({})", word(&row, "reason")));
+                say(&format!(
+                    "  {at:5.1} s  {state:<18} {method:<7} {path}  ({})",
+                    word(&row, "reason")
+                ));
             }
         }
         for row in rows(&view, "egress") {
@@ -191,7 +203,9 @@ fn missing(view: &Value) -> Vec<String> {
         .iter()
         .filter(|(method, path, state)| {
             !endpoints.iter().any(|row| {
-                word(row, "method") == *method && word(row, "path_template") == *path && word(row, "state") == *state
+                word(row, "method") == *method
+                    && word(row, "path_template") == *path
+                    && word(row, "state") == *state
             })
         })
         .map(|(method, path, state)| format!("{method} {path} as {state}"))
@@ -223,35 +237,55 @@ fn counts(scene: &Scene, agent: &Agent) -> Result<()> {
 fn enforce(scene: &Scene, cast: &Cast, agent: &Agent) -> Result<()> {
     say("\n== A block and a rate limit, set live by editing the policy file");
     let orders = "http://shop.example/orders?burst=[1-40]";
-    let before = call(&cast.rogue, "GET", "http://shop.example/orders", (SHOP, HOST_FOR_ROGUE), &[])?;
+    let before =
+        call(&cast.rogue, "GET", "http://shop.example/orders", (SHOP, HOST_FOR_ROGUE), &[])?;
     ensure!(before.answered == 1, "expected: rogue answered before the block; seen: {before:?}");
-    let parallel = ["--parallel", "--parallel-max", "40", "--no-keepalive", "--http1.0", "--max-time", "2"];
+    let parallel =
+        ["--parallel", "--parallel-max", "40", "--no-keepalive", "--http1.0", "--max-time", "2"];
     let before = call(&cast.batch, "GET", orders, (SHOP, HOST_FOR_BATCH), &parallel)?;
     ensure!(before.failed == 0, "expected: batch answered before the limit; seen: {before:?}");
     say("  before: rogue is answered, batch opens 40 connections at once and all are answered");
 
     scene.write("policy.yaml", include_str!("../../demo/policy.yaml"))?;
-    for line in include_str!("../../demo/policy.yaml").lines().filter(|line| !line.starts_with('#')) {
+    for line in include_str!("../../demo/policy.yaml").lines().filter(|line| !line.starts_with('#'))
+    {
         say(&format!("  | {line}"));
     }
     let edited = Instant::now();
     let quick = ["--max-time", "0.4"];
     wait_for("the block to be in force", || {
-        let answers = call(&cast.rogue, "GET", "http://shop.example/orders", (SHOP, HOST_FOR_ROGUE), &quick)?;
+        let answers =
+            call(&cast.rogue, "GET", "http://shop.example/orders", (SHOP, HOST_FOR_ROGUE), &quick)?;
         Ok((answers.failed == 1).then_some(()))
     })?;
     say(&format!("  in force {:.1} s after the edit", edited.elapsed().as_secs_f64()));
 
     let log = || fs::read_to_string(scene.folder().join("shop.access.log"));
-    let from = |log: &str, client: &str| log.lines().filter(|line| line.starts_with(&format!("{client} "))).count();
+    let from = |log: &str, client: &str| {
+        log.lines().filter(|line| line.starts_with(&format!("{client} "))).count()
+    };
     let start = log()?;
-    let rogue = call(&cast.rogue, "GET", "http://shop.example/orders?try=[1-5]", (SHOP, HOST_FOR_ROGUE), &quick)?;
+    let rogue = call(
+        &cast.rogue,
+        "GET",
+        "http://shop.example/orders?try=[1-5]",
+        (SHOP, HOST_FOR_ROGUE),
+        &quick,
+    )?;
     let batch = call(&cast.batch, "GET", orders, (SHOP, HOST_FOR_BATCH), &parallel)?;
     let app = call(&cast.app, "GET", orders, (SHOP, HOST_FOR_APP), &[])?;
     let end = log()?;
     let reached = |client: &str| from(&end, client) - from(&start, client);
-    say(&format!("  rogue: {} of 5 answered, {} reached the server", rogue.answered, reached(ROGUE)));
-    say(&format!("  batch: {} of 40 answered, {} reached the server", batch.answered, reached(BATCH)));
+    say(&format!(
+        "  rogue: {} of 5 answered, {} reached the server",
+        rogue.answered,
+        reached(ROGUE)
+    ));
+    say(&format!(
+        "  batch: {} of 40 answered, {} reached the server",
+        batch.answered,
+        reached(BATCH)
+    ));
     say(&format!("  app:   {} of 40 answered, {} reached the server", app.answered, reached(APP)));
     ensure!(rogue.answered == 0 && reached(ROGUE) == 0, "expected: nothing of rogue gets through");
     ensure!(batch.answered < 40, "expected: batch is limited; seen: {batch:?}");
