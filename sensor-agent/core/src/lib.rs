@@ -5,6 +5,8 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod catalogue;
+pub mod digest;
 pub mod event;
 pub mod finding;
 pub mod http;

@@ -1,0 +1,168 @@
+//! Is this request declared, and by what?
+//!
+//! **Hosts** are compared in one spelling (lower case, no port, no trailing dot). **Paths** are compared segment by segment:
+//! - query and fragment do not count; segments are split at raw `/` and then percent-decoded once on both sides;
+//! - case counts; `//` is as `/`; a trailing slash does not count, unless both spellings are declared;
+//! - a literal beats a partial segment (`{name}.json`), which beats a parameter, which beats a rest (`{path+}`), from
+//!   the left; a parameter never stands for nothing, `.` or `..`;
+//! - the path decides first, then the method (OpenAPI 3: concrete paths before templated ones): a method that only a
+//!   wider template has is `MethodUnknown`. HEAD is declared where GET is;
+//! - among documents the more literal template wins, then current before older, then the one bound more closely.
+
+use std::net::IpAddr;
+
+use super::{
+    document::{Document, Operation},
+    load::Catalogue,
+    path::Segments,
+    trie::Terminal,
+};
+use crate::{http::Method, time::UnixNs};
+
+/// A service as the catalogue needs it: where it listens and under which names.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ServiceView<'a> {
+    /// Host names, with or without port; empty where only the listener is known.
+    pub hosts: &'a [&'a str],
+    /// Address of the listener.
+    pub address: Option<IpAddr>,
+    /// Port of the listener.
+    pub port: u16,
+}
+
+/// How a request stands to the documents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DeclarationKind {
+    /// In a current document.
+    Current,
+    /// Only in an older version of a document.
+    OlderOnly,
+    /// The path is declared, the method is not.
+    MethodUnknown,
+    /// A document names this service, none this path.
+    PathUnknown,
+    /// Documents are loaded, none names this service.
+    ServiceUnknown,
+    /// No document is loaded.
+    NoCatalogue,
+}
+
+/// What a document says about an operation's life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LifecycleInputs {
+    /// `deprecated: true`.
+    pub deprecated: bool,
+    /// `x-sunset`.
+    pub sunset: Option<UnixNs>,
+}
+
+/// The answer for one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Declaration<'c> {
+    /// How it stands.
+    pub kind: DeclarationKind,
+    /// The template with the server's prefix, for `Current`, `OlderOnly` and `MethodUnknown`.
+    pub template: Option<&'c str>,
+    /// The operation, for `Current` and `OlderOnly`.
+    pub operation: Option<&'c Operation>,
+    /// The operation's document.
+    pub document: Option<&'c Document>,
+    /// Of the operation; the default without one.
+    pub lifecycle: LifecycleInputs,
+}
+
+/// An operation at one service, for listing what was never called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeclaredOperation<'c> {
+    /// The template with the server's prefix.
+    pub template: &'c str,
+    /// The operation.
+    pub operation: &'c Operation,
+    /// Its document.
+    pub document: &'c Document,
+    /// `Current` or `OlderOnly`.
+    pub kind: DeclarationKind,
+}
+
+impl<'c> Declaration<'c> {
+    const fn bare(kind: DeclarationKind) -> Self {
+        let lifecycle = LifecycleInputs { deprecated: false, sunset: None };
+        Self { kind, template: None, operation: None, document: None, lifecycle }
+    }
+
+    fn of(catalogue: &'c Catalogue, terminal: &'c Terminal, method: &Method) -> Self {
+        let template = Some(&*terminal.template);
+        let found = terminal.find(method).and_then(|entry| {
+            let operation = catalogue.operation(entry.operation)?;
+            Some((operation, catalogue.document(operation.document)?, entry.retired))
+        });
+        match found {
+            None => Self { template, ..Self::bare(DeclarationKind::MethodUnknown) },
+            Some((operation, document, retired)) => Self {
+                kind: if retired { DeclarationKind::OlderOnly } else { DeclarationKind::Current },
+                template,
+                operation: Some(operation),
+                document: Some(document),
+                lifecycle: operation.lifecycle,
+            },
+        }
+    }
+}
+
+impl Catalogue {
+    /// Looks a request up. `target` is the path, with or without query.
+    pub fn declare(&self, service: &ServiceView<'_>, method: &Method, target: &[u8]) -> Declaration<'_> {
+        if self.is_empty() {
+            return Declaration::bare(DeclarationKind::NoCatalogue);
+        }
+        let bound = self.index.bind(service);
+        if bound.is_empty() {
+            return Declaration::bare(DeclarationKind::ServiceUnknown);
+        }
+        let Some(segments) = Segments::parse(target) else {
+            return Declaration::bare(DeclarationKind::PathUnknown);
+        };
+        let mut best: Option<(u64, u8, Declaration<'_>)> = None;
+        for trie in self.index.tries(bound) {
+            let Some(terminal) = trie.find(&segments, method) else { continue };
+            let declaration = Declaration::of(self, terminal, method);
+            let rank = (terminal.generality, declaration.kind as u8);
+            // The closer scope comes first and keeps its place on a tie.
+            if best.is_none_or(|(generality, kind, _)| rank < (generality, kind)) {
+                best = Some((rank.0, rank.1, declaration));
+            }
+        }
+        best.map_or_else(|| Declaration::bare(DeclarationKind::PathUnknown), |(_, _, declaration)| declaration)
+    }
+
+    /// Every operation that is declared for a service, each template and method once, current before older.
+    pub fn operations_of(&self, service: &ServiceView<'_>) -> Vec<DeclaredOperation<'_>> {
+        let bound = self.index.bind(service);
+        let mut all: Vec<DeclaredOperation<'_>> = self
+            .index
+            .tries(bound)
+            .flat_map(|trie| trie.terminals())
+            .flat_map(|terminal| terminal.operations.iter().map(move |(_, entry)| (terminal, entry)))
+            .filter_map(|(terminal, entry)| {
+                let operation = self.operation(entry.operation)?;
+                Some(DeclaredOperation {
+                    template: &terminal.template,
+                    operation,
+                    document: self.document(operation.document)?,
+                    kind: if entry.retired { DeclarationKind::OlderOnly } else { DeclarationKind::Current },
+                })
+            })
+            .collect();
+        all.sort_by(|a, b| {
+            let key = |d: &DeclaredOperation<'_>| (d.kind as u8, d.operation.document);
+            a.template.cmp(b.template).then_with(|| a.operation.method.cmp(&b.operation.method)).then_with(|| key(a).cmp(&key(b)))
+        });
+        all.dedup_by(|a, b| a.template == b.template && a.operation.method == b.operation.method);
+        all
+    }
+
+    /// Whether any document names this service.
+    pub fn names(&self, service: &ServiceView<'_>) -> bool {
+        !self.index.bind(service).is_empty()
+    }
+}

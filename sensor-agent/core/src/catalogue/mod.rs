@@ -1,0 +1,34 @@
+//! The catalogue: declared API documents (OpenAPI 2.0, 3.0 and 3.1, YAML or JSON) to an index that says whether a
+//! request is declared.
+//!
+//! `bytes -> pruned tree -> Document -> templates in a trie per bound service -> Declaration`. Pure: the shell reads
+//! files and swaps catalogues. Bounds are in [`limits`]. Schemas, examples and texts are skipped while reading, so a
+//! large document costs what its paths cost. How paths and hosts are compared is written in [`declare`].
+
+mod binding;
+mod declare;
+mod document;
+mod error;
+mod host;
+mod index;
+pub mod limits;
+mod load;
+mod locate;
+mod path;
+mod pointer;
+mod read;
+mod refs;
+mod servers;
+mod sunset;
+mod template;
+mod trie;
+
+#[cfg(test)]
+mod tests;
+
+pub use binding::BindingReason;
+pub use declare::{Declaration, DeclarationKind, DeclaredOperation, LifecycleInputs, ServiceView};
+pub use document::{Document, Operation};
+pub use error::{DocumentError, Problem, Severity};
+pub use load::{BindingRow, Catalogue};
+pub use sunset::parse_date as parse_rfc3339;

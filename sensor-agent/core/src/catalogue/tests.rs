@@ -1,0 +1,42 @@
+//! The catalogue from bytes to answers, hostile documents included.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use super::{Catalogue, DeclarationKind, Problem, ServiceView, Severity, limits::SEGMENTS_MAX};
+use crate::http::Method;
+
+mod bindings;
+mod hostile;
+mod matching;
+
+/// Loads documents that must be without problems.
+fn load(documents: &[(&str, &str)]) -> Catalogue {
+    let (catalogue, errors) = Catalogue::load(documents, None);
+    assert!(errors.is_empty(), "{errors:#?}");
+    catalogue
+}
+
+/// A document with these lines under `paths`, each `METHOD PATH`.
+fn document(operations: &[&str]) -> String {
+    let mut paths: std::collections::BTreeMap<&str, Vec<String>> = std::collections::BTreeMap::new();
+    for operation in operations {
+        let (method, path) = operation.split_once(' ').unwrap();
+        paths.entry(path).or_default().push(method.to_lowercase());
+    }
+    let mut text = String::from("openapi: 3.0.3\ninfo: {title: T, version: 1.0.0}\npaths:\n");
+    for (path, methods) in paths {
+        text.push_str(&format!("  '{path}':\n"));
+        for method in methods {
+            text.push_str(&format!("    {method}: {{responses: {{200: {{description: ok}}}}}}\n"));
+        }
+    }
+    text
+}
+
+const ANY: ServiceView<'static> = ServiceView { hosts: &["any.example"], address: None, port: 80 };
+
+fn answer(catalogue: &Catalogue, service: &ServiceView<'_>, request: &str) -> (DeclarationKind, String) {
+    let (method, path) = request.split_once(' ').unwrap();
+    let declaration = catalogue.declare(service, &Method::parse(method).unwrap(), path.as_bytes());
+    (declaration.kind, declaration.template.unwrap_or_default().to_owned())
+}
