@@ -9,4 +9,5 @@ pub mod config;
 pub mod kernel;
 pub mod sink;
 pub mod source;
+pub mod store;
 pub mod telemetry;

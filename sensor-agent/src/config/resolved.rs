@@ -16,7 +16,7 @@ use super::{
 };
 use crate::sink::SinkSpec;
 
-/// Interfaces by name globs (`*`, `?`).
+/// Interfaces by name globs (`*`, `?`), each with `@PATH` behind it when it is in another network namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interfaces {
     /// Watched when one of these matches.
@@ -43,7 +43,7 @@ pub struct Config {
     pub hook: Hook,
     /// Which interfaces.
     pub interfaces: Interfaces,
-    /// Path of the network namespace, if not this one.
+    /// Namespace of the globs that name none, if not this one.
     pub netns: Option<PathBuf>,
     /// Share of flows sampled.
     pub sampling: Share,
@@ -182,15 +182,16 @@ fn interfaces(
     let include = include.unwrap_or_else(|| vec!["*".into()]);
     let exclude = exclude.unwrap_or_default();
     for (key, globs) in [("interfaces", &include), ("exclude_interfaces", &exclude)] {
-        // IFNAMSIZ is 16 with its zero: a longer name cannot match anything, a blank or slash neither.
+        // IFNAMSIZ is 16 with its zero: a longer name cannot match anything, and no name has a blank.
         let wrong = |glob: &&String| {
-            glob.is_empty() || glob.contains(['/', ' ']) || (glob.len() > 15 && !glob.contains('*'))
+            let name = glob.split('@').next().unwrap_or_default();
+            glob.is_empty() || name.contains(['/', ' ']) || (name.len() > 15 && !name.contains('*'))
         };
         if let Some(glob) = globs.iter().find(wrong) {
             return Err(ConfigError::Value {
                 key,
                 problem: format!(
-                    "`{glob}` matches no interface name: write a name or a glob, such as eth0 or veth*"
+                    "`{glob}` matches no interface name: write a name or a glob, such as eth0, veth* or eth0@/run/netns/blue"
                 ),
             });
         }
