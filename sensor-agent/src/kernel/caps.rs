@@ -33,8 +33,7 @@ pub enum CapsError {
     Refused(String),
 }
 
-const KEPT: [Capability; 3] =
-    [Capability::CAP_BPF, Capability::CAP_NET_ADMIN, Capability::CAP_PERFMON];
+const KEPT: [Capability; 3] = [Capability::CAP_BPF, Capability::CAP_NET_ADMIN, Capability::CAP_PERFMON];
 const START_ONLY: [Capability; 2] = [Capability::CAP_SYS_ADMIN, Capability::CAP_NET_RAW];
 
 /// Checks that what `needs` says is there and drops everything else from this thread.

@@ -20,8 +20,13 @@ use sensor_ebpf::abi::settings::Settings;
 use serde::Serialize;
 
 use super::{
-    attach::Programs, counters::Counters, listeners::Listeners, pod::Wire, policy_maps::PolicyMaps,
-    settings::SettingsMap, sys,
+    attach::Programs,
+    counters::Counters,
+    listeners::Listeners,
+    pod::Wire,
+    policy_maps::PolicyMaps,
+    settings::SettingsMap,
+    sys,
 };
 
 /// What says how the object is loaded.
@@ -81,9 +86,7 @@ pub enum LoadError {
     #[error("load the eBPF object: {0}")]
     Ebpf(#[from] aya::EbpfError),
     /// The object does not hold what this agent knows: another version.
-    #[error(
-        "the eBPF object has no map {0}: it is not of this version, run `cargo xtask build-ebpf`"
-    )]
+    #[error("the eBPF object has no map {0}: it is not of this version, run `cargo xtask build-ebpf`")]
     NoMap(&'static str),
     /// A map could not be used.
     #[error("eBPF map {name}: {source}")]
@@ -114,12 +117,8 @@ pub(crate) struct Loaded {
     pub(crate) ebpf: Ebpf,
 }
 
-const TC_PROGRAMS: [&str; 4] = [
-    "sensor_tc_ingress_eth",
-    "sensor_tc_egress_eth",
-    "sensor_tc_ingress_ip",
-    "sensor_tc_egress_ip",
-];
+const TC_PROGRAMS: [&str; 4] =
+    ["sensor_tc_ingress_eth", "sensor_tc_egress_eth", "sensor_tc_ingress_ip", "sensor_tc_egress_ip"];
 const SOCKET_PROGRAM: &str = "sensor_socket_eth";
 /// Lines of the verifier's log that a reason keeps.
 const REASON_LINES: usize = 4;
@@ -164,8 +163,7 @@ pub(crate) fn load(object: &[u8], config: &LoadConfig) -> Result<Loaded, LoadErr
     }
     let mut ebpf = loader.load(object)?;
     let (programs, degraded) = load_programs(&mut ebpf)?;
-    let ring = RingBuf::try_from(take(&mut ebpf, "RING")?)
-        .map_err(|source| LoadError::Map { name: "RING", source })?;
+    let ring = RingBuf::try_from(take(&mut ebpf, "RING")?).map_err(|source| LoadError::Map { name: "RING", source })?;
     let settings = Array::<_, Wire<Settings>>::try_from(take(&mut ebpf, "SETTINGS")?)
         .and_then(|map| SettingsMap::new(map, config.settings))
         .map_err(|source| LoadError::Map { name: "SETTINGS", source })?;
@@ -194,8 +192,7 @@ fn load_programs(ebpf: &mut Ebpf) -> Result<(Programs, Vec<Degraded>), LoadError
     let [ingress_eth, egress_eth, ingress_ip, egress_ip] =
         TC_PROGRAMS.map(|name| keep(name, load_one(ebpf, name), &mut degraded));
     let socket_eth = keep(SOCKET_PROGRAM, load_one(ebpf, SOCKET_PROGRAM), &mut degraded);
-    let mut programs =
-        Programs { ingress_eth, egress_eth, ingress_ip, egress_ip, socket_eth, ids: Vec::new() };
+    let mut programs = Programs { ingress_eth, egress_eth, ingress_ip, egress_ip, socket_eth, ids: Vec::new() };
     let all = [
         &programs.ingress_eth,
         &programs.egress_eth,
@@ -203,11 +200,7 @@ fn load_programs(ebpf: &mut Ebpf) -> Result<(Programs, Vec<Degraded>), LoadError
         &programs.egress_ip,
         &programs.socket_eth,
     ];
-    let ids = all
-        .into_iter()
-        .flatten()
-        .map(|program| sys::program_id(program.as_fd()))
-        .collect::<io::Result<_>>()?;
+    let ids = all.into_iter().flatten().map(|program| sys::program_id(program.as_fd())).collect::<io::Result<_>>()?;
     programs.ids = ids;
     match degraded.first() {
         Some(first) if programs.ids.is_empty() => Err(LoadError::Refused(first.clone())),
@@ -215,11 +208,7 @@ fn load_programs(ebpf: &mut Ebpf) -> Result<(Programs, Vec<Degraded>), LoadError
     }
 }
 
-fn keep(
-    name: &'static str,
-    loaded: Result<OwnedFd, String>,
-    degraded: &mut Vec<Degraded>,
-) -> Option<OwnedFd> {
+fn keep(name: &'static str, loaded: Result<OwnedFd, String>, degraded: &mut Vec<Degraded>) -> Option<OwnedFd> {
     match loaded {
         Ok(program) => Some(program),
         Err(reason) => {

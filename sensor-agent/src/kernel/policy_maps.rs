@@ -5,7 +5,12 @@
 //! gives a rule that stays its old number); the hits of a number that changes hands start at zero.
 //! Since Linux 6.13 an insert can fail with ENOMEM while memory is free: retried [`INSERT_TRIES`] times.
 
-use std::{collections::HashMap, hash::Hash, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    hash::Hash,
+    sync::Arc,
+    time::Duration,
+};
 
 use aya::{
     Ebpf,
@@ -16,8 +21,7 @@ use aya::{
 };
 use nix::libc;
 use sensor_ebpf::abi::policy::{
-    FAILSAFE_MAX, FailsafeEntry, LIMITS_MAX, Limit, LpmKey4, LpmKey6, PolicyEntry, RULES_MAX, Rule,
-    RuleHits,
+    FAILSAFE_MAX, FailsafeEntry, LIMITS_MAX, Limit, LpmKey4, LpmKey6, PolicyEntry, RULES_MAX, Rule, RuleHits,
 };
 
 use super::{
@@ -104,8 +108,7 @@ pub(crate) struct PolicyMaps {
 
 impl PolicyMaps {
     /// Names of the tries, whose size is a setting.
-    pub(crate) const TRIES: [&str; 6] =
-        ["ALLOW4", "ALLOW6", "BLOCK4", "BLOCK6", "LIMIT4", "LIMIT6"];
+    pub(crate) const TRIES: [&str; 6] = ["ALLOW4", "ALLOW6", "BLOCK4", "BLOCK6", "LIMIT4", "LIMIT6"];
 
     pub(crate) fn new(ebpf: &mut Ebpf, settings: Arc<SettingsMap>) -> Result<Self, LoadError> {
         let [allow4, allow6, block4, block6, limit4, limit6] = Self::TRIES;
@@ -136,14 +139,8 @@ impl PolicyMaps {
         self.write_rules(&tables.rules)?;
         write(&mut self.limits, "LIMITS", &tables.limits)?;
         // A look-up is skipped while its count is 0: raise the counts before entries come, lower them after entries went.
-        let counts = Counts {
-            block: tables.block4.len() + tables.block6.len(),
-            limits: tables.limit4.len() + tables.limit6.len(),
-        };
-        self.write_counts(Counts {
-            block: counts.block.max(self.counted().block),
-            limits: counts.limits.max(self.counted().limits),
-        })?;
+        let counts = Counts { block: tables.block4.len() + tables.block6.len(), limits: tables.limit4.len() + tables.limit6.len() };
+        self.write_counts(Counts { block: counts.block.max(self.counted().block), limits: counts.limits.max(self.counted().limits) })?;
         let mut applied = Applied::default();
         for outcome in [
             self.allow4.replace(&tables.allow4, |key| (key.prefix_len, key.addr)),
@@ -191,9 +188,7 @@ impl PolicyMaps {
                 let cpus = aya::util::nr_cpus().unwrap_or(1);
                 let zero = PerCpuValues::try_from(vec![Wire(RuleHits::default()); cpus])
                     .map_err(|source| failed(MapError::from(source)))?;
-                self.hits
-                    .set(index(number), zero, 0)
-                    .map_err(|source| ApplyError::Map { name: "RULE_HITS", source })?;
+                self.hits.set(index(number), zero, 0).map_err(|source| ApplyError::Map { name: "RULE_HITS", source })?;
             }
         }
         self.rules_written = rules.to_vec();
@@ -242,18 +237,13 @@ fn padded(entries: &[FailsafeEntry], max: u32) -> Vec<FailsafeEntry> {
     padded
 }
 
-fn write<T>(
-    map: &mut Array<MapData, Wire<T>>,
-    name: &'static str,
-    values: &[T],
-) -> Result<(), ApplyError>
+fn write<T>(map: &mut Array<MapData, Wire<T>>, name: &'static str, values: &[T]) -> Result<(), ApplyError>
 where
     Wire<T>: aya::Pod,
     T: Copy,
 {
     for (number, value) in values.iter().enumerate() {
-        map.set(index(number), Wire(*value), 0)
-            .map_err(|source| ApplyError::Map { name, source })?;
+        map.set(index(number), Wire(*value), 0).map_err(|source| ApplyError::Map { name, source })?;
     }
     Ok(())
 }
@@ -267,19 +257,13 @@ struct Trie<K: aya::Pod> {
 
 impl<K: aya::Pod + Eq + Hash> Trie<K> {
     fn new(ebpf: &mut Ebpf, name: &'static str) -> Result<Self, LoadError> {
-        let map = LpmTrie::try_from(take(ebpf, name)?)
-            .map_err(|source| LoadError::Map { name, source })?;
+        let map = LpmTrie::try_from(take(ebpf, name)?).map_err(|source| LoadError::Map { name, source })?;
         Ok(Self { name, map, written: HashMap::new() })
     }
 
     /// Inserts what is new, then removes what is gone. An entry that does not fit is left out and said.
-    fn replace<L>(
-        &mut self,
-        entries: &[(L, PolicyEntry)],
-        split: impl Fn(&L) -> (u32, K),
-    ) -> Applied {
-        let wanted: HashMap<(u32, K), PolicyEntry> =
-            entries.iter().map(|(key, entry)| (split(key), *entry)).collect();
+    fn replace<L>(&mut self, entries: &[(L, PolicyEntry)], split: impl Fn(&L) -> (u32, K)) -> Applied {
+        let wanted: HashMap<(u32, K), PolicyEntry> = entries.iter().map(|(key, entry)| (split(key), *entry)).collect();
         let mut applied = Applied { wanted: wanted.len(), ..Applied::default() };
         for (key, entry) in &wanted {
             if self.written.get(key) == Some(entry) {
@@ -291,22 +275,17 @@ impl<K: aya::Pod + Eq + Hash> Trie<K> {
                     self.written.insert(*key, *entry);
                     applied.installed += 1;
                 }
-                Err(error) => {
-                    tracing::warn!(map = self.name, %error, "a policy entry was not installed")
-                }
+                Err(error) => tracing::warn!(map = self.name, %error, "a policy entry was not installed"),
             }
         }
-        let gone: Vec<_> =
-            self.written.keys().filter(|key| !wanted.contains_key(key)).copied().collect();
+        let gone: Vec<_> = self.written.keys().filter(|key| !wanted.contains_key(key)).copied().collect();
         for key in gone {
             match self.map.remove(&Key::new(key.0, key.1)) {
                 Ok(()) => {
                     self.written.remove(&key);
                     applied.removed += 1;
                 }
-                Err(error) => {
-                    tracing::warn!(map = self.name, %error, "a policy entry was not removed")
-                }
+                Err(error) => tracing::warn!(map = self.name, %error, "a policy entry was not removed"),
             }
         }
         applied
@@ -318,8 +297,7 @@ impl<K: aya::Pod + Eq + Hash> Trie<K> {
         loop {
             match self.map.insert(&trie_key, Wire(entry), 0) {
                 Err(MapError::SyscallError(error))
-                    if error.io_error.raw_os_error() == Some(libc::ENOMEM)
-                        && tries < INSERT_TRIES =>
+                    if error.io_error.raw_os_error() == Some(libc::ENOMEM) && tries < INSERT_TRIES =>
                 {
                     std::thread::sleep(INSERT_BACK_OFF * (1 << tries));
                     tries += 1;

@@ -51,9 +51,7 @@ impl NamespaceView {
                 let into_namespace = &*link.kind == "veth" && link.peer_elsewhere;
                 let workload = match into_namespace && !default_routes.contains(&link.ifindex) {
                     false => Workload::None,
-                    true if bridged || (link.master.is_none() && only_host_routes) => {
-                        Workload::Strict
-                    }
+                    true if bridged || (link.master.is_none() && only_host_routes) => Workload::Strict,
                     true => Workload::Loose,
                 };
                 (link.ifindex, workload)
@@ -82,8 +80,7 @@ impl LocalView {
     #[must_use]
     pub fn is_own(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
-        address.is_loopback()
-            || self.namespaces.iter().any(|view| view.addresses.contains(&address))
+        address.is_loopback() || self.namespaces.iter().any(|view| view.addresses.contains(&address))
     }
 
     /// What is behind an interface, the weakest answer where numbers collide.
@@ -97,10 +94,8 @@ impl LocalView {
     /// request went out there.
     #[must_use]
     pub fn server_behind(&self, request: &OwnerHint, response: &OwnerHint) -> Workload {
-        let response =
-            if came_in(response) { self.workload(response.ifindex) } else { Workload::None };
-        let request =
-            if went_out(request) { self.workload(request.ifindex) } else { Workload::None };
+        let response = if came_in(response) { self.workload(response.ifindex) } else { Workload::None };
+        let request = if went_out(request) { self.workload(request.ifindex) } else { Workload::None };
         response.max(request)
     }
 
@@ -110,8 +105,7 @@ impl LocalView {
     /// On any other path the kernel leaves the socket of a *remote* namespace, or of a proxy, on the packet.
     #[must_use]
     pub fn sender_is_trusted(&self, sender: IpAddr, hint: &OwnerHint) -> bool {
-        (went_out(hint) && self.is_own(sender))
-            || (came_in(hint) && self.workload(hint.ifindex) == Workload::Strict)
+        (went_out(hint) && self.is_own(sender)) || (came_in(hint) && self.workload(hint.ifindex) == Workload::Strict)
     }
 }
 
@@ -128,14 +122,7 @@ mod tests {
     use super::*;
 
     fn veth(ifindex: u32, master: Option<u32>) -> Link {
-        Link {
-            ifindex,
-            name: "veth".into(),
-            arphrd: 1,
-            master,
-            kind: "veth".into(),
-            peer_elsewhere: true,
-        }
+        Link { ifindex, name: "veth".into(), arphrd: 1, master, kind: "veth".into(), peer_elsewhere: true }
     }
 
     fn address(ifindex: u32, address: [u8; 4], prefix_len: u8) -> Address {
@@ -145,9 +132,7 @@ mod tests {
     fn view(links: &[Link], addresses: &[Address], default_routes: &[u32]) -> LocalView {
         let addresses = addresses.iter().copied().collect();
         let routes = default_routes.iter().copied().collect();
-        LocalView::new(vec![NamespaceView::new(links.iter(), &addresses, &routes, |index| {
-            index == 9
-        })])
+        LocalView::new(vec![NamespaceView::new(links.iter(), &addresses, &routes, |index| index == 9)])
     }
 
     fn hint(ifindex: u32, hook: Hook) -> OwnerHint {
@@ -179,10 +164,7 @@ mod tests {
     #[test]
     fn colliding_interface_numbers_give_the_weaker_answer() {
         let mut view = view(&[veth(1, Some(9))], &[], &[]);
-        view.namespaces.push(NamespaceView {
-            interfaces: HashMap::from([(1, Workload::None)]),
-            ..Default::default()
-        });
+        view.namespaces.push(NamespaceView { interfaces: HashMap::from([(1, Workload::None)]), ..Default::default() });
         assert_eq!(view.workload(1), Workload::None);
         assert!(view.is_own(IpAddr::from([127, 0, 0, 5])));
     }
