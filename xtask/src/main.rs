@@ -5,6 +5,8 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "a program for people at a terminal")]
 
+mod agent;
+mod bench;
 mod build_ebpf;
 mod ci;
 mod codegen;
@@ -13,6 +15,7 @@ mod lint;
 mod other_kernel;
 mod process;
 mod run;
+mod scene;
 mod setup;
 mod source_hash;
 mod test;
@@ -81,6 +84,27 @@ enum Verb {
         #[arg(long)]
         check: bool,
     },
+    /// Measure: a table, and target/bench/GROUP.jsonl
+    Bench {
+        /// Which group; all of them when left out
+        group: Option<bench::Group>,
+        /// Install what is missing without asking
+        #[arg(long, short)]
+        yes: bool,
+    },
+    /// The half of `bench live` that is root
+    #[command(hide = true)]
+    BenchLive {
+        /// The agent's binary
+        agent: PathBuf,
+    },
+    /// Run one command and print what it used
+    #[command(hide = true)]
+    Measure {
+        /// The command
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<String>,
+    },
     /// What the pipeline runs: test, then lint
     Ci {
         /// Also install and run cargo-deny
@@ -129,6 +153,9 @@ fn dispatch(verb: Verb) -> Result<()> {
         Verb::DemoScene { agent, built_in_ms } => demo::scene(&agent, built_in_ms),
         Verb::Test(arguments) => test::test(&arguments),
         Verb::Lint(arguments) => lint::lint(&arguments),
+        Verb::Bench { group, yes } => bench::bench(group, Consent::from_flag(yes)),
+        Verb::BenchLive { agent } => bench::live::scene(&agent),
+        Verb::Measure { command } => bench::measure::measure(&command),
         Verb::Codegen { check } => codegen::codegen(check),
         Verb::Ci { full } => ci::ci(full),
     }

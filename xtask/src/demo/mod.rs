@@ -3,8 +3,6 @@
 //! Two halves: this one builds as the user, the other (`demo-scene`, hidden) runs as root with the agent's
 //! path as its argument, so that no file under `target/` ever belongs to root.
 
-mod agent;
-mod scene;
 mod story;
 mod traffic;
 
@@ -20,11 +18,9 @@ use anyhow::{Context as _, Result};
 use crate::{
     process::{can_raise, line, raised, say},
     run::build_agent,
+    scene::Scene,
     setup::{self, Consent, Purpose},
 };
-
-pub(crate) use agent::Agent;
-pub(crate) use scene::{Namespace, Scene};
 
 /// Installs, builds, then becomes the scene.
 pub(crate) fn demo(consent: Consent) -> Result<()> {

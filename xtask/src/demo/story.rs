@@ -13,11 +13,12 @@ use std::{
 use anyhow::{Result, bail, ensure};
 use serde_json::Value;
 
-use super::{
-    Agent, Namespace, Scene,
-    traffic::{PARTNER, SHOP, call},
+use super::traffic::{PARTNER, SHOP, call};
+use crate::{
+    agent::Agent,
+    process::{output, say},
+    scene::{Namespace, Scene},
 };
-use crate::process::{output, say};
 
 /// Activity window of the demo: short, so that an endpoint nobody calls becomes dormant while one looks on.
 const WINDOW: Duration = Duration::from_secs(12);

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use super::Namespace;
+use crate::scene::Namespace;
 
 /// Name and address under which the shop is called.
 pub(crate) const SHOP: &str = "shop.example";

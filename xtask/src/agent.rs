@@ -10,8 +10,10 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-use super::{Namespace, Scene};
-use crate::process::output;
+use crate::{
+    process::output,
+    scene::{Namespace, Scene},
+};
 
 /// Longest time from start to attached everywhere.
 const READY_WITHIN: Duration = Duration::from_secs(20);
