@@ -31,7 +31,7 @@ use crate::{
 /// Rounds of all cases; odd, so that a median is one of the values.
 const ROUNDS: usize = 11;
 /// Requests of one case in one round.
-const REQUESTS: u64 = 40_000;
+const REQUESTS: u64 = 100_000;
 /// Connections of the client.
 const CONNECTIONS: &str = "32";
 const SERVER: &str = "10.78.1.1";

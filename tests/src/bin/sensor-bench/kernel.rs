@@ -1,0 +1,257 @@
+//! ns per packet of the real program by test run, beside the empty program in the same round.
+//!
+//! Every packet has an address or a path of its own, so that no table stays in the caches for being asked the
+//! same thing. Each case proves by the kernel's own counters that it took the way it is named after.
+
+use std::net::Ipv4Addr;
+
+use anyhow::{Context as _, Result, ensure};
+use sensor_agent::kernel::{Bench, LoadConfig, Mode, PolicyTables, first_settings, object};
+use sensor_ebpf::abi::{
+    counter::Counter,
+    policy::{Action, Limit, LimitKind, LpmKey4, PolicyEntry, Rule},
+};
+use serde_json::json;
+
+use crate::packets::{ACK, PSH, SYN, Segment, head, icmp};
+
+/// Rounds; the ratio of each is taken within it.
+const ROUNDS: usize = 9;
+/// Different packets of a case in a round.
+const PACKETS: u32 = 2_000;
+/// Runs of each packet where running it again is the same work.
+const REPEAT: u32 = 20;
+const PROGRAM: &str = "sensor_tc_ingress_eth";
+const EMPTY: &str = "sensor_empty";
+const PROGRAMS: [&str; 6] = [
+    "sensor_tc_ingress_eth",
+    "sensor_tc_egress_eth",
+    "sensor_tc_ingress_ip",
+    "sensor_tc_egress_ip",
+    "sensor_socket_eth",
+    "sensor_empty",
+];
+
+/// One case: how many times each packet runs, which bucket it must end in, and its packets.
+struct Case {
+    name: String,
+    repeat: u32,
+    bucket: Counter,
+    packet: fn(u32) -> Vec<u8>,
+    /// Packets that bring the flow into the state that is measured.
+    before: fn(u32) -> Vec<Vec<u8>>,
+}
+
+/// Measures every case and prints the figures.
+pub(crate) fn kernel() -> Result<()> {
+    let object = object(None)?;
+    for entries in [0_u32, 1_000, 100_000, 1_000_000] {
+        let mut bench = load(&object)?;
+        bench.apply_policy(&policy(entries))?;
+        measure(
+            &mut bench,
+            &Case {
+                name: format!("tc/clean/{entries}"),
+                repeat: REPEAT,
+                bucket: Counter::NoPayload,
+                packet: |at| segment(clean(at), ACK, &[]),
+                before: |_| vec![],
+            },
+        )?;
+        if entries == 100_000 {
+            for case in cases() {
+                measure(&mut bench, &case)?;
+            }
+            for program in PROGRAMS {
+                if let Some(count) = bench.verified_instructions(program) {
+                    figure(&format!("verified/{program}"), f64::from(count), "insns", None, 1);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn cases() -> Vec<Case> {
+    let none = |_| vec![];
+    vec![
+        Case {
+            name: "tc/not_tcp".to_owned(),
+            repeat: REPEAT,
+            bucket: Counter::NotTransport,
+            packet: |at| icmp(clean(at)),
+            before: none,
+        },
+        Case {
+            name: "tc/blocked".to_owned(),
+            repeat: REPEAT,
+            bucket: Counter::Blocked,
+            packet: |at| segment(listed(at % 100_000), SYN, &[]),
+            before: none,
+        },
+        Case {
+            name: "tc/limited".to_owned(),
+            repeat: REPEAT,
+            bucket: Counter::Limited,
+            packet: |at| segment(Ipv4Addr::from(0xac10_0000 + (spread(at) & 0xffff)), ACK, &[]),
+            before: none,
+        },
+        Case {
+            name: "tc/negative_flow".to_owned(),
+            repeat: 1,
+            bucket: Counter::NegativeFlow,
+            packet: |at| body(at, 9),
+            before: |at| {
+                let mut packets = vec![segment(clean(at), SYN, &[])];
+                packets.extend((0..8).map(|part| body(at, part)));
+                packets
+            },
+        },
+        Case {
+            name: "tc/head_512".to_owned(),
+            repeat: 1,
+            bucket: Counter::Emitted,
+            packet: |at| segment(clean(at), ACK | PSH, &head(512, at)),
+            before: none,
+        },
+        Case {
+            name: "tc/head_3072".to_owned(),
+            repeat: 1,
+            bucket: Counter::Emitted,
+            packet: |at| segment(clean(at), ACK | PSH, &head(3_072, at)),
+            before: none,
+        },
+    ]
+}
+
+/// Addresses of no list, far apart.
+fn clean(at: u32) -> Ipv4Addr {
+    Ipv4Addr::from(0x6400_0000 | (spread(at) & 0x003f_ffff))
+}
+
+/// The address of one list entry.
+fn listed(at: u32) -> Ipv4Addr {
+    Ipv4Addr::from(0xc000_0000 | (spread(at) & 0x1fff_ffff))
+}
+
+/// Scatters consecutive numbers (an odd multiplier is a permutation of the 32-bit numbers).
+const fn spread(at: u32) -> u32 {
+    at.wrapping_mul(0x9e37_79b1)
+}
+
+fn segment(client: Ipv4Addr, flags: u8, payload: &[u8]) -> Vec<u8> {
+    Segment { client, port: 40_000, seq: 1_000, flags, payload }.frame()
+}
+
+/// A segment of a protocol that is no HTTP.
+fn body(at: u32, part: u32) -> Vec<u8> {
+    let payload = [0xfe_u8; 200];
+    let seq = 1_001 + part * 200;
+    Segment { client: clean(at), port: 40_000, seq, flags: ACK, payload: &payload }.frame()
+}
+
+fn load(object: &[u8]) -> Result<Bench> {
+    let config = LoadConfig {
+        mode: Mode::Enforce,
+        ring_bytes: 64 << 20,
+        flows: None,
+        policy_entries: Some(1 << 20),
+        test_clock: false,
+        settings: first_settings(1.0, 16 << 10, 32 << 20),
+    };
+    let bench = Bench::load(object, &config)?;
+    for degraded in bench.degraded() {
+        eprintln!("{}: refused: {}", degraded.program, degraded.reason);
+    }
+    Ok(bench)
+}
+
+/// `entries` blocked addresses, one block rule and one limit.
+fn policy(entries: u32) -> PolicyTables {
+    let rule = Rule { port_max: u16::MAX, action: Action::Drop as u8, ..Rule::default() };
+    let block4 = (0..entries)
+        .map(|at| {
+            let key = LpmKey4 { prefix_len: 32, addr: listed(at).octets() };
+            (key, PolicyEntry { rule: 1, prefix_len: 32, pad: [0; 3] })
+        })
+        .collect();
+    let limited = LpmKey4 { prefix_len: 12, addr: [172, 16, 0, 0] };
+    let hour = 3_600_000_000_000 << 6;
+    let limit = Limit {
+        increment: hour,
+        tolerance: hour,
+        rule: 2,
+        kind: LimitKind::Packets as u8,
+        prefix_v4: 12,
+        prefix_v6: 64,
+        ..Limit::default()
+    };
+    PolicyTables {
+        block4,
+        limit4: vec![(limited, PolicyEntry { rule: 1, prefix_len: 12, pad: [0; 3] })],
+        rules: vec![Rule::default(), rule, rule],
+        limits: vec![Limit::default(), limit],
+        ..PolicyTables::default()
+    }
+}
+
+fn measure(bench: &mut Bench, case: &Case) -> Result<()> {
+    let mut values = vec![];
+    let mut empties = vec![];
+    let (mut in_bucket, mut all) = (0, 0);
+    for round in 0..ROUNDS {
+        let first = u32::try_from(round)? * PACKETS;
+        let packets: Vec<Vec<u8>> = (first..first + PACKETS).map(case.packet).collect();
+        for at in first..first + PACKETS {
+            for packet in (case.before)(at) {
+                bench.run(PROGRAM, &packet, 1)?;
+            }
+        }
+        let before =
+            (bench.ledger()?.count(case.bucket), bench.ledger()?.count(Counter::Sightings));
+        values.push(mean(bench, PROGRAM, &packets, case.repeat)?);
+        in_bucket += bench.ledger()?.count(case.bucket) - before.0;
+        all += bench.ledger()?.count(Counter::Sightings) - before.1;
+        empties.push(mean(bench, EMPTY, &packets, case.repeat)?);
+        drain(bench);
+    }
+    ensure!(
+        in_bucket * 10 >= all * 9 && all > 0,
+        "{}: expected nearly all of {all} packets in bucket {}, seen {in_bucket}",
+        case.name,
+        case.bucket.name()
+    );
+    let mut ratios: Vec<f64> =
+        values.iter().zip(&empties).map(|(value, empty)| value / empty).collect();
+    let (value, empty) = (median(&mut values), median(&mut empties));
+    figure(&case.name, value, "ns", Some((empty, median(&mut ratios))), ROUNDS);
+    Ok(())
+}
+
+/// Mean time of a packet.
+fn mean(bench: &Bench, program: &str, packets: &[Vec<u8>], repeat: u32) -> Result<f64> {
+    let mut total_ns = 0.0;
+    for packet in packets {
+        let ran = bench.run(program, packet, repeat).with_context(|| program.to_owned())?;
+        total_ns += ran.duration.as_secs_f64() * 1e9;
+    }
+    Ok(total_ns / f64::from(u32::try_from(packets.len())?))
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(0.0)
+}
+
+fn figure(name: &str, value: f64, unit: &str, beside: Option<(f64, f64)>, runs: usize) {
+    let (baseline, ratio) = beside.unzip();
+    println!(
+        "{}",
+        json!({ "name": name, "value": value, "unit": unit, "baseline": baseline, "ratio": ratio, "runs": runs })
+    );
+}
+
+/// Empties the ring, so that no round measures a full one.
+fn drain(bench: &mut Bench) {
+    while bench.ring().next().is_some() {}
+}

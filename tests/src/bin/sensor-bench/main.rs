@@ -1,0 +1,24 @@
+//! `sensor-bench kernel | generate KIND COUNT FILE`: what `cargo xtask bench` cannot do without the product's crates.
+//!
+//! `kernel` needs root and prints one figure a line (`name`, `value`, `unit`, `baseline`, `ratio`, `runs`).
+#![cfg_attr(
+    target_os = "linux",
+    expect(clippy::print_stdout, reason = "its output is its purpose")
+)]
+
+#[cfg(target_os = "linux")]
+mod kernel;
+#[cfg(target_os = "linux")]
+mod packets;
+
+use anyhow::{Result, bail};
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        #[cfg(target_os = "linux")]
+        ["kernel"] => kernel::kernel(),
+        _ => bail!("usage: sensor-bench kernel"),
+    }
+}

@@ -1,0 +1,62 @@
+//! Frames for test runs: Ethernet, IPv4, TCP or ICMP. Checksums are zero: the programs do not look at them.
+
+use std::net::Ipv4Addr;
+
+/// The host that is measured.
+pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+
+/// TCP flags.
+pub(crate) const SYN: u8 = 0x02;
+pub(crate) const ACK: u8 = 0x10;
+pub(crate) const PSH: u8 = 0x08;
+
+/// One TCP segment to port 80 of the server.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Segment<'a> {
+    pub(crate) client: Ipv4Addr,
+    pub(crate) port: u16,
+    pub(crate) seq: u32,
+    pub(crate) flags: u8,
+    pub(crate) payload: &'a [u8],
+}
+
+impl Segment<'_> {
+    /// The frame as it arrives.
+    pub(crate) fn frame(&self) -> Vec<u8> {
+        let mut tcp = vec![];
+        tcp.extend(self.port.to_be_bytes());
+        tcp.extend(80_u16.to_be_bytes());
+        tcp.extend(self.seq.to_be_bytes());
+        tcp.extend(1_u32.to_be_bytes());
+        tcp.extend([5 << 4, self.flags, 0xff, 0xff, 0, 0, 0, 0]);
+        tcp.extend(self.payload);
+        ipv4(self.client, 6, &tcp)
+    }
+}
+
+/// An echo request: IP, but neither TCP nor UDP.
+pub(crate) fn icmp(client: Ipv4Addr) -> Vec<u8> {
+    ipv4(client, 1, &[8, 0, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0])
+}
+
+/// A request head of exactly this many bytes.
+pub(crate) fn head(bytes: usize, path: u32) -> Vec<u8> {
+    let start = format!("GET /orders/{path} HTTP/1.1\r\nHost: shop.example\r\nCookie: a=");
+    let filling = bytes.saturating_sub(start.len() + 4);
+    let mut head = start.into_bytes();
+    head.extend(std::iter::repeat_n(b'x', filling));
+    head.extend(b"\r\n\r\n");
+    head
+}
+
+fn ipv4(client: Ipv4Addr, protocol: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(20 + payload.len()).unwrap_or(u16::MAX);
+    let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
+    frame.extend([0x45, 0]);
+    frame.extend(length.to_be_bytes());
+    frame.extend([0, 0, 0x40, 0, 64, protocol, 0, 0]);
+    frame.extend(client.octets());
+    frame.extend(SERVER.octets());
+    frame.extend(payload);
+    frame
+}
