@@ -4,4 +4,5 @@
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod attach;
 mod laboratory;
