@@ -148,11 +148,19 @@ fn five_hundred_veth_pairs_are_attached_at_once_and_leave_nothing() {
     let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
     let before = descriptors();
     let start = Instant::now();
-    let mut delays = within(&space, || (0..PAIRS).map(|pair| add_and_time(pair, &pods)).collect::<Vec<_>>());
+    let (mut delays, mut periods): (Vec<_>, Vec<_>) =
+        within(&space, || (0..PAIRS).map(|pair| (add_and_time(pair, &pods), grace_period())).unzip());
     delays.sort_unstable();
-    let p99 = delays[PAIRS * 99 / 100];
-    println!("attached: median {:?}, p99 {p99:?}, most {:?}, in {:?}", delays[PAIRS / 2], delays[PAIRS - 1], start.elapsed());
-    assert!(p99 < Duration::from_millis(50), "p99 {p99:?}");
+    periods.sort_unstable();
+    let (p99, period) = (delays[PAIRS * 99 / 100], periods[PAIRS * 99 / 100]);
+    println!(
+        "attached: median {:?}, p99 {p99:?}, in {:?}; one RCU grace period: median {:?}, p99 {period:?}",
+        delays[PAIRS / 2],
+        start.elapsed(),
+        periods[PAIRS / 2]
+    );
+    // Two grace periods are the kernel's own; a machine that is busy with other things has longer ones.
+    assert!(p99 < Duration::from_millis(50).max(period * 3), "p99 {p99:?}");
     wait_for(&kernel, "lo", |_| kernel.interfaces().len() == 1 + PAIRS);
     space.sh(&format!("ip link delete group {GROUP}")).unwrap();
     wait_for(&kernel, "lo", |_| kernel.interfaces().len() == 1);
@@ -175,6 +183,16 @@ fn add_and_time(pair: usize, pods: &Namespace) -> Duration {
         assert!(start.elapsed() < Duration::from_secs(5), "{name} is not attached");
         sleep(Duration::from_micros(200));
     }
+    start.elapsed()
+}
+
+/// Waits for one RCU grace period, which is what attaching a TCX link waits for.
+fn grace_period() -> Duration {
+    const MEMBARRIER_CMD_GLOBAL: nix::libc::c_int = 1;
+    let start = Instant::now();
+    // SAFETY: the call takes no memory.
+    let result = unsafe { nix::libc::syscall(nix::libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
+    assert_eq!(result, 0);
     start.elapsed()
 }
 
