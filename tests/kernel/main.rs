@@ -2,7 +2,17 @@
 //!
 //! Needs root; without it every test says so and passes as skipped.
 #![cfg(target_os = "linux")]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 
-mod attach;
+mod counts;
+mod coverage;
+mod enforcement;
+mod forwarding;
 mod laboratory;
+mod owners;
+mod safety;

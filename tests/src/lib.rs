@@ -6,8 +6,6 @@
 
 #[cfg(target_os = "linux")]
 pub mod lab;
-#[cfg(target_os = "linux")]
-pub mod object;
 
 /// Whether this process may run tests of the kernel tier; prints a visible, countable line when not.
 #[cfg(target_os = "linux")]

@@ -2,12 +2,14 @@
 //!
 //! Traffic stays between namespaces made here. Everything is removed on drop, also when a test panics.
 
+mod client;
 mod namespace;
 mod nginx;
 mod process;
 mod sensor;
 
+pub use client::KeepAlive;
 pub use namespace::{Lab, Namespace};
 pub use nginx::Nginx;
 pub use process::Child;
-pub use sensor::{Sensor, SensorOptions};
+pub use sensor::{Sensor, SensorOptions, binary as agent_binary};

@@ -58,7 +58,7 @@ impl Sensor {
         command
             .arg("run")
             .args(["--socket".as_ref(), socket.as_os_str()])
-            .args(["--store".as_ref(), folder.join("store.redb").as_os_str()])
+            .args(["--store".as_ref(), folder.join("store").as_os_str()])
             .args(["--metrics-listen", "127.0.0.1:9464"])
             .args(options.interfaces.iter().flat_map(|name| ["--interface", name.as_str()]))
             .args(&options.arguments);
@@ -109,7 +109,7 @@ impl Sensor {
 }
 
 /// The agent's binary: `SENSOR_AGENT`, else beside the test's own in the target folder.
-pub(super) fn binary() -> Result<PathBuf> {
+pub fn binary() -> Result<PathBuf> {
     if let Some(path) = env::var_os("SENSOR_AGENT") {
         return Ok(path.into());
     }
