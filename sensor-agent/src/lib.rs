@@ -5,8 +5,10 @@
 pub mod collect;
 pub mod commands;
 pub mod config;
+pub mod control;
 #[cfg(target_os = "linux")]
 pub mod kernel;
+mod restore;
 pub mod sink;
 pub mod source;
 pub mod store;

@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use super::{Exit, collect, completions, config, exit, output, policy, replay};
+use super::{
+    Exit, collect, completions, config, detach, exit, inventory, output, policy, replay, status,
+};
 
 /// Sees API calls in the Linux kernel, learns which endpoints exist, and tells which of them nobody declared.
 #[derive(Debug, Parser)]
@@ -28,6 +30,14 @@ Exit codes: 0 done, 1 failed or a negative result, 2 usage or a missing prerequi
 enum Command {
     /// Runs the pipeline over a capture file: no root, any system
     Replay(replay::Args),
+    /// Lists endpoints with their state, and calls to other hosts
+    Inventory(inventory::Args),
+    /// Lists how many connections of each listener could be read
+    Coverage(inventory::CoverageArgs),
+    /// Shows where the agent is attached, what it saw and what it lost
+    Status(status::Args),
+    /// Removes everything of ours from all interfaces
+    Detach(detach::Args),
     /// Receives what sensors stream by `--upstream` and writes it
     Collect(collect::Args),
     /// Works with policy files (allow, block, limits)
@@ -44,6 +54,10 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Replay(args) => replay::run(&args),
+        Command::Inventory(args) => inventory::run(&args),
+        Command::Coverage(args) => inventory::coverage(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Detach(args) => detach::run(&args),
         Command::Collect(args) => collect::run(&args),
         Command::Config(args) => config::run(&args),
         Command::Policy(args) => policy::run(&args),

@@ -4,11 +4,17 @@ mod cli;
 mod collect;
 mod completions;
 mod config;
+mod detach;
 mod exit;
+mod inventory;
 pub mod output;
+mod place;
 mod policy;
+pub mod render;
 mod replay;
 mod signals;
+mod status;
+mod view;
 
 pub use cli::{Cli, main};
 pub use exit::{Exit, Prerequisite};

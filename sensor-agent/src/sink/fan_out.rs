@@ -26,7 +26,9 @@ struct Open {
 }
 
 /// One sink as `status` and the metrics show it.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(
+    Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
 pub struct SinkStatus {
     /// As configured, options left out.
     pub sink: String,

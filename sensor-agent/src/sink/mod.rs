@@ -3,6 +3,7 @@
 //! Drop policy, the same everywhere: when a queue is full the newest event is dropped and counted; what was
 //! accepted keeps its order and its number, so a receiver sees no hole. Nobody waits for a sink.
 
+mod encode;
 mod file;
 mod grpc;
 mod queue;
@@ -13,7 +14,8 @@ mod writer;
 
 mod fan_out;
 
-pub use fan_out::{SinkStatus, Sinks};
+pub use encode::encode;
+pub use fan_out::{Feed, OpenError, SinkStatus, Sinks};
 pub use queue::{Identity, Limits, Queue};
 pub use spec::{FileFormat, SinkError, SinkSpec};
 pub use writer::{Position, Rotated, Rotation, Writer};

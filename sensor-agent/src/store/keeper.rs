@@ -25,7 +25,9 @@ const QUEUE: usize = 2;
 const FAILURES_MAX: u32 = 3;
 
 /// The store as `status` shows it.
-#[derive(Clone, Debug, Default, serde::Serialize)]
+#[derive(
+    Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
 pub struct StoreStatus {
     /// The file.
     pub path: PathBuf,

@@ -1,0 +1,41 @@
+//! Where the running agent and its store are, for the commands that ask them.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::config::{self, Config, DEFAULT_FILE, Raw};
+
+/// Options of commands that ask the agent.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(super) struct Place {
+    /// Configuration file, for the places of socket and store [default: /etc/api-sensor/config.yaml if it is there]
+    #[arg(long, short = 'c', env = "SENSOR_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Control socket of the agent [default: /run/api-sensor/agent.sock]
+    #[arg(long, env = "SENSOR_SOCKET", value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Folder of the store, opened when no agent runs [default: /var/lib/api-sensor]
+    #[arg(long, env = "SENSOR_STORE", value_name = "FOLDER")]
+    store: Option<PathBuf>,
+}
+
+impl Place {
+    /// Lays the options over the file.
+    pub(super) fn resolve(&self) -> Result<Config> {
+        let flags =
+            Raw { socket: self.socket.clone(), store: self.store.clone(), ..Raw::default() };
+        Ok(Config::resolve(file(self.config.as_deref())?.overlaid_by(flags))?)
+    }
+}
+
+/// The named file, or the default one if it is there.
+pub(super) fn file(named: Option<&std::path::Path>) -> Result<Raw> {
+    match named {
+        Some(path) => Ok(config::read(path)?),
+        None if std::path::Path::new(DEFAULT_FILE).exists() => {
+            Ok(config::read(DEFAULT_FILE.as_ref())?)
+        }
+        None => Ok(Raw::default()),
+    }
+}

@@ -1,0 +1,228 @@
+//! `status`: attached where, what was seen, what was lost.
+
+use anyhow::Result;
+use sensor_proto::json::rfc3339;
+
+use super::{Exit, Prerequisite, output, place::Place};
+use crate::control::{ChainStatus, InterfaceView, Question, StatusView, ask};
+
+/// Shows where the running agent is attached, what it saw and what it lost.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  sensor-agent status
+  sensor-agent status --json | jq .ledger.kernel
+
+Exit code 1 when the agent is not ready (an interface is not attached, no packets where there should be), 2 when none runs.")]
+pub(super) struct Args {
+    #[command(flatten)]
+    place: Place,
+    /// Print JSON (sensor.status/v1)
+    #[arg(long)]
+    json: bool,
+    /// Print the JSON Schema of --json and exit
+    #[arg(long)]
+    schema: bool,
+}
+
+/// Asks the agent.
+pub(super) fn run(args: &Args) -> Result<Exit> {
+    if args.schema {
+        output::print_json(&schemars::schema_for!(StatusView))?;
+        return Ok(Exit::Done);
+    }
+    if !cfg!(target_os = "linux") {
+        return Err(Prerequisite::linux("status").into());
+    }
+    let socket = args.place.resolve()?.socket;
+    let value =
+        ask(&socket, Question::Status).map_err(|error| Prerequisite::new(error.to_string()))?;
+    let view: StatusView = serde_json::from_value(value)?;
+    if args.json {
+        output::print_json(&view)?;
+    } else {
+        output::print(&text(&view))?;
+    }
+    Ok(if view.ready { Exit::Done } else { Exit::Negative })
+}
+
+fn text(view: &StatusView) -> String {
+    let mut out = String::new();
+    let mut line = |text: String| {
+        out.push_str(&output::clean(&text));
+        out.push('\n');
+    };
+    let up = view.time_unix_ns.saturating_sub(view.started_unix_ns) / 1_000_000_000;
+    let ready = if view.ready { "ready" } else { "NOT READY" };
+    line(format!(
+        "sensor-agent {} (pid {}), {ready}, mode {}, hook {}, up {}",
+        view.version,
+        view.pid,
+        view.mode,
+        view.hook,
+        span(up)
+    ));
+    for reason in &view.not_ready {
+        line(format!("  not ready: {reason}"));
+    }
+    for missing in &view.programs_missing {
+        line(format!("  program {} is missing: {}", missing.program, missing.reason));
+    }
+    line(format!(
+        "packets {}, one sample stands for {}, store {}",
+        output::grouped(view.packets),
+        view.sample_weight.max(1),
+        view.store.error.as_deref().map_or_else(
+            || view.store.path.display().to_string(),
+            |error| format!("NOT WRITTEN: {error}")
+        )
+    ));
+    if let Some(aside) = &view.store.set_aside {
+        line(format!("  a store that could not be read lies at {}", aside.display()));
+    }
+    if let Some(policy) = &view.policy {
+        let installed = format!("{} of {} entries", policy.installed, policy.wanted);
+        line(format!("policy {} generation {} ({installed})", policy.origin, policy.generation));
+        if let Some(error) = &policy.error {
+            line(format!(
+                "  the file as it is now was refused, the one before is in force: {error}"
+            ));
+        }
+    }
+    if let Some(catalogue) = &view.catalogue {
+        line(format!(
+            "catalogue {}: {} documents, {} operations",
+            catalogue.folder, catalogue.documents, catalogue.operations
+        ));
+        for error in &catalogue.errors {
+            line(format!("  {error}"));
+        }
+    }
+    out.push('\n');
+    out.push_str(&interfaces(&view.interfaces));
+    if let Some(policy) = view.policy.as_ref().filter(|policy| !policy.rules.is_empty()) {
+        out.push('\n');
+        out.push_str(&rules(policy));
+    }
+    if !view.sinks.is_empty() {
+        out.push('\n');
+        out.push_str(&sinks(view));
+    }
+    out.push('\n');
+    out.push_str(&ledger(view));
+    out
+}
+
+fn interfaces(all: &[InterfaceView]) -> String {
+    let rows: Vec<_> = all
+        .iter()
+        .map(|one| {
+            let name = if one.namespace == "own" {
+                one.name.clone()
+            } else {
+                format!("{}@{}", one.name, one.namespace)
+            };
+            vec![
+                name,
+                one.state.clone(),
+                one.hook.clone().unwrap_or_default(),
+                chain(one.ingress.as_ref()),
+                chain(one.egress.as_ref()),
+                one.error.clone().unwrap_or_default(),
+            ]
+        })
+        .collect();
+    output::table(&["INTERFACE", "STATE", "HOOK", "INGRESS CHAIN", "EGRESS CHAIN", ""], &rows)
+}
+
+fn chain(chain: Option<&ChainStatus>) -> String {
+    let Some(chain) = chain else { return String::new() };
+    let us = if chain.attached { "[sensor]" } else { "[not there]" };
+    let names = chain
+        .ahead
+        .iter()
+        .map(String::as_str)
+        .chain([us])
+        .chain(chain.behind.iter().map(String::as_str));
+    names.collect::<Vec<_>>().join(" > ")
+}
+
+fn rules(policy: &crate::control::PolicyStatus) -> String {
+    let rows: Vec<_> = policy
+        .rules
+        .iter()
+        .map(|rule| {
+            let last = if rule.last_unix_ns == 0 {
+                "never".into()
+            } else {
+                rfc3339(rule.last_unix_ns / 1_000_000_000 * 1_000_000_000)
+            };
+            let counts = [rule.packets, rule.bytes, rule.would_packets].map(output::grouped);
+            [rule.rule.clone(), rule.kind.clone()].into_iter().chain(counts).chain([last]).collect()
+        })
+        .collect();
+    output::table(&["RULE", "KIND", "DROPPED", "BYTES", "WOULD DROP", "LAST HIT"], &rows)
+}
+
+fn sinks(view: &StatusView) -> String {
+    let rows: Vec<_> = view
+        .sinks
+        .iter()
+        .map(|sink| {
+            let counts = [sink.accepted, sink.acknowledged, sink.waiting_events, sink.dropped]
+                .map(output::grouped);
+            std::iter::once(sink.sink.clone()).chain(counts).collect()
+        })
+        .collect();
+    output::table(&["SINK", "ACCEPTED", "WRITTEN", "WAITING", "DROPPED"], &rows)
+}
+
+/// What is zero says nothing to people: it is in --json.
+fn ledger(view: &StatusView) -> String {
+    let rows: Vec<_> = view
+        .ledger
+        .iter()
+        .flat_map(|(stage, counts)| counts.iter().map(move |(name, value)| (stage, name, *value)))
+        .filter(|(.., value)| *value > 0)
+        .map(|(stage, name, value)| vec![stage.clone(), name.clone(), output::grouped(value)])
+        .collect();
+    output::table(&["LEDGER", "COUNT", "TOTAL"], &rows)
+}
+
+fn span(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbours_are_shown_in_order_and_reasons_are_said() {
+        let chain = ChainStatus {
+            attached: true,
+            ahead: vec!["cil_from\x1b".into()],
+            behind: vec!["tail".into()],
+        };
+        let interface = InterfaceView {
+            namespace: "own".into(),
+            name: "eth0".into(),
+            state: "attached".into(),
+            ingress: Some(chain),
+            ..InterfaceView::default()
+        };
+        let view = StatusView {
+            not_ready: vec!["eth1: no such interface".into()],
+            interfaces: vec![interface],
+            ..StatusView::default()
+        };
+        let text = text(&view);
+        assert!(text.contains("cil_from\\u{1b} > [sensor] > tail"), "{text}");
+        assert!(text.contains("NOT READY") && text.contains("not ready: eth1"), "{text}");
+    }
+}

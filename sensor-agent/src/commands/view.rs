@@ -1,0 +1,42 @@
+//! Where a view of the inventory comes from: the running agent, or the store when none runs; says which.
+
+use anyhow::{Context as _, Result};
+use sensor_core::inventory::InventoryView;
+
+use super::{Prerequisite, output, place::Place};
+use crate::{
+    control::{AskError, Question, ask},
+    store::{OpenError, Store},
+};
+
+/// Asks the agent; reads the store when there is none.
+pub(super) fn inventory(place: &Place) -> Result<InventoryView> {
+    let config = place.resolve()?;
+    match ask(&config.socket, Question::Inventory) {
+        Ok(value) => {
+            let view = serde_json::from_value(value).context("the agent is of another version")?;
+            output::note("from the running agent");
+            Ok(view)
+        }
+        Err(AskError::NoAgent(_)) => from_store(&config),
+        Err(error) => Err(Prerequisite::new(error.to_string()).into()),
+    }
+}
+
+fn from_store(config: &crate::config::Config) -> Result<InventoryView> {
+    let store = Store::open_existing(&config.store).map_err(|error| match error {
+        OpenError::Absent(path) => Prerequisite::new(format!(
+            "no agent is running ({}), and there is no store at {}; start one: sudo sensor-agent run",
+            config.socket.display(),
+            path.display()
+        )),
+        OpenError::Busy(path) => Prerequisite::new(format!(
+            "{} is in use, but no agent answers at {}; give its socket with --socket",
+            path.display(),
+            config.socket.display()
+        )),
+        error => Prerequisite::new(error.to_string()),
+    })?;
+    output::note(&format!("from the store at {}, no agent is running", store.path().display()));
+    crate::restore::view(&store.load()?)
+}

@@ -1,0 +1,169 @@
+//! What `status --json` shows (`sensor.status/v1`).
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Version of the published JSON.
+pub const STATUS_SCHEMA: &str = "sensor.status/v1";
+
+/// The running agent.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct StatusView {
+    /// Always [`STATUS_SCHEMA`].
+    pub schema: String,
+    /// Of the agent.
+    pub version: String,
+    /// Process number.
+    pub pid: u32,
+    /// When it was started.
+    pub started_unix_ns: u64,
+    /// When this was made.
+    pub time_unix_ns: u64,
+    /// Identity of the installation.
+    pub sensor_id: String,
+    /// Identity of this run.
+    pub boot_id: String,
+    /// Attached everywhere, heartbeat fresh, packets seen where they should be.
+    pub ready: bool,
+    /// Why it is not ready.
+    pub not_ready: Vec<String>,
+    /// observe or enforce.
+    pub mode: String,
+    /// tc or socket.
+    pub hook: String,
+    /// Wanted interfaces.
+    pub interfaces: Vec<InterfaceView>,
+    /// Programs that the kernel refused: what they do is missing.
+    pub programs_missing: Vec<ProgramMissing>,
+    /// Packets judged.
+    pub packets: u64,
+    /// One sample stands for this many flows.
+    pub sample_weight: u32,
+    /// The loss ledger: stage, name, total since the start.
+    pub ledger: BTreeMap<String, BTreeMap<String, u64>>,
+    /// The ring between kernel and agent.
+    pub ring: RingStatus,
+    /// Sinks.
+    pub sinks: Vec<crate::sink::SinkStatus>,
+    /// The store.
+    pub store: crate::store::StoreStatus,
+    /// The policy, if one is configured.
+    pub policy: Option<PolicyStatus>,
+    /// The catalogue, if one is configured.
+    pub catalogue: Option<CatalogueStatus>,
+}
+
+/// One wanted interface.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct InterfaceView {
+    /// `own`, or the file of the network namespace.
+    pub namespace: String,
+    /// Number, 0 when it is not there.
+    pub ifindex: u32,
+    /// Name.
+    pub name: String,
+    /// tcx, clsact or socket; absent when not attached.
+    pub hook: Option<String>,
+    /// attached, unsupported, failed or missing.
+    pub state: String,
+    /// Why not.
+    pub error: Option<String>,
+    /// Chain at ingress, where the kernel tells it.
+    pub ingress: Option<ChainStatus>,
+    /// Chain at egress.
+    pub egress: Option<ChainStatus>,
+}
+
+/// Our neighbours at one hook.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ChainStatus {
+    /// Whether our program is there.
+    pub attached: bool,
+    /// Programs before ours: they may end the chain.
+    pub ahead: Vec<String>,
+    /// Programs after ours.
+    pub behind: Vec<String>,
+}
+
+/// A program that the kernel refused.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ProgramMissing {
+    /// Its name.
+    pub program: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// The ring.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RingStatus {
+    /// Its size.
+    pub bytes: u64,
+    /// Most that was found waiting in it.
+    pub fill_bytes_max: u64,
+    /// Records read.
+    pub records: u64,
+    /// Times it was polled.
+    pub rounds: u64,
+    /// Times the sampling rate was halved because it filled.
+    pub sampling_down: u64,
+    /// Times it was doubled again.
+    pub sampling_up: u64,
+}
+
+/// The policy in force.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PolicyStatus {
+    /// The file.
+    pub origin: String,
+    /// Counts up with each one that came into force; 0 = none yet.
+    pub generation: u64,
+    /// Hash of the file in force.
+    pub sha256: String,
+    /// When it came into force.
+    pub applied_unix_ns: u64,
+    /// Entries in the kernel.
+    pub installed: u64,
+    /// Entries of the file.
+    pub wanted: u64,
+    /// Why the file as it is now was refused.
+    pub error: Option<String>,
+    /// Hits.
+    pub rules: Vec<RuleStatus>,
+}
+
+/// Hits of one rule.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RuleStatus {
+    /// As the file names it.
+    pub rule: String,
+    /// block, limit, ...
+    pub kind: String,
+    /// Packets dropped.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Packets that would have been dropped (observe mode, action monitor).
+    pub would_packets: u64,
+    /// Their bytes.
+    pub would_bytes: u64,
+    /// Last hit, 0 = never.
+    pub last_unix_ns: u64,
+}
+
+/// The catalogue in use.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CatalogueStatus {
+    /// The folder.
+    pub folder: String,
+    /// Documents in use.
+    pub documents: u64,
+    /// Operations in them.
+    pub operations: u64,
+    /// When it was loaded.
+    pub loaded_unix_ns: u64,
+    /// Documents that were refused, and warnings.
+    pub errors: Vec<String>,
+}

@@ -1,0 +1,266 @@
+//! A [`StatusView`] as Prometheus text: every name from an enum or from a fixed list here, made anew at each scrape.
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric as _, text},
+    metrics::{counter::ConstCounter, gauge::ConstGauge, info::Info},
+    registry::{Registry, Unit},
+};
+
+use super::Own;
+use crate::control::StatusView;
+
+/// Text for one scrape.
+pub(super) fn render(view: StatusView) -> Result<String, std::fmt::Error> {
+    let mut registry = Registry::with_prefix("sensor");
+    registry.register_collector(Box::new(Scrape(view)));
+    let mut out = String::new();
+    text::encode(&mut out, &registry)?;
+    Ok(out)
+}
+
+#[derive(Debug)]
+struct Scrape(StatusView);
+
+type Written = Result<(), std::fmt::Error>;
+
+impl Collector for Scrape {
+    fn encode(&self, mut out: DescriptorEncoder<'_>) -> Written {
+        let view = &self.0;
+        self.agent(&mut out)?;
+        for (stage, counts) in &view.ledger {
+            let name = format!("{stage}_ledger");
+            let help = format!("The loss ledger of the stage {stage}");
+            let mut family = out.encode_descriptor(
+                &name,
+                &help,
+                None,
+                prometheus_client::metrics::MetricType::Counter,
+            )?;
+            for (count, value) in counts {
+                ConstCounter::new(*value)
+                    .encode(family.encode_family(&[("count", count.as_str())])?)?;
+            }
+        }
+        self.rules(&mut out)?;
+        self.sinks(&mut out)?;
+        for own in Own::ALL {
+            counter(&mut out, own.name(), own.help(), own.value())?;
+        }
+        Ok(())
+    }
+}
+
+impl Scrape {
+    fn agent(&self, out: &mut DescriptorEncoder<'_>) -> Written {
+        let view = &self.0;
+        let info = Info::new([
+            ("version", view.version.as_str()),
+            ("mode", &view.mode),
+            ("hook", &view.hook),
+        ]);
+        info.encode(out.encode_descriptor(
+            "agent",
+            "The running agent",
+            None,
+            info.metric_type(),
+        )?)?;
+        gauge(
+            out,
+            "ready",
+            "1 when attached, alive and seeing packets",
+            None,
+            u64::from(view.ready),
+        )?;
+        let seconds = view.started_unix_ns / 1_000_000_000;
+        gauge(out, "start_time", "Start of the agent, since 1970", Some(&Unit::Seconds), seconds)?;
+        let attached = view.interfaces.iter().filter(|one| one.state == "attached").count() as u64;
+        gauge(out, "interfaces_attached", "Interfaces that are observed", None, attached)?;
+        gauge(
+            out,
+            "interfaces_wanted",
+            "Interfaces that should be observed",
+            None,
+            view.interfaces.len() as u64,
+        )?;
+        gauge(
+            out,
+            "programs_missing",
+            "Programs that the kernel refused",
+            None,
+            view.programs_missing.len() as u64,
+        )?;
+        gauge(
+            out,
+            "sample_weight",
+            "One sample stands for this many flows",
+            None,
+            view.sample_weight.into(),
+        )?;
+        gauge(
+            out,
+            "ring_fill_max",
+            "Most that was found waiting in the ring",
+            Some(&Unit::Bytes),
+            view.ring.fill_bytes_max,
+        )?;
+        gauge(out, "ring_size", "Size of the ring", Some(&Unit::Bytes), view.ring.bytes)?;
+        counter(out, "ring_records", "Records read from the ring", view.ring.records)?;
+        let age = view.time_unix_ns.saturating_sub(view.store.committed_unix_ns) / 1_000_000_000;
+        if view.store.committed_unix_ns > 0 {
+            gauge(
+                out,
+                "store_commit_age",
+                "Time since the last durable commit",
+                Some(&Unit::Seconds),
+                age,
+            )?;
+        }
+        if let Some(catalogue) = &view.catalogue {
+            gauge(out, "catalogue_documents", "API documents in use", None, catalogue.documents)?;
+            gauge(out, "catalogue_operations", "Operations in them", None, catalogue.operations)?;
+            gauge(
+                out,
+                "catalogue_errors",
+                "Documents refused, and warnings",
+                None,
+                catalogue.errors.len() as u64,
+            )?;
+        }
+        Ok(())
+    }
+
+    fn rules(&self, out: &mut DescriptorEncoder<'_>) -> Written {
+        let Some(policy) = &self.0.policy else { return Ok(()) };
+        let info = Info::new([("sha256", policy.sha256.as_str()), ("origin", &policy.origin)]);
+        info.encode(out.encode_descriptor(
+            "policy",
+            "The policy in force",
+            None,
+            info.metric_type(),
+        )?)?;
+        gauge(
+            out,
+            "policy_generation",
+            "Counts up with each policy that came into force",
+            None,
+            policy.generation,
+        )?;
+        gauge(
+            out,
+            "policy_installed",
+            "Entries of the policy in the kernel",
+            None,
+            policy.installed,
+        )?;
+        gauge(out, "policy_wanted", "Entries of the policy", None, policy.wanted)?;
+        gauge(
+            out,
+            "policy_file_refused",
+            "1 when the file as it is now was refused",
+            None,
+            policy.error.is_some().into(),
+        )?;
+        if policy.applied_unix_ns > 0 {
+            let age = self.0.time_unix_ns.saturating_sub(policy.applied_unix_ns) / 1_000_000_000;
+            gauge(
+                out,
+                "policy_age",
+                "Time since the policy came into force",
+                Some(&Unit::Seconds),
+                age,
+            )?;
+        }
+        let counter = prometheus_client::metrics::MetricType::Counter;
+        let mut family = out.encode_descriptor(
+            "rule_packets",
+            "Packets that a rule dropped or would have dropped",
+            None,
+            counter,
+        )?;
+        for rule in &policy.rules {
+            for (outcome, value) in [("dropped", rule.packets), ("would_drop", rule.would_packets)]
+            {
+                let labels =
+                    [("rule", rule.rule.as_str()), ("kind", &rule.kind), ("outcome", outcome)];
+                ConstCounter::new(value).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn sinks(&self, out: &mut DescriptorEncoder<'_>) -> Written {
+        let counter = prometheus_client::metrics::MetricType::Counter;
+        let mut family =
+            out.encode_descriptor("sink_events", "Events by what became of them", None, counter)?;
+        for sink in &self.0.sinks {
+            for (outcome, value) in [
+                ("accepted", sink.accepted),
+                ("written", sink.acknowledged),
+                ("dropped", sink.dropped),
+            ] {
+                let labels = [("sink", sink.sink.as_str()), ("outcome", outcome)];
+                ConstCounter::new(value).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        let gauge = prometheus_client::metrics::MetricType::Gauge;
+        let mut family = out.encode_descriptor(
+            "sink_waiting",
+            "Events that wait in a sink's queue",
+            None,
+            gauge,
+        )?;
+        for sink in &self.0.sinks {
+            ConstGauge::new(sink.waiting_events)
+                .encode(family.encode_family(&[("sink", sink.sink.as_str())])?)?;
+        }
+        Ok(())
+    }
+}
+
+fn gauge(
+    out: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    unit: Option<&Unit>,
+    value: u64,
+) -> Written {
+    let gauge = ConstGauge::new(value);
+    gauge.encode(out.encode_descriptor(name, help, unit, gauge.metric_type())?)
+}
+
+fn counter(out: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> Written {
+    let counter = ConstCounter::new(value);
+    counter.encode(out.encode_descriptor(name, help, None, counter.metric_type())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        control::{PolicyStatus, RuleStatus},
+        sink::SinkStatus,
+    };
+
+    #[test]
+    fn a_scrape_is_valid_text_whatever_the_names_are() {
+        let rule = RuleStatus { rule: "a\"b\n\\".into(), packets: 7, ..RuleStatus::default() };
+        let view = StatusView {
+            ready: true,
+            ledger: [("kernel".into(), [("sightings".into(), 5)].into())].into(),
+            policy: Some(PolicyStatus { rules: vec![rule], ..PolicyStatus::default() }),
+            sinks: vec![SinkStatus { sink: "stdout".into(), dropped: 3, ..SinkStatus::default() }],
+            ..StatusView::default()
+        };
+        let text = render(view).unwrap();
+        for line in [
+            "sensor_ready 1",
+            "sensor_kernel_ledger_total{count=\"sightings\"} 5",
+            "sensor_sink_events_total{sink=\"stdout\",outcome=\"dropped\"} 3",
+            "sensor_rule_packets_total{rule=\"a\\\"b\\n\\\\\",kind=\"\",outcome=\"dropped\"} 7",
+            "# EOF",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        }
+    }
+}
