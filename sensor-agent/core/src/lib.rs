@@ -9,6 +9,7 @@ pub mod catalogue;
 pub mod digest;
 pub mod event;
 pub mod finding;
+pub mod flow;
 pub mod http;
 pub mod inventory;
 pub mod keyed_hash;

@@ -1,5 +1,18 @@
 //! Stage 6, http: ordered bytes to [`Exchange`]s (RFC 9110: a request with its response).
 
+mod chunked;
+mod detect;
 mod exchange;
+mod facts;
+mod framing;
+mod head;
+mod hello;
+mod reader;
 
+pub use chunked::{ChunkStep, Chunked};
+pub use detect::{Detect, preface, request, response, tls};
 pub use exchange::{AuthScheme, Exchange, Method, OwnerHint, RequestFacts, ResponseFacts};
+pub use framing::Framing;
+pub use head::{HeadError, RequestHead, ResponseHead, parse_request, parse_response};
+pub use hello::{ClientHello, HelloError, TlsVersion, parse_hello};
+pub use reader::{Kind, Position, Reader, Step};

@@ -1,0 +1,156 @@
+//! Segments of a capture in, exchanges and classified connections out.
+//!
+//! Bounds: [`Limits`]. Every connection given up for want of room is counted, and what it had is emitted first.
+
+use super::assembled::Assembled;
+use super::connection::{Connection, Out};
+use super::counts::{FlowCounter, FlowCounts};
+use super::segment::{Segment, flow_key, tcp_flag};
+use super::table::{Slot, Table};
+use crate::time::UnixNs;
+
+/// Bounds of the flow stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at a time.
+    pub flows_max: usize,
+    /// Bytes held at a time, over all connections.
+    pub held_bytes_max: usize,
+    /// A connection silent for this long is given up, ns.
+    pub idle_timeout_ns: u64,
+    /// A closed connection is remembered for this long, ns.
+    pub closed_timeout_ns: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            flows_max: 49_152,
+            held_bytes_max: 16 << 20,
+            idle_timeout_ns: 600_000_000_000,
+            closed_timeout_ns: 30_000_000_000,
+        }
+    }
+}
+
+/// The flow stage.
+#[derive(Debug)]
+pub struct Assembler {
+    limits: Limits,
+    table: Table,
+    held_bytes: usize,
+    counts: FlowCounts,
+    last: Option<(sensor_ebpf::abi::flow_key::FlowKey, Slot)>,
+    turn: u8,
+}
+
+impl Assembler {
+    /// A new stage; `seed` keys the flow table, so that nobody can choose colliding flows.
+    #[must_use]
+    pub fn new(limits: Limits, seed: u64) -> Self {
+        Self {
+            limits,
+            table: Table::new(seed),
+            held_bytes: 0,
+            counts: FlowCounts::default(),
+            last: None,
+            turn: 0,
+        }
+    }
+
+    /// The agent's half of the ledger.
+    #[must_use]
+    pub fn counts(&self) -> &FlowCounts {
+        &self.counts
+    }
+
+    /// Takes one segment of a capture.
+    pub fn on_segment(&mut self, segment: &Segment<'_>, sink: &mut dyn FnMut(Assembled)) {
+        self.counts.one(FlowCounter::Segments);
+        self.turn = self.turn.wrapping_add(1);
+        if self.turn.is_multiple_of(4) {
+            self.expire_next(segment.time, sink);
+        }
+        let (key, from) = flow_key(&segment.tuple);
+        let known = match self.last {
+            Some((last, slot)) if last == key => Some(slot),
+            _ => self.table.find(&key),
+        };
+        let slot = match known {
+            Some(slot) => slot,
+            None if segment.wire_len == 0 && !segment.has(tcp_flag::SYN) => return,
+            None if segment.has(tcp_flag::RST) => return,
+            None => {
+                self.make_room(sink);
+                self.counts.one(FlowCounter::FlowsOpened);
+                self.table.insert(Connection::new(key, segment.time))
+            }
+        };
+        self.last = Some((key, slot));
+        let Some(connection) = self.table.connection_mut(slot) else { return };
+        let before = connection.held_bytes();
+        connection.on_segment(from, segment, &mut Out { counts: &mut self.counts, sink });
+        let after = connection.held_bytes();
+        self.held_bytes = (self.held_bytes + after).saturating_sub(before);
+        if self.held_bytes > self.limits.held_bytes_max {
+            self.shed(slot, sink);
+        }
+    }
+
+    /// Ends the capture: everything that waits is given up and emitted.
+    pub fn finish(&mut self, sink: &mut dyn FnMut(Assembled)) {
+        self.last = None;
+        for mut connection in self.table.drain() {
+            connection.finish(&mut Out { counts: &mut self.counts, sink });
+        }
+        self.held_bytes = 0;
+    }
+
+    fn expire_next(&mut self, now: UnixNs, sink: &mut dyn FnMut(Assembled)) {
+        let limits = self.limits;
+        let Some((slot, entry)) = self.table.next_in_turn() else { return };
+        let silent = now.0.saturating_sub(entry.last.0);
+        let closed = entry.is_closed();
+        if silent >= limits.idle_timeout_ns || (closed && silent >= limits.closed_timeout_ns) {
+            if !closed {
+                self.counts.one(FlowCounter::FlowsIdle);
+            }
+            self.give_up(slot, sink);
+        }
+    }
+
+    fn make_room(&mut self, sink: &mut dyn FnMut(Assembled)) {
+        while self.table.len() >= self.limits.flows_max {
+            let Some(slot) = self.table.victim() else { return };
+            if self.table.connection_mut(slot).is_some_and(|entry| !entry.is_closed()) {
+                self.counts.one(FlowCounter::FlowsEvicted);
+            }
+            self.give_up(slot, sink);
+        }
+    }
+
+    /// Too many bytes are held: the connection that asked for more gives up what it holds, then others in turn.
+    fn shed(&mut self, current: Slot, sink: &mut dyn FnMut(Assembled)) {
+        self.counts.one(FlowCounter::FlowsOverBudget);
+        self.give_up(current, sink);
+        for _ in 0..self.limits.flows_max {
+            if self.held_bytes <= self.limits.held_bytes_max {
+                return;
+            }
+            if let Some((slot, entry)) = self.table.next_in_turn()
+                && entry.held_bytes() > 0
+            {
+                self.counts.one(FlowCounter::FlowsOverBudget);
+                self.give_up(slot, sink);
+            }
+        }
+    }
+
+    fn give_up(&mut self, slot: Slot, sink: &mut dyn FnMut(Assembled)) {
+        self.last = None;
+        if let Some(mut connection) = self.table.remove(slot) {
+            self.held_bytes = self.held_bytes.saturating_sub(connection.held_bytes());
+            connection.finish(&mut Out { counts: &mut self.counts, sink });
+        }
+    }
+}

@@ -1,0 +1,656 @@
+//! One TCP connection of a capture: reassembles both directions, classifies it, reads HTTP.
+//!
+//! A response that comes before its request in the file waits for it; an undecided start waits for more bytes; what is no
+//! HTTP is ignored from then on and costs one look-up per packet. Bounds: those of its halves, readers and pairing.
+
+use sensor_ebpf::abi::flow_key::FlowKey;
+
+use super::assembled::{Assembled, FlowClass, socket_addr};
+use super::counts::{FlowCounter, FlowCounts};
+use super::half::{Fit, Half};
+use super::pairing::{After, HeadStart, Http};
+use super::segment::{Segment, tcp_flag};
+use super::seq::SeqNo;
+use crate::http::{
+    self, Detect, Exchange, Framing, HelloError, Kind, OwnerHint, Position, RequestFacts, ResponseFacts, Step,
+};
+use crate::time::UnixNs;
+
+/// Most bytes of an undecided start or of a ClientHello.
+const EARLY_BYTES_MAX: usize = 40 * 1024;
+/// A SYN this far before what was seen belongs to the connection joined (it came late in the file).
+const LATE_SYN_MAX: i32 = 64 * 1024;
+
+/// Where results go, with the counters.
+pub(super) struct Out<'a> {
+    pub(super) counts: &'a mut FlowCounts,
+    pub(super) sink: &'a mut dyn FnMut(Assembled),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// Nothing decided yet.
+    Undecided,
+    /// HTTP/1.
+    Http,
+    /// A ClientHello is being collected.
+    Hello,
+    /// Nothing more is read.
+    Ignored,
+}
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) key: FlowKey,
+    pub(super) last: UnixNs,
+    first: UnixNs,
+    halves: [Half; 2],
+    /// Which half is the client's.
+    client: Option<usize>,
+    mode: Mode,
+    class: Option<FlowClass>,
+    reset: bool,
+    saw_payload: bool,
+    /// Half that delivered last: a change of direction is where heads begin.
+    last_from: Option<usize>,
+    /// A SYN with another number: a new connection on the same ports, if it is answered.
+    new_syn: Option<(usize, SeqNo)>,
+    early: Vec<u8>,
+    http: Option<Box<Http>>,
+}
+
+impl Connection {
+    pub(super) fn new(key: FlowKey, time: UnixNs) -> Self {
+        Self {
+            key,
+            last: time,
+            first: time,
+            halves: [Half::default(), Half::default()],
+            client: None,
+            mode: Mode::Undecided,
+            class: None,
+            reset: false,
+            saw_payload: false,
+            last_from: None,
+            new_syn: None,
+            early: Vec::new(),
+            http: None,
+        }
+    }
+
+    /// Bytes held, roughly.
+    pub(super) fn held_bytes(&self) -> usize {
+        let halves: usize = self.halves.iter().map(|half| half.held_bytes).sum();
+        halves + self.early.capacity() + self.http.as_ref().map_or(0, |http| http.held_bytes())
+    }
+
+    /// Whether both ends are done with it.
+    pub(super) fn is_closed(&self) -> bool {
+        self.reset || self.halves.iter().all(Half::is_finished)
+    }
+
+    /// Whether giving it up loses nothing that is being read.
+    pub(super) fn is_idle_matter(&self) -> bool {
+        self.mode != Mode::Http
+    }
+
+    /// Takes one segment sent by side `from`.
+    pub(super) fn on_segment(&mut self, from: usize, segment: &Segment<'_>, out: &mut Out<'_>) {
+        self.last = self.last.max(segment.time);
+        if segment.has(tcp_flag::SYN) && !segment.has(tcp_flag::RST) {
+            self.on_syn(from, segment, out);
+        } else if let Some((side, isn)) = self.new_syn
+            && side == from
+            && self.half(from).next != Some(SeqNo(segment.seq))
+            && SeqNo(segment.seq) == isn.plus(1)
+        {
+            self.restart(from, isn, segment.time, out);
+        }
+        let to = 1 - from;
+        if segment.has(tcp_flag::ACK) && !segment.has(tcp_flag::RST) {
+            self.half_mut(to).note_ack(SeqNo(segment.ack));
+        }
+        if segment.has(tcp_flag::RST) {
+            self.reset = true;
+        }
+        let seq = SeqNo(segment.seq).plus(u32::from(segment.has(tcp_flag::SYN)));
+        if segment.has(tcp_flag::FIN) && !segment.has(tcp_flag::RST) {
+            self.half_mut(from).fin.get_or_insert(seq.plus(segment.wire_len));
+        }
+        if segment.wire_len > 0 && !segment.has(tcp_flag::RST) {
+            self.on_payload(from, seq, segment, out);
+        }
+        if self.halves.iter().any(|half| !half.held.is_empty()) {
+            self.halves.iter_mut().for_each(Half::tick);
+            self.drain(segment.time, Patience::Wait, out);
+        }
+        if segment.has(tcp_flag::FIN) {
+            self.settle(from, out);
+        }
+    }
+
+    /// Ends it: what waits is read as far as it goes, the rest is given up.
+    pub(super) fn finish(&mut self, out: &mut Out<'_>) {
+        self.drain(self.last, Patience::Over, out);
+        self.end_http(out);
+        if self.class.is_none() && (self.halves.iter().any(|half| half.isn.is_some()) || self.saw_payload) {
+            let class = if self.saw_payload { FlowClass::Other } else { FlowClass::Silent };
+            self.classify(class, self.first, out);
+        }
+    }
+
+    fn end_http(&mut self, out: &mut Out<'_>) {
+        let client = self.client.unwrap_or(0);
+        if let Some(mut http) = self.http.take() {
+            let body = http.readers.get_mut(1 - client).and_then(http::Reader::close);
+            http.flush_current(body, &mut |exchange| (out.sink)(Assembled::Exchange(exchange)));
+            http.finish(out.counts, &mut |exchange| (out.sink)(Assembled::Exchange(exchange)));
+        }
+        self.early = Vec::new();
+        self.mode = Mode::Ignored;
+    }
+
+    /// After a FIN: once both directions are delivered to their end, nothing can follow.
+    fn settle(&mut self, from: usize, out: &mut Out<'_>) {
+        if self.halves.iter().all(Half::is_finished) {
+            self.finish(out);
+        } else if self.client == Some(1 - from) && self.half(from).is_finished() {
+            // The server is done: a body until close is whole.
+            if let Some(http) = &mut self.http {
+                let body = http.readers.get_mut(from).and_then(|reader| {
+                    (reader.position() == Position::UntilClose).then(|| reader.close()).flatten()
+                });
+                if body.is_some() {
+                    http.flush_current(body, &mut |exchange| (out.sink)(Assembled::Exchange(exchange)));
+                }
+            }
+        }
+    }
+
+    fn on_syn(&mut self, from: usize, segment: &Segment<'_>, out: &mut Out<'_>) {
+        let isn = SeqNo(segment.seq);
+        let answers = segment.has(tcp_flag::ACK);
+        let to = 1 - from;
+        if let Some((side, new)) = self.new_syn
+            && answers
+            && side == to
+            && SeqNo(segment.ack) == new.plus(1)
+        {
+            self.restart(to, new, segment.time, out);
+        }
+        let half = self.half(from);
+        if half.isn == Some(isn) {
+            return;
+        }
+        let late = half.isn.is_none()
+            && half.next.is_some_and(|next| (0..=LATE_SYN_MAX).contains(&next.since(isn.plus(1))));
+        let fresh = half.isn.is_none() && !half.started && half.held.is_empty();
+        if late || fresh {
+            let half = self.half_mut(from);
+            half.isn = Some(isn);
+            if !half.started {
+                half.next = Some(isn.plus(1));
+            }
+            if self.client.is_none() {
+                self.client = Some(if answers { to } else { from });
+            }
+            let peer = self.half_mut(to);
+            if answers && peer.isn.is_none() && !peer.started && peer.held.is_empty() {
+                // The client's SYN was not captured, but its number is acknowledged here.
+                peer.isn = Some(SeqNo(segment.ack.wrapping_sub(1)));
+                peer.next = Some(SeqNo(segment.ack));
+            }
+        } else if answers {
+            // A SYN-ACK that fits nothing.
+        } else if self.is_closed() || !self.saw_payload {
+            self.restart(from, isn, segment.time, out);
+        } else {
+            self.new_syn = Some((from, isn));
+        }
+    }
+
+    /// The ports are used by a new connection.
+    fn restart(&mut self, client: usize, isn: SeqNo, time: UnixNs, out: &mut Out<'_>) {
+        self.finish(out);
+        *self = Self::new(self.key, time);
+        out.counts.one(FlowCounter::FlowsOpened);
+        self.client = Some(client);
+        let half = self.half_mut(client);
+        half.isn = Some(isn);
+        half.next = Some(isn.plus(1));
+    }
+
+    fn on_payload(&mut self, from: usize, seq: SeqNo, segment: &Segment<'_>, out: &mut Out<'_>) {
+        self.saw_payload = true;
+        if self.mode == Mode::Ignored && self.class.is_some() {
+            // Keep following the sequence numbers: retransmissions after the end must not look new.
+            let end = seq.plus(segment.wire_len);
+            let half = self.half_mut(from);
+            if half.next.is_none_or(|next| end.since(next) > 0) {
+                half.next = Some(end);
+            }
+            return;
+        }
+        match self.half_mut(from).fit(seq, segment.wire_len) {
+            Fit::Old => out.counts.one(FlowCounter::SegmentsDuplicate),
+            Fit::Outside => {
+                out.counts.one(FlowCounter::SegmentsOutside);
+                if self.half(from).has_moved() {
+                    let half = self.half_mut(from);
+                    *half = Half::at(seq);
+                    self.lost_heads(from, u64::from(u32::MAX), out);
+                    self.deliver(from, seq, SeqNo(segment.ack), segment.time, segment.payload, segment.wire_len, out);
+                }
+            }
+            Fit::Next(cut) => {
+                if self.half(from).held.is_empty() && !self.stalls(from, segment.payload) {
+                    let data = segment.payload.get(usize::try_from(cut).unwrap_or(usize::MAX)..).unwrap_or_default();
+                    let (seq, len) = (seq.plus(cut), segment.wire_len - cut);
+                    self.deliver(from, seq, SeqNo(segment.ack), segment.time, data, len, out);
+                } else {
+                    out.counts.one(FlowCounter::SegmentsHeld);
+                    self.half_mut(from).hold(segment, seq);
+                }
+            }
+            Fit::Early => {
+                out.counts.one(FlowCounter::SegmentsHeld);
+                self.half_mut(from).hold(segment, seq);
+            }
+        }
+    }
+
+    /// Delivers what waits, as far as it can be.
+    fn drain(&mut self, now: UnixNs, patience: Patience, out: &mut Out<'_>) {
+        loop {
+            let mut moved = false;
+            for from in 0..2 {
+                while self.drain_one(from, now, Patience::Wait, out) {
+                    moved = true;
+                }
+            }
+            if moved {
+                continue;
+            }
+            // Nothing moves by itself: give up the hole of the client first, so that responses find their requests.
+            let client = self.client.unwrap_or(0);
+            if patience == Patience::Wait
+                || !(self.drain_one(client, now, Patience::Over, out) || self.drain_one(1 - client, now, Patience::Over, out))
+            {
+                return;
+            }
+        }
+    }
+
+    fn drain_one(&mut self, from: usize, now: UnixNs, patience: Patience, out: &mut Out<'_>) -> bool {
+        let half = self.half(from);
+        let (Some(first), Some(next)) = (half.held.front(), half.next) else { return false };
+        let ahead = first.seq.since(next);
+        if ahead > 0 {
+            if patience == Patience::Wait && !half.hole_is_lost(now) {
+                return false;
+            }
+            self.half_mut(from).next = Some(first_seq(self.half(from)).unwrap_or(next));
+            out.counts.one(FlowCounter::Gaps);
+            out.counts.add(FlowCounter::GapBytes, u64::from(ahead.unsigned_abs()));
+            self.lost_heads(from, u64::from(ahead.unsigned_abs()), out);
+            return true;
+        }
+        let stalled = self.half(from).held.front().is_some_and(|held| self.stalls(from, &held.data));
+        if stalled {
+            if patience == Patience::Wait && !self.half(from).waited_enough(now) {
+                return false;
+            }
+            if let Some(http) = &mut self.http {
+                http.requests_blind = true;
+            } else {
+                self.open_http(from, Kind::Response, now, out);
+            }
+        }
+        let Some(held) = self.half_mut(from).take_held(now) else { return false };
+        let cut = next.since(held.seq).max(0).unsigned_abs();
+        if cut < held.wire_len {
+            let data = held.data.get(usize::try_from(cut).unwrap_or(usize::MAX)..).unwrap_or_default();
+            self.deliver(from, held.seq.plus(cut), held.ack, held.time, data, held.wire_len - cut, out);
+        }
+        true
+    }
+
+    /// Whether this data of the server has to wait for the request that it answers.
+    fn stalls(&self, from: usize, data: &[u8]) -> bool {
+        if self.client != Some(1 - from) || self.mode == Mode::Ignored {
+            return false;
+        }
+        match &self.http {
+            Some(http) => http.wants_request(from),
+            None => self.mode == Mode::Undecided && http::response(data) != Detect::No,
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one in-order piece of a stream with where and when it came")]
+    fn deliver(
+        &mut self,
+        from: usize,
+        seq: SeqNo,
+        ack: SeqNo,
+        time: UnixNs,
+        data: &[u8],
+        len: u32,
+        out: &mut Out<'_>,
+    ) {
+        let half = self.half_mut(from);
+        let started = std::mem::replace(&mut half.started, true) || half.isn.is_none();
+        half.next = Some(seq.plus(len));
+        let start = HeadStart { time, seq, ack };
+        match self.mode {
+            Mode::Undecided => self.decide(from, start, data, started, out),
+            Mode::Http => self.read(from, start, data, out),
+            Mode::Hello => self.hello(from, data, time, out),
+            Mode::Ignored => {}
+        }
+        self.last_from = Some(from);
+        let cut = u64::from(len).saturating_sub(data.len() as u64);
+        if cut > 0 {
+            out.counts.one(FlowCounter::Gaps);
+            out.counts.add(FlowCounter::GapBytes, cut);
+            self.lost_heads(from, cut, out);
+        }
+    }
+
+    /// First bytes: what is this connection?
+    fn decide(&mut self, from: usize, start: HeadStart, data: &[u8], joined: bool, out: &mut Out<'_>) {
+        match self.client {
+            Some(client) if client == from && (!joined || !self.early.is_empty()) => {
+                self.decide_client(from, start, data, out);
+            }
+            Some(client) if client != from && !joined => {
+                if http::response(data) == Detect::No {
+                    self.classify(FlowClass::Other, start.time, out);
+                    self.mode = Mode::Ignored;
+                } else {
+                    self.open_http(from, Kind::Response, start.time, out);
+                    self.read(from, start, data, out);
+                }
+            }
+            _ => self.decide_joined(from, start, data, out),
+        }
+    }
+
+    fn decide_client(&mut self, from: usize, start: HeadStart, data: &[u8], out: &mut Out<'_>) {
+        let collected;
+        let bytes = if self.early.is_empty() {
+            data
+        } else {
+            self.early.extend_from_slice(data);
+            collected = std::mem::take(&mut self.early);
+            &collected
+        };
+        let detected = [http::request(bytes, false), http::preface(bytes), http::tls(bytes)];
+        match detected {
+            [Detect::Yes, ..] => {
+                self.open_http(from, Kind::Request, start.time, out);
+                self.read(from, start, bytes, out);
+            }
+            [_, Detect::Yes, _] => {
+                self.classify(FlowClass::H2c, start.time, out);
+                self.mode = Mode::Ignored;
+            }
+            [_, _, Detect::Yes] => {
+                self.classify(FlowClass::Tls, start.time, out);
+                self.mode = Mode::Hello;
+                let bytes = bytes.to_vec();
+                self.hello(from, &bytes, start.time, out);
+            }
+            _ if bytes.len() <= EARLY_BYTES_MAX && detected.contains(&Detect::More) => self.early = bytes.to_vec(),
+            _ => {
+                self.classify(FlowClass::Other, start.time, out);
+                self.mode = Mode::Ignored;
+            }
+        }
+    }
+
+    /// The beginning was not seen: only what is surely a head decides.
+    fn decide_joined(&mut self, from: usize, start: HeadStart, data: &[u8], out: &mut Out<'_>) {
+        let kind = if http::request(data, true) != Detect::No {
+            Kind::Request
+        } else if http::response(data) == Detect::Yes {
+            Kind::Response
+        } else {
+            return;
+        };
+        out.counts.one(FlowCounter::FlowsJoined);
+        self.client = Some(if kind == Kind::Request { from } else { 1 - from });
+        self.mode = Mode::Http;
+        self.http = Some(Box::new(Http { requests_blind: true, heads_missed: true, ..Http::new(Position::Lost) }));
+        self.last_from = None;
+        self.read(from, start, data, out);
+    }
+
+    fn open_http(&mut self, _from: usize, kind: Kind, time: UnixNs, out: &mut Out<'_>) {
+        if self.http.is_none() {
+            let mut http = Http::new(Position::Head);
+            http.requests_blind = kind == Kind::Response;
+            self.http = Some(Box::new(http));
+        }
+        self.mode = Mode::Http;
+        self.classify(FlowClass::Http, time, out);
+    }
+
+    fn hello(&mut self, from: usize, data: &[u8], time: UnixNs, out: &mut Out<'_>) {
+        if self.client != Some(from) {
+            return;
+        }
+        self.early.extend_from_slice(data);
+        let hello = match http::parse_hello(&self.early) {
+            Err(HelloError::Partial(_)) if self.early.len() < EARLY_BYTES_MAX => return,
+            Ok(hello) | Err(HelloError::Partial(hello)) => Some(hello),
+            Err(HelloError::NotHello) => None,
+        };
+        if let Some(hello) = hello {
+            let (client, server) = self.ends();
+            (out.sink)(Assembled::Hello { time, client, server, hello });
+        }
+        self.early = Vec::new();
+        self.mode = Mode::Ignored;
+    }
+
+    /// Bytes are missing in one direction.
+    fn lost_heads(&mut self, from: usize, len: u64, out: &mut Out<'_>) {
+        let kind = if self.client == Some(from) { Kind::Request } else { Kind::Response };
+        if self.mode == Mode::Hello {
+            self.hello(from, &[], self.last, out);
+            self.mode = Mode::Ignored;
+            return;
+        }
+        if !self.early.is_empty() && self.client == Some(from) {
+            let early = std::mem::take(&mut self.early);
+            self.open_http(from, Kind::Request, self.last, out);
+            self.truncated(from, Kind::Request, &early, out);
+        }
+        let Some(http) = &mut self.http else { return };
+        let Some(reader) = http.readers.get_mut(from) else { return };
+        let cut = reader.gap(len);
+        if reader.position() == Position::Lost {
+            http.heads_missed = true;
+            if kind == Kind::Response {
+                http.flush_current(None, &mut |exchange| (out.sink)(Assembled::Exchange(exchange)));
+            }
+        }
+        if let Some(cut) = cut {
+            self.truncated(from, kind, &cut, out);
+        }
+    }
+
+    /// Uses a head as far as it was seen.
+    fn truncated(&mut self, from: usize, kind: Kind, head: &[u8], out: &mut Out<'_>) {
+        let whole_lines = memchr::memrchr(b'\n', head).map_or(0, |end| end + 1);
+        let mut closed = head.get(..whole_lines).unwrap_or_default().to_vec();
+        closed.extend_from_slice(b"\r\n");
+        let read = whole_lines > 0 && self.take_head(from, kind, &closed, Extent::Truncated, out);
+        if read {
+            out.counts.one(FlowCounter::HeadsTruncated);
+        } else {
+            out.counts.one(FlowCounter::HeadsMalformed);
+        }
+        if let Some(reader) = self.http.as_mut().and_then(|http| http.readers.get_mut(from)) {
+            reader.lose();
+        }
+    }
+
+    fn read(&mut self, from: usize, start: HeadStart, data: &[u8], out: &mut Out<'_>) {
+        let kind = if self.client == Some(from) { Kind::Request } else { Kind::Response };
+        let mut input = data;
+        let mut may_begin = self.last_from != Some(from);
+        let mut first = true;
+        while !input.is_empty() {
+            let Some(http) = &mut self.http else { return };
+            let restarts = first && http.may_restart(kind, from) && http::request(input, true) == Detect::Yes;
+            let Some(reader) = http.readers.get_mut(from) else { return };
+            if restarts {
+                reader.restart();
+            }
+            if (reader.at_head_start() || reader.position() == Position::Lost)
+                && let Some(begin) = http.starts.get_mut(from)
+            {
+                let used = u32::try_from(data.len() - input.len()).unwrap_or(0);
+                *begin = HeadStart { seq: start.seq.plus(used), ..start };
+            }
+            match reader.advance(kind, &mut input, may_begin) {
+                Step::Idle => {}
+                Step::Head(head) => {
+                    if !self.take_head(from, kind, &head, Extent::Whole, out) {
+                        out.counts.one(FlowCounter::HeadsMalformed);
+                        return self.lose(from);
+                    }
+                }
+                Step::BodyEnd { bytes } => match kind {
+                    Kind::Request => http.request_body(bytes),
+                    Kind::Response => {
+                        http.flush_current(Some(bytes), &mut |exchange| (out.sink)(Assembled::Exchange(exchange)));
+                    }
+                },
+                Step::NotHttp => {
+                    out.counts.one(FlowCounter::PositionsLost);
+                    http.heads_missed = true;
+                    if kind == Kind::Response {
+                        http.flush_current(None, &mut |exchange| (out.sink)(Assembled::Exchange(exchange)));
+                    }
+                }
+                Step::TooLong(head) => self.truncated(from, kind, &head, out),
+            }
+            may_begin = false;
+            first = false;
+        }
+    }
+
+    fn lose(&mut self, from: usize) {
+        if let Some(http) = &mut self.http {
+            http.heads_missed = true;
+            if let Some(reader) = http.readers.get_mut(from) {
+                reader.lose();
+            }
+        }
+    }
+
+    /// Parses a head and pairs it; `false` when it is none.
+    fn take_head(&mut self, from: usize, kind: Kind, head: &[u8], extent: Extent, out: &mut Out<'_>) -> bool {
+        let blank = self.blank_exchange();
+        let Some(http) = &mut self.http else { return false };
+        let start = http.starts.get(from).copied().unwrap_or_default();
+        let mut emit = |exchange| (out.sink)(Assembled::Exchange(exchange));
+        let after = match kind {
+            Kind::Request => {
+                let Ok(mut head) = http::parse_request(head) else { return false };
+                if extent == Extent::Truncated {
+                    head.framing = Framing::Unknown;
+                    head.facts.truncated = true;
+                }
+                let framing = head.framing;
+                http.request(head, start, blank, out.counts, &mut emit);
+                After::Body(framing)
+            }
+            Kind::Response => {
+                let Ok(mut head) = http::parse_response(head) else { return false };
+                head.facts.truncated = extent == Extent::Truncated;
+                http.response(head, start, out.counts, &mut emit)
+            }
+        };
+        match after {
+            After::Body(framing) => {
+                if let Some(reader) = http.readers.get_mut(from) {
+                    reader.body(framing);
+                }
+                if self.class.is_none() {
+                    self.classify(FlowClass::Http, start.time, out);
+                }
+            }
+            After::Tunnel => {
+                self.http = None;
+                self.mode = Mode::Ignored;
+            }
+        }
+        true
+    }
+
+    fn classify(&mut self, class: FlowClass, time: UnixNs, out: &mut Out<'_>) {
+        if self.class.is_none() {
+            self.class = Some(class);
+            let (client, server) = self.ends();
+            (out.sink)(Assembled::Connection { time, client, server, class });
+        }
+    }
+
+    fn blank_exchange(&self) -> Exchange {
+        let (client, server) = self.ends();
+        Exchange {
+            time: UnixNs(0),
+            client,
+            server,
+            method: http::Method::Get,
+            host: None,
+            target: Box::default(),
+            status: None,
+            latency_ns: None,
+            request: RequestFacts::default(),
+            response: ResponseFacts::default(),
+            weight: 1,
+            client_hint: OwnerHint::default(),
+            server_hint: OwnerHint::default(),
+        }
+    }
+
+    /// Client and server; without a known client, the lower port is the server's.
+    fn ends(&self) -> (std::net::SocketAddr, std::net::SocketAddr) {
+        let low = socket_addr(self.key.low, self.key.low_port);
+        let high = socket_addr(self.key.high, self.key.high_port);
+        let low_is_client = self.client.map_or(self.key.low_port >= self.key.high_port, |client| client == 0);
+        if low_is_client { (low, high) } else { (high, low) }
+    }
+
+    fn half(&self, side: usize) -> &Half {
+        let [low, high] = &self.halves;
+        if side == 0 { low } else { high }
+    }
+
+    fn half_mut(&mut self, side: usize) -> &mut Half {
+        let [low, high] = &mut self.halves;
+        if side == 0 { low } else { high }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Patience {
+    /// Wait for what is missing.
+    Wait,
+    /// It will not come.
+    Over,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Extent {
+    Whole,
+    Truncated,
+}
+
+fn first_seq(half: &Half) -> Option<SeqNo> {
+    half.held.front().map(|held| held.seq)
+}

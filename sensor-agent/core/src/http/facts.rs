@@ -1,0 +1,152 @@
+//! Reads the few header fields that matter into facts; credentials are reduced to their scheme here.
+//!
+//! Bound: each kept value has its own limit (see the constants); nothing else of a head survives.
+
+use httparse::Header;
+
+use super::exchange::{AuthScheme, RequestFacts, ResponseFacts};
+use super::framing::FramingFields;
+
+const CONTENT_TYPE_BYTES_MAX: usize = 64;
+const USER_AGENT_BYTES_MAX: usize = 32;
+const LOCATION_BYTES_MAX: usize = 256;
+const DATE_BYTES_MAX: usize = 64;
+const COOKIE_SCAN_BYTES_MAX: usize = 2048;
+
+/// What a request's header section says beside its facts.
+#[derive(Debug, Default)]
+pub(super) struct RequestFields<'a> {
+    pub(super) facts: RequestFacts,
+    pub(super) framing: FramingFields,
+    pub(super) host: Option<&'a [u8]>,
+    pub(super) upgrade: bool,
+    pub(super) expect_continue: bool,
+    origin: bool,
+    preflight_method: bool,
+}
+
+impl RequestFields<'_> {
+    /// Whether `Origin` and `Access-Control-Request-Method` were both there.
+    pub(super) fn asks_preflight(&self) -> bool {
+        self.origin && self.preflight_method
+    }
+}
+
+/// Reads the header fields of a request.
+pub(super) fn request_fields<'a>(headers: &[Header<'a>]) -> RequestFields<'a> {
+    let mut fields = RequestFields::default();
+    let mut auth = AuthScheme::None;
+    for header in headers {
+        let (name, value) = (header.name.as_bytes(), header.value);
+        let is = |wanted: &[u8]| name.eq_ignore_ascii_case(wanted);
+        match name.len() {
+            4 if is(b"host") => fields.host = fields.host.or(Some(value)),
+            6 if is(b"cookie") && auth == AuthScheme::None && has_session_cookie(value) => auth = AuthScheme::Cookie,
+            6 if is(b"origin") => fields.origin = true,
+            6 if is(b"expect") => fields.expect_continue = value.eq_ignore_ascii_case(b"100-continue"),
+            7 if is(b"upgrade") => fields.upgrade = true,
+            10 if is(b"user-agent") => fields.facts.user_agent = user_agent(value),
+            12 if is(b"content-type") => fields.facts.content_type = media_type(value),
+            13 if is(b"authorization") => auth = authorization(value),
+            14 if is(b"content-length") => fields.framing.content_length(value),
+            17 if is(b"transfer-encoding") => fields.framing.transfer_encoding(value),
+            29 if is(b"access-control-request-method") => fields.preflight_method = true,
+            _ if matches!(auth, AuthScheme::None | AuthScheme::Cookie) && is_api_key_name(name) => {
+                auth = AuthScheme::ApiKeyHeader;
+            }
+            _ => {}
+        }
+    }
+    fields.facts.auth = auth;
+    fields
+}
+
+/// Reads the header fields of a response.
+pub(super) fn response_fields(headers: &[Header<'_>]) -> (ResponseFacts, FramingFields) {
+    let mut facts = ResponseFacts::default();
+    let mut framing = FramingFields::default();
+    for header in headers {
+        let (name, value) = (header.name.as_bytes(), header.value);
+        let is = |wanted: &[u8]| name.eq_ignore_ascii_case(wanted);
+        match name.len() {
+            6 if is(b"sunset") => facts.sunset = text(value, DATE_BYTES_MAX),
+            8 if is(b"location") => {
+                let end = memchr::memchr2(b'?', b'#', value).unwrap_or(value.len());
+                facts.location = text(value.get(..end).unwrap_or_default(), LOCATION_BYTES_MAX);
+            }
+            11 if is(b"deprecation") => facts.deprecation = text(value, DATE_BYTES_MAX),
+            11 if is(b"grpc-status") => {
+                facts.grpc_status = std::str::from_utf8(value).ok().and_then(|digits| digits.parse().ok());
+            }
+            12 if is(b"content-type") => facts.content_type = media_type(value),
+            14 if is(b"content-length") => framing.content_length(value),
+            17 if is(b"transfer-encoding") => framing.transfer_encoding(value),
+            _ => {}
+        }
+    }
+    (facts, framing)
+}
+
+/// Whether the target's query carries a key or token.
+pub(super) fn has_key_in_query(target: &[u8]) -> bool {
+    let Some(start) = memchr::memchr(b'?', target) else { return false };
+    let query = target.get(start + 1..).unwrap_or_default();
+    query.split(|byte| *byte == b'&').any(|pair| {
+        let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default();
+        const NAMES: &[&[u8]] =
+            &[b"api_key", b"apikey", b"api-key", b"access_token", b"auth_token", b"token", b"x-api-key", b"subscription-key"];
+        NAMES.iter().any(|wanted| name.eq_ignore_ascii_case(wanted))
+    })
+}
+
+fn is_api_key_name(name: &[u8]) -> bool {
+    const NAMES: &[&[u8]] = &[
+        b"x-api-key", b"api-key", b"apikey", b"x-apikey", b"x-auth-token", b"x-access-token", b"x-functions-key",
+        b"ocp-apim-subscription-key", b"private-token", b"x-goog-api-key",
+    ];
+    matches!(name.first(), Some(b'x' | b'X' | b'a' | b'A' | b'o' | b'O' | b'p' | b'P'))
+        && NAMES.iter().any(|wanted| name.eq_ignore_ascii_case(wanted))
+}
+
+fn authorization(value: &[u8]) -> AuthScheme {
+    let end = memchr::memchr(b' ', value).unwrap_or(value.len());
+    let (scheme, rest) = value.split_at(end);
+    if scheme.eq_ignore_ascii_case(b"basic") {
+        AuthScheme::Basic
+    } else if scheme.eq_ignore_ascii_case(b"bearer") {
+        let token = rest.trim_ascii();
+        let jwt = token.starts_with(b"eyJ") && token.iter().filter(|byte| **byte == b'.').count() == 2;
+        if jwt { AuthScheme::Jwt } else { AuthScheme::Bearer }
+    } else if scheme.eq_ignore_ascii_case(b"digest") {
+        AuthScheme::Digest
+    } else {
+        AuthScheme::Other
+    }
+}
+
+fn has_session_cookie(value: &[u8]) -> bool {
+    let value = value.get(..value.len().min(COOKIE_SCAN_BYTES_MAX)).unwrap_or_default();
+    value.split(|byte| *byte == b';').any(|pair| {
+        let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default().trim_ascii();
+        let contains = |wanted: &[u8]| name.windows(wanted.len()).any(|part| part.eq_ignore_ascii_case(wanted));
+        name.len() <= 64 && [&b"sess"[..], b"sid", b"auth", b"token", b"jwt"].into_iter().any(contains)
+    })
+}
+
+fn user_agent(value: &[u8]) -> Option<Box<str>> {
+    let end = value.iter().position(|byte| matches!(byte, b'/' | b' ' | b'\t' | b'(')).unwrap_or(value.len());
+    text(value.get(..end).unwrap_or_default(), USER_AGENT_BYTES_MAX)
+}
+
+fn media_type(value: &[u8]) -> Option<Box<str>> {
+    let end = memchr::memchr(b';', value).unwrap_or(value.len());
+    let text = text(value.get(..end).unwrap_or_default().trim_ascii(), CONTENT_TYPE_BYTES_MAX)?;
+    if text.bytes().any(|byte| byte.is_ascii_uppercase()) { Some(text.to_ascii_lowercase().into()) } else { Some(text) }
+}
+
+/// Printable text of at most `max` bytes; `None` when nothing is left or it is not UTF-8.
+fn text(value: &[u8], max: usize) -> Option<Box<str>> {
+    let value = value.get(..value.len().min(max)).unwrap_or_default();
+    let text = std::str::from_utf8(value).ok().filter(|text| !text.is_empty() && !text.chars().any(char::is_control))?;
+    Some(text.into())
+}

@@ -1,0 +1,249 @@
+//! Parses one complete head (request or response, blank line included) into what an [`Exchange`](super::Exchange) needs.
+//!
+//! Bound: [`HEADERS_MAX`] fields; the length is bounded by the reader. Tolerant where servers are (bare LF, folded
+//! lines, odd header names are skipped), strict in what makes a head one: the first line.
+
+use std::mem::MaybeUninit;
+
+use httparse::{Header, ParserConfig, Status};
+
+use super::exchange::{Method, RequestFacts, ResponseFacts};
+use super::facts;
+use super::framing::Framing;
+
+/// Most header fields of a head.
+pub(super) const HEADERS_MAX: usize = 1024;
+/// Header fields that are read without allocation.
+const HEADERS_FAST: usize = 64;
+
+/// A parsed request head.
+#[derive(Debug)]
+pub struct RequestHead {
+    /// Method.
+    pub method: Method,
+    /// Host as sent.
+    pub host: Option<Box<[u8]>>,
+    /// Target as sent.
+    pub target: Box<[u8]>,
+    /// Facts from the header fields.
+    pub facts: RequestFacts,
+    /// What follows.
+    pub framing: Framing,
+    /// `Expect: 100-continue`.
+    pub expect_continue: bool,
+    /// `Upgrade` was there.
+    pub upgrade: bool,
+}
+
+/// A parsed response head.
+#[derive(Debug)]
+pub struct ResponseHead {
+    /// Status code.
+    pub status: u16,
+    /// Facts from the header fields.
+    pub facts: ResponseFacts,
+    /// Framing by the header fields alone; see [`ResponseHead::framing_for`].
+    framing: Framing,
+}
+
+impl ResponseHead {
+    /// What follows this head when it answers `method` (RFC 9112 section 6.3).
+    #[must_use]
+    pub fn framing_for(&self, method: Option<&Method>) -> Framing {
+        match self.status {
+            100..=199 | 204 | 304 => Framing::None,
+            _ if method == Some(&Method::Head) => Framing::None,
+            _ => self.framing,
+        }
+    }
+}
+
+/// Why a head was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HeadError {
+    /// The first line or the header section is not HTTP/1.
+    #[error("not an HTTP/1 head")]
+    Malformed,
+    /// More than [`HEADERS_MAX`] fields.
+    #[error("more than {HEADERS_MAX} header fields")]
+    TooManyHeaders,
+}
+
+/// Parses a request head.
+pub fn parse_request(head: &[u8]) -> Result<RequestHead, HeadError> {
+    let mut few = [const { MaybeUninit::uninit() }; HEADERS_FAST];
+    match request_with(head, &mut few) {
+        Err(httparse::Error::TooManyHeaders) => {
+            let mut many = vec![MaybeUninit::uninit(); HEADERS_MAX];
+            request_with(head, &mut many).map_err(refused)
+        }
+        Err(httparse::Error::Token) => request_with_raw_target(head),
+        other => other.map_err(refused),
+    }
+}
+
+/// Parses a response head.
+pub fn parse_response(head: &[u8]) -> Result<ResponseHead, HeadError> {
+    let mut few = [const { MaybeUninit::uninit() }; HEADERS_FAST];
+    match response_with(head, &mut few) {
+        Err(httparse::Error::TooManyHeaders) => {
+            let mut many = vec![MaybeUninit::uninit(); HEADERS_MAX];
+            response_with(head, &mut many).map_err(refused)
+        }
+        other => other.map_err(refused),
+    }
+}
+
+fn refused(error: httparse::Error) -> HeadError {
+    match error {
+        httparse::Error::TooManyHeaders => HeadError::TooManyHeaders,
+        _ => HeadError::Malformed,
+    }
+}
+
+fn config() -> ParserConfig {
+    let mut config = ParserConfig::default();
+    config
+        .ignore_invalid_headers_in_requests(true)
+        .ignore_invalid_headers_in_responses(true)
+        .allow_obsolete_multiline_headers_in_responses(true)
+        .allow_spaces_after_header_name_in_responses(true);
+    config
+}
+
+fn request_with<'b>(head: &'b [u8], headers: &mut [MaybeUninit<Header<'b>>]) -> Result<RequestHead, httparse::Error> {
+    let mut request = httparse::Request::new(&mut []);
+    let Status::Complete(_) = config().parse_request_with_uninit_headers(&mut request, head, headers)? else {
+        return Err(httparse::Error::NewLine);
+    };
+    let (Some(method), Some(target)) = (request.method.and_then(Method::parse), request.path) else {
+        return Err(httparse::Error::Token);
+    };
+    Ok(finish_request(head, method, target.as_bytes(), request.headers))
+}
+
+fn finish_request(head: &[u8], method: Method, target: &[u8], headers: &[Header<'_>]) -> RequestHead {
+    let mut fields = facts::request_fields(headers);
+    let framing = fields.framing.of_request();
+    if fields.facts.auth < super::AuthScheme::ApiKeyHeader
+        && fields.facts.auth == super::AuthScheme::None
+        && facts::has_key_in_query(target)
+    {
+        fields.facts.auth = super::AuthScheme::ApiKeyQuery;
+    }
+    fields.facts.preflight = method == Method::Options && fields.asks_preflight();
+    fields.facts.body_bytes = match framing {
+        Framing::None => Some(0),
+        Framing::Length(length) => Some(length),
+        _ => None,
+    };
+    fields.facts.head_bytes = u32::try_from(head.len()).unwrap_or(u32::MAX);
+    RequestHead {
+        host: authority(&method, target).or(fields.host).map(Into::into),
+        target: target.into(),
+        framing,
+        expect_continue: fields.expect_continue,
+        upgrade: fields.upgrade,
+        facts: fields.facts,
+        method,
+    }
+}
+
+/// The authority of an absolute-form target beats `Host` (RFC 9112 section 3.2.2); CONNECT's target is one.
+fn authority<'a>(method: &Method, target: &'a [u8]) -> Option<&'a [u8]> {
+    if *method == Method::Connect {
+        return Some(target);
+    }
+    if target.first() == Some(&b'/') {
+        return None;
+    }
+    let start = target.windows(3).take(16).position(|part| part == b"://")? + 3;
+    let rest = target.get(start..)?;
+    let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?' | b'#')).unwrap_or(rest.len());
+    let authority = rest.get(..end)?;
+    let host = memchr::memrchr(b'@', authority).map_or(authority, |at| authority.get(at + 1..).unwrap_or_default());
+    (!host.is_empty()).then_some(host)
+}
+
+/// httparse wants UTF-8 in a target, clients send anything: parse with the high bytes masked, take them from `head`.
+fn request_with_raw_target(head: &[u8]) -> Result<RequestHead, HeadError> {
+    let skipped = head.len() - super::detect::skip_blank_lines(head).len();
+    let line_end = skipped + memchr::memchr(b'\n', head.get(skipped..).unwrap_or_default()).ok_or(HeadError::Malformed)?;
+    let line = head.get(skipped..line_end).unwrap_or_default();
+    if line.is_ascii() {
+        return Err(HeadError::Malformed);
+    }
+    let mut masked = head.to_vec();
+    for byte in masked.get_mut(skipped..line_end).unwrap_or_default() {
+        if !byte.is_ascii() {
+            *byte = b'x';
+        }
+    }
+    let mut headers = vec![MaybeUninit::uninit(); HEADERS_MAX];
+    let parsed = request_with(&masked, &mut headers).map_err(refused)?;
+    let start = parsed.method.as_str().len() + 1;
+    let target = line.get(start..start + parsed.target.len()).ok_or(HeadError::Malformed)?;
+    let host = authority(&parsed.method, target).map(Into::into).or(parsed.host);
+    Ok(RequestHead { target: target.into(), host, ..parsed })
+}
+
+fn response_with<'b>(head: &'b [u8], headers: &mut [MaybeUninit<Header<'b>>]) -> Result<ResponseHead, httparse::Error> {
+    let mut response = httparse::Response::new(&mut []);
+    let Status::Complete(_) = config().parse_response_with_uninit_headers(&mut response, head, headers)? else {
+        return Err(httparse::Error::NewLine);
+    };
+    let status = response.code.filter(|code| (100..=999).contains(code)).ok_or(httparse::Error::Status)?;
+    let (mut facts, fields) = facts::response_fields(response.headers);
+    facts.body_bytes = fields.length();
+    facts.head_bytes = u32::try_from(head.len()).unwrap_or(u32::MAX);
+    Ok(ResponseHead { status, facts, framing: fields.of_response() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::AuthScheme;
+
+    fn request(head: &str) -> RequestHead {
+        parse_request(head.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn facts_of_a_request_are_read_and_credentials_are_not_kept() {
+        let head = request(
+            "POST /a?b=c HTTP/1.1\r\nHost: API.example:8080\r\nUser-Agent: curl/8.1\r\nAuthorization: Bearer eyJa.b.c\r\nContent-Type: Application/JSON; charset=utf-8\r\nContent-Length: 7\r\n\r\n",
+        );
+        assert_eq!(head.host.as_deref(), Some(&b"API.example:8080"[..]));
+        assert_eq!(&*head.target, b"/a?b=c");
+        assert_eq!((head.facts.auth, head.framing), (AuthScheme::Jwt, Framing::Length(7)));
+        assert_eq!(head.facts.content_type.as_deref(), Some("application/json"));
+        assert_eq!(head.facts.user_agent.as_deref(), Some("curl"));
+    }
+
+    #[test]
+    fn targets_of_every_form_are_kept_as_sent() {
+        assert_eq!(request("GET http://u@a.b:1/x?y HTTP/1.1\r\nHost: c\r\n\r\n").host.as_deref(), Some(&b"a.b:1"[..]));
+        assert_eq!(request("OPTIONS * HTTP/1.1\r\nHost: c\r\n\r\n").host.as_deref(), Some(&b"c"[..]));
+        assert_eq!(request("CONNECT a:443 HTTP/1.1\r\nHost: b\r\n\r\n").host.as_deref(), Some(&b"a:443"[..]));
+        let raw = parse_request(b"GET /\xff\xe9?q HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        assert_eq!(&*raw.target, b"/\xff\xe9?q");
+    }
+
+    #[test]
+    fn sloppy_heads_are_read() {
+        assert_eq!(request("GET / HTTP/1.1\nHost: a\n\n").host.as_deref(), Some(&b"a"[..]));
+        let folded = request("GET / HTTP/1.1\r\nX: a\r\n b: c\r\nHost: a\r\n\r\n");
+        assert_eq!(folded.host.as_deref(), Some(&b"a"[..]));
+        let many: String = (0..500).map(|n| format!("X-{n}: y\r\n")).collect();
+        assert!(parse_request(format!("GET / HTTP/1.1\r\n{many}\r\n").as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn responses_are_framed_by_status_and_method() {
+        let ok = parse_response(b"HTTP/1.1 200 \xe9\r\nContent-Length: 5\r\n\r\n").unwrap();
+        assert_eq!(ok.framing_for(Some(&Method::Get)), Framing::Length(5));
+        assert_eq!(ok.framing_for(Some(&Method::Head)), Framing::None);
+        let not_modified = parse_response(b"HTTP/1.1 304 NM\r\nContent-Length: 5\r\n\r\n").unwrap();
+        assert_eq!(not_modified.framing_for(None), Framing::None);
+    }
+}
