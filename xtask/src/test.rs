@@ -37,10 +37,32 @@ const KERNEL_TIER: &str = "kernel";
 
 /// What a tier counted.
 #[derive(Debug, Default, Clone, Copy)]
-struct Counts {
-    passed: u64,
-    failed: u64,
-    skipped: u64,
+pub(crate) struct Counts {
+    pub(crate) passed: u64,
+    pub(crate) failed: u64,
+    pub(crate) skipped: u64,
+    /// Tests of the run going on that said by themselves that they skip.
+    said_skipped: u64,
+}
+
+impl Counts {
+    /// Adds what a summary line of the standard library's harness or of nextest says.
+    pub(crate) fn add_line(&mut self, line: &str) {
+        let plain = without_colour(line);
+        let nextest = plain.trim_start().starts_with("Summary [");
+        if nextest || plain.starts_with("test result:") {
+            let said = std::mem::take(&mut self.said_skipped);
+            self.passed += before(&plain, "passed").saturating_sub(said);
+            self.skipped += said;
+            self.failed += before(&plain, "failed") + before(&plain, "timed out");
+            // What nextest calls skipped is the kernel tier, which its filter leaves out.
+            self.skipped += before(&plain, "ignored");
+        }
+        if plain.starts_with("SKIPPED ") {
+            // A test that found its prerequisites missing says so and returns: not a pass.
+            self.said_skipped += 1;
+        }
+    }
 }
 
 /// Runs the tiers; an error when a test failed or none ran.
@@ -139,7 +161,7 @@ fn kernel_tier(consent: Consent, filter: Option<&str>) -> Result<Counts> {
         .arg("RUST_BACKTRACE=1")
         .arg(binary)
         // Namespaces, attached programs and CPU time are shared by the whole machine.
-        .arg("--test-threads=1")
+        .args(["--test-threads=1", "--show-output"])
         .args(filter);
     counted(&mut command)
 }
@@ -164,16 +186,7 @@ fn counted(command: &mut Command) -> Result<Counts> {
         let text = text?;
         let text = String::from_utf8_lossy(&text);
         say(&text);
-        let plain = without_colour(&text);
-        if plain.starts_with("test result:") || plain.trim_start().starts_with("Summary [") {
-            counts.passed += before(&plain, "passed");
-            counts.failed += before(&plain, "failed") + before(&plain, "timed out");
-            counts.skipped += before(&plain, "ignored");
-            // What nextest's filter leaves out is the kernel tier, counted by itself.
-            if !nextest {
-                counts.skipped += before(&plain, "skipped");
-            }
-        }
+        counts.add_line(&text);
     }
     let status = child.wait()?;
     if !status.success() && counts.failed == 0 {
