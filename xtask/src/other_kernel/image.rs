@@ -29,6 +29,9 @@ pub(super) fn build(
     let mut programs = Programs { done: vec![] };
     let busybox = find("busybox").context("no busybox")?;
     archive.file("bin/busybox", &fs::read(busybox)?)?;
+    // busybox's own shell would take its `ip` for the real one.
+    let shell = find("dash").context("no dash")?;
+    programs.add(&mut archive, &shell, "bin/sh")?;
     for tool in ["ip", "nsenter", "unshare", "ethtool"] {
         // A tool that is missing shows in the test that wants it.
         if let Some(program) = find(tool) {

@@ -80,10 +80,8 @@ fn kernel(version: &str) -> Result<Kernel> {
         return Ok(kernel);
     }
     fs::create_dir_all(&folder)?;
-    let pattern = format!(
-        "^linux-image-{}[.0-9+-]*(deb[0-9]+-)?cloud-amd64-unsigned$",
-        version.replace('.', "\\.")
-    );
+    let dotted = version.replace('.', "\\.");
+    let pattern = format!("^linux-image-{dotted}\\.[0-9.]+[+a-z0-9-]*cloud-amd64-unsigned$");
     let found = output(Command::new("apt-cache").args(["search", "--names-only", &pattern]))?;
     let mut names: Vec<&str> =
         found.lines().filter_map(|line| line.split_whitespace().next()).collect();
