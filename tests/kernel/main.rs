@@ -9,6 +9,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod attach;
 mod counts;
 mod coverage;
 mod enforcement;

@@ -6,6 +6,9 @@
 
 #[cfg(target_os = "linux")]
 pub mod lab;
+#[cfg(target_os = "linux")]
+pub mod object;
+pub mod packets;
 
 /// Whether this process may run tests of the kernel tier; prints a visible, countable line when not.
 #[cfg(target_os = "linux")]

@@ -8,7 +8,10 @@ use std::{
     net::IpAddr,
 };
 
-use sensor_core::http::OwnerHint;
+use sensor_core::{
+    http::{Exchange, OwnerHint},
+    state::Role,
+};
 use sensor_ebpf::abi::sample::Hook;
 
 use super::netlink::record::{Address, Link};
@@ -99,6 +102,33 @@ impl LocalView {
         response.max(request)
     }
 
+    /// How sure it is that the client is behind an interface of this host.
+    #[must_use]
+    pub fn client_behind(&self, request: &OwnerHint, response: &OwnerHint) -> Workload {
+        let request = if came_in(request) { self.workload(request.ifindex) } else { Workload::None };
+        let response = if went_out(response) { self.workload(response.ifindex) } else { Workload::None };
+        request.max(response)
+    }
+
+    /// The role of an exchange (states.md): own addresses are certain, a container's interface nearly so, and a
+    /// veth into some other namespace decides only where nothing else does.
+    #[must_use]
+    pub fn role(&self, exchange: &Exchange) -> Role {
+        let server = self.server_behind(&exchange.client_hint, &exchange.server_hint);
+        let client = self.client_behind(&exchange.client_hint, &exchange.server_hint);
+        if self.is_own(exchange.server.ip()) || server == Workload::Strict {
+            Role::Server
+        } else if self.is_own(exchange.client.ip()) {
+            Role::Client
+        } else if server == Workload::Loose {
+            Role::Server
+        } else if client == Workload::None {
+            Role::Transit
+        } else {
+            Role::Client
+        }
+    }
+
     /// Whether the cgroup of a segment's sender is to be believed: the socket is ours (egress, with our own
     /// address), or the segment came straight out of a container.
     ///
@@ -159,6 +189,41 @@ mod tests {
         assert!(!view.sender_is_trusted(other, &hint(3, Hook::Egress)));
         assert!(!view.sender_is_trusted(other, &hint(3, Hook::Ingress)));
         assert!(view.sender_is_trusted(other, &hint(1, Hook::Ingress)));
+    }
+
+    fn exchange(client: [u8; 4], server: [u8; 4], request: OwnerHint, response: OwnerHint) -> Exchange {
+        Exchange {
+            time: sensor_core::time::UnixNs(0),
+            client: (client, 40_000).into(),
+            server: (server, 80).into(),
+            method: sensor_core::http::Method::Get,
+            host: None,
+            target: b"/".to_vec().into(),
+            status: Some(200),
+            latency_ns: None,
+            request: sensor_core::http::RequestFacts::default(),
+            response: sensor_core::http::ResponseFacts::default(),
+            weight: 1,
+            client_hint: request,
+            server_hint: response,
+        }
+    }
+
+    #[test]
+    fn roles_follow_addresses_then_interfaces() {
+        // 1: container on a bridge, 3: veth with a subnet, 5: the outside; 10.0.0.1 is ours.
+        let view = view(&[veth(1, Some(9)), veth(3, None)], &[address(3, [10, 0, 0, 1], 24)], &[]);
+        let role = |client, server, request, response| view.role(&exchange(client, server, request, response));
+        let (ours, pod, far) = ([10, 0, 0, 1], [10, 9, 0, 2], [203, 0, 113, 9]);
+        let (ingress, egress) = (Hook::Ingress, Hook::Egress);
+        assert_eq!(role(far, ours, hint(5, ingress), hint(5, egress)), Role::Server);
+        assert_eq!(role(ours, far, hint(5, egress), hint(5, ingress)), Role::Client);
+        assert_eq!(role(far, pod, hint(5, ingress), hint(1, ingress)), Role::Server);
+        assert_eq!(role(pod, far, hint(1, ingress), hint(5, ingress)), Role::Client);
+        assert_eq!(role(ours, pod, hint(1, egress), hint(1, ingress)), Role::Server);
+        assert_eq!(role(far, [10, 0, 0, 7], hint(5, ingress), hint(3, ingress)), Role::Server);
+        assert_eq!(role(ours, [10, 0, 0, 7], hint(3, egress), hint(3, ingress)), Role::Client);
+        assert_eq!(role(far, [203, 0, 113, 8], hint(5, ingress), hint(5, ingress)), Role::Transit);
     }
 
     #[test]

@@ -41,7 +41,7 @@ const SOCKETS: usize = 64;
 /// How often everything is read again and our place in each chain is checked.
 const RECHECK: Duration = Duration::from_secs(5);
 /// Least time between two publications while events pour in.
-const PUBLISH_MS: u64 = 20;
+const PUBLISH_MS: u64 = 50;
 /// Reads of the event socket before attaching what they told.
 const READS_PER_ROUND: usize = 64;
 const IFLA_EXT_MASK: u16 = 29;

@@ -1,6 +1,6 @@
 //! The live source: one thread polls the ring and hands what waits to the pipeline, round by round.
 //!
-//! Polling every [`POLL_MS`] costs a tenth of what a wake-up for each record does; while nothing comes the pause grows to
+//! Polling every 10 ms ([`Polling::default`]) costs a tenth of what a wake-up for each record does; while nothing comes the pause grows to
 //! [`POLL_IDLE_MS`]. The programs force a wake-up when `wake_bytes` wait: the epoll instance is edge-triggered, so
 //! only that ends a pause early. Nothing here may block; what does not fit into the ring is counted by the kernel.
 
@@ -23,8 +23,21 @@ use sensor_core::time::MonoNs;
 use super::budget::{Budget, Sampling};
 use crate::kernel::{self, Ring};
 
-/// Pause between rounds under load.
-pub const POLL_MS: u16 = 10;
+/// How the thread polls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Polling {
+    /// Pause between rounds under load, milliseconds; 10 by default, at most [`POLL_IDLE_MS`].
+    pub pause_ms: u16,
+    /// Whether the sampling rate may move.
+    pub sampling: Sampling,
+}
+
+impl Default for Polling {
+    fn default() -> Self {
+        Self { pause_ms: 10, sampling: Sampling::Adaptive }
+    }
+}
+
 /// Longest pause while nothing comes.
 pub const POLL_IDLE_MS: u16 = 100;
 /// Records handed over in one round, after which time and stop are looked at again.
@@ -88,12 +101,12 @@ impl RingThread {
     /// Starts polling; `on_round` is called for each round, also an empty one (time passes for the pipeline).
     pub fn spawn(
         ring: Ring,
-        sampling: Sampling,
+        polling: Polling,
         on_round: impl FnMut(&mut Round<'_>) + Send + 'static,
     ) -> io::Result<Self> {
         let stop = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
         let counts = Arc::new(RingCounts::default());
-        let mut poller = Poller::new(ring, sampling, &stop, Arc::clone(&counts))?;
+        let mut poller = Poller::new(ring, polling, &stop, Arc::clone(&counts))?;
         let thread = std::thread::Builder::new().name("sensor-ring".into()).spawn(move || poller.run(on_round))?;
         Ok(Self { stop, thread: Some(thread), counts })
     }
@@ -118,6 +131,7 @@ impl Drop for RingThread {
 
 struct Poller {
     ring: Ring,
+    pause_ms: u16,
     budget: Budget,
     epoll: Epoll,
     counts: Arc<RingCounts>,
@@ -128,24 +142,25 @@ const TOKEN_RING: u64 = 0;
 const TOKEN_STOP: u64 = 1;
 
 impl Poller {
-    fn new(ring: Ring, sampling: Sampling, stop: &EventFd, counts: Arc<RingCounts>) -> io::Result<Self> {
+    fn new(ring: Ring, polling: Polling, stop: &EventFd, counts: Arc<RingCounts>) -> io::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(ring.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, TOKEN_RING))?;
         epoll.add(stop.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, TOKEN_STOP))?;
         let (threshold, weight) = ring.sampling();
         counts.sample_weight.store(weight, Ordering::Relaxed);
-        let budget = Budget::new(sampling, threshold, weight, ring.bytes());
-        Ok(Self { ring, budget, epoll, counts, heartbeat: None })
+        let budget = Budget::new(polling.sampling, threshold, weight, ring.bytes());
+        let pause_ms = polling.pause_ms.clamp(1, POLL_IDLE_MS);
+        Ok(Self { ring, pause_ms, budget, epoll, counts, heartbeat: None })
     }
 
     fn run(&mut self, mut on_round: impl FnMut(&mut Round<'_>)) {
-        let mut pause = POLL_MS;
+        let mut pause = self.pause_ms;
         while !self.wait(pause) {
             let records = self.round(&mut on_round);
             pause = match records {
-                0 => pause.saturating_mul(2).min(POLL_IDLE_MS),
+                0 => pause.max(1).saturating_mul(2).min(POLL_IDLE_MS),
                 RECORDS_PER_ROUND_MAX => 0,
-                _ => POLL_MS,
+                _ => self.pause_ms,
             };
         }
         for _ in 0..LAST_ROUNDS_MAX {
