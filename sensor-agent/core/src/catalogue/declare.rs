@@ -17,7 +17,7 @@ use super::{
     path::Segments,
     trie::Terminal,
 };
-use crate::{http::Method, time::UnixNs};
+use crate::{http::Method, state::DeclarationKind, time::UnixNs};
 
 /// A service as the catalogue needs it: where it listens and under which names.
 #[derive(Clone, Copy, Debug, Default)]
@@ -28,23 +28,6 @@ pub struct ServiceView<'a> {
     pub address: Option<IpAddr>,
     /// Port of the listener.
     pub port: u16,
-}
-
-/// How a request stands to the documents.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum DeclarationKind {
-    /// In a current document.
-    Current,
-    /// Only in an older version of a document.
-    OlderOnly,
-    /// The path is declared, the method is not.
-    MethodUnknown,
-    /// A document names this service, none this path.
-    PathUnknown,
-    /// Documents are loaded, none names this service.
-    ServiceUnknown,
-    /// No document is loaded.
-    NoCatalogue,
 }
 
 /// What a document says about an operation's life.

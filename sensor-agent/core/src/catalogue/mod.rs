@@ -27,8 +27,9 @@ mod trie;
 mod tests;
 
 pub use binding::BindingReason;
-pub use declare::{Declaration, DeclarationKind, DeclaredOperation, LifecycleInputs, ServiceView};
+pub use declare::{Declaration, DeclaredOperation, LifecycleInputs, ServiceView};
 pub use document::{Document, Operation};
 pub use error::{DocumentError, Problem, Severity};
 pub use load::{BindingRow, Catalogue};
+pub use crate::state::DeclarationKind;
 pub use sunset::parse_date as parse_rfc3339;
