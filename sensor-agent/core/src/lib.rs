@@ -14,6 +14,8 @@ pub mod http;
 pub mod inventory;
 pub mod keyed_hash;
 pub mod limits;
+pub mod policy;
 pub mod sample;
 pub mod state;
 pub mod time;
+mod yaml;

@@ -21,9 +21,10 @@ use super::{
     error::Problem,
     host::HostPattern,
     limits::BINDING_BYTES_MAX,
-    read::{ReadError, as_text, one_line, yaml_options},
+    read::{ReadError, as_text},
     servers::{Place, Server},
 };
+use crate::yaml::{self, one_line};
 
 /// Why a document is bound to the services it is bound to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -158,10 +159,8 @@ pub(super) fn read(bytes: &[u8]) -> Result<Vec<Binding>, ReadError> {
         return Err(at(0, Problem::BindingTooLarge { bytes: bytes.len() }));
     }
     let text = as_text(bytes).map_err(|problem| at(0, problem))?;
-    let file: RawFile = serde_saphyr::from_str_with_options(text, yaml_options(text.len())).map_err(|error| {
-        let line = error.location().map_or(0, |location| location.line());
-        at(line, Problem::Syntax(one_line(&error.without_snippet().to_string())))
-    })?;
+    let file: RawFile =
+        yaml::from_str(text).map_err(|error| at(error.line.unwrap_or(0), Problem::Syntax(error.message)))?;
     file.documents.into_iter().map(|raw| resolve(raw).map_err(|(line, problem)| at(line, problem))).collect()
 }
 

@@ -18,6 +18,7 @@ use super::{
     limits::{DEPTH_KEPT_MAX, DEPTH_MAX, DOCUMENT_BYTES_MAX, VALUES_MAX},
     pointer::push_token,
 };
+use crate::yaml::one_line;
 
 /// Why a document could not be read, and where.
 #[derive(Debug)]
@@ -102,22 +103,6 @@ pub(super) fn yaml_options(input_bytes: usize) -> Options {
         strict_booleans: true,
         non_finite_float_policy: NonFiniteFloatPolicy::AsString,
         with_snippet: false,
-    }
-}
-
-/// Makes one printable line of a parser's message, at most 300 characters.
-pub(super) fn one_line(message: &str) -> String {
-    let words = message.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
-    let mut line = String::new();
-    for word in words {
-        if !line.is_empty() {
-            line.push(' ');
-        }
-        line.push_str(word);
-    }
-    match line.char_indices().nth(300) {
-        Some((at, _)) => format!("{}...", &line[..at]),
-        None => line,
     }
 }
 

@@ -1,0 +1,248 @@
+//! What keeps the host manageable: traffic that no rule of any policy drops.
+//!
+//! An entry is addresses + port + direction; a bare port never suffices unless an operator configures it, because anyone
+//! can choose source port 22. Defaults: ssh for peers that are connected when the policy is applied and for the
+//! management networks, DNS of the host's resolvers, DHCP of the gateways and on the link, loopback, the API server and kubelet's
+//! peers, the sensor's upstream. Neighbour discovery and ARP are neither TCP nor UDP and never judged.
+
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+use sensor_ebpf::abi::policy::{FAILSAFE_MAX, FailsafeEntry, FailsafeSide};
+use serde_saphyr::Spanned;
+
+use super::{
+    compile::HostFacts,
+    duration::shown,
+    model::Protocol,
+    prefix,
+    raw::{PortText, RawFailsafe},
+    validate::{merge, parse_ports, parse_protocol},
+};
+
+/// The failsafe section, validated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failsafe {
+    /// Ports of sshd (default 22).
+    pub ssh_ports: Vec<(u16, u16)>,
+    /// Networks from which ssh is never dropped (default none).
+    pub ssh_management: Vec<IpNet>,
+    /// ssh peers that are connected when the policy is applied (default yes).
+    pub ssh_established: bool,
+    /// DNS of the host's resolvers (default yes).
+    pub dns: bool,
+    /// DHCP (default yes).
+    pub dhcp: bool,
+    /// Loopback addresses (default yes).
+    pub loopback: bool,
+    /// API server and kubelet peers, where the host knows them (default yes).
+    pub kubernetes: bool,
+    /// The sensor's own upstream (default yes).
+    pub upstream: bool,
+    /// What else the operator names.
+    pub also: Vec<FailsafeRule>,
+}
+
+impl Default for Failsafe {
+    fn default() -> Self {
+        Self {
+            ssh_ports: vec![(22, 22)],
+            ssh_management: Vec::new(),
+            ssh_established: true,
+            dns: true,
+            dhcp: true,
+            loopback: true,
+            kubernetes: true,
+            upstream: true,
+            also: Vec::new(),
+        }
+    }
+}
+
+/// Traffic with some networks that is never dropped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailsafeRule {
+    /// What it is for.
+    pub name: Box<str>,
+    /// The peers.
+    pub networks: Vec<IpNet>,
+    /// Ports on `side`; empty = any.
+    pub ports: Vec<(u16, u16)>,
+    /// TCP, UDP, or any.
+    pub protocol: Option<Protocol>,
+    /// Whose port.
+    pub side: Side,
+}
+
+/// Whose port a failsafe rule names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// We serve.
+    Ours,
+    /// The peer serves.
+    Peer,
+}
+
+/// Checks the section; mistakes go to `fail(line, field, message)`.
+pub(super) fn validate(raw: &RawFailsafe, fail: &mut dyn FnMut(u64, String, String)) -> Failsafe {
+    let default = Failsafe::default();
+    let ssh_ports = raw.ssh.ports.as_ref().map_or(default.ssh_ports, |ports| read_ports(ports, "failsafe.ssh.ports", fail));
+    let mut also = Vec::new();
+    for (number, rule) in raw.also.iter().enumerate() {
+        let field = format!("failsafe.also[{number}]");
+        let rule = &rule.value;
+        let protocol = rule.protocol.as_ref().and_then(|text| {
+            parse_protocol(&text.value).unwrap_or_else(|message| {
+                fail(text.referenced.line(), format!("{field}.protocol"), message);
+                None
+            })
+        });
+        let side = match rule.side.as_ref().map(|side| (side.referenced.line(), side.value.as_str())) {
+            None | Some((_, "ours")) => Side::Ours,
+            Some((_, "peer")) => Side::Peer,
+            Some((line, other)) => {
+                let message = format!("`{}` is not a side; write ours (we serve) or peer (the peer serves)", shown(other));
+                fail(line, format!("{field}.side"), message);
+                Side::Ours
+            }
+        };
+        let networks = read_networks(&rule.networks, &format!("{field}.networks"), fail);
+        let ports = read_ports(&rule.ports, &format!("{field}.ports"), fail);
+        also.push(FailsafeRule { name: shown(&rule.name.value).into(), networks, ports, protocol, side });
+    }
+    Failsafe {
+        ssh_ports,
+        ssh_management: read_networks(&raw.ssh.management, "failsafe.ssh.management", fail),
+        ssh_established: raw.ssh.established.unwrap_or(default.ssh_established),
+        dns: raw.dns.unwrap_or(default.dns),
+        dhcp: raw.dhcp.unwrap_or(default.dhcp),
+        loopback: raw.loopback.unwrap_or(default.loopback),
+        kubernetes: raw.kubernetes.unwrap_or(default.kubernetes),
+        upstream: raw.upstream.unwrap_or(default.upstream),
+        also,
+    }
+}
+
+fn read_ports(list: &[Spanned<PortText>], field: &str, fail: &mut dyn FnMut(u64, String, String)) -> Vec<(u16, u16)> {
+    let mut ports = Vec::new();
+    for (number, port) in list.iter().enumerate() {
+        match parse_ports(&port.value.0) {
+            Ok(range) => ports.push(range),
+            Err(message) => fail(port.referenced.line(), format!("{field}[{number}]"), message),
+        }
+    }
+    merge(ports)
+}
+
+fn read_networks(list: &[Spanned<String>], field: &str, fail: &mut dyn FnMut(u64, String, String)) -> Vec<IpNet> {
+    let mut networks = Vec::new();
+    for (number, text) in list.iter().enumerate() {
+        match prefix::parse(&text.value) {
+            Ok(nets) => networks.extend(nets),
+            Err(message) => fail(text.referenced.line(), format!("{field}[{number}]"), message),
+        }
+    }
+    networks.sort();
+    networks.dedup();
+    networks
+}
+
+impl Failsafe {
+    /// All rules in force on a host, with the addresses it knows.
+    pub fn rules(&self, facts: &HostFacts) -> Vec<FailsafeRule> {
+        let rule = |name: &str, networks: Vec<IpNet>, ports: Vec<(u16, u16)>, protocol, side| FailsafeRule {
+            name: name.into(),
+            networks,
+            ports,
+            protocol,
+            side,
+        };
+        let tcp = Some(Protocol::Tcp);
+        let mut rules = self.also.clone();
+        rules.push(rule("ssh from management networks", self.ssh_management.clone(), self.ssh_ports.clone(), tcp, Side::Ours));
+        if self.ssh_established {
+            rules.push(rule("ssh peers", hosts(&facts.ssh_peers), self.ssh_ports.clone(), tcp, Side::Ours));
+        }
+        if self.dns {
+            rules.push(rule("resolvers", hosts(&facts.resolvers), vec![(53, 53)], None, Side::Peer));
+        }
+        if self.dhcp {
+            let udp = Some(Protocol::Udp);
+            let mut servers = hosts(&facts.gateways);
+            servers.retain(|server| matches!(server, IpNet::V4(_)));
+            servers.extend(nets(&["0.0.0.0/32", "255.255.255.255/32"]));
+            rules.push(rule("DHCP", servers, vec![(67, 68)], udp, Side::Peer));
+            rules.push(rule("DHCPv6", nets(&["fe80::/10", "ff02::/16"]), vec![(546, 547)], udp, Side::Peer));
+        }
+        if self.loopback {
+            rules.push(rule("loopback", nets(&["127.0.0.0/8", "::1/128"]), Vec::new(), None, Side::Ours));
+        }
+        if self.kubernetes {
+            rules.extend(facts.api_servers.iter().map(|server| service("API server", *server)));
+            rules.push(rule("kubelet", hosts(&facts.kubelet_peers), vec![(10250, 10250)], tcp, Side::Ours));
+        }
+        if self.upstream {
+            rules.extend(facts.upstreams.iter().map(|upstream| service("upstream of the sensor", *upstream)));
+        }
+        rules.retain(|rule| !rule.networks.is_empty());
+        rules
+    }
+
+    /// Map entries of all rules; an error says how many there would be.
+    pub(super) fn entries(&self, facts: &HostFacts) -> Result<Vec<FailsafeEntry>, String> {
+        let mut entries = Vec::new();
+        for rule in self.rules(facts) {
+            let ports = if rule.ports.is_empty() { vec![(0, u16::MAX)] } else { rule.ports.clone() };
+            for network in &rule.networks {
+                entries.extend(ports.iter().map(|range| entry(&rule, network, *range)));
+            }
+        }
+        if entries.len() > FAILSAFE_MAX as usize {
+            return Err(format!(
+                "{} failsafe entries (addresses times ports) are over the limit of {FAILSAFE_MAX}; join networks into wider prefixes",
+                entries.len()
+            ));
+        }
+        Ok(entries)
+    }
+}
+
+fn service(name: &str, address: SocketAddr) -> FailsafeRule {
+    FailsafeRule {
+        name: name.into(),
+        networks: hosts(&[address.ip()]),
+        ports: vec![(address.port(), address.port())],
+        protocol: Some(Protocol::Tcp),
+        side: Side::Peer,
+    }
+}
+
+fn nets(texts: &[&str]) -> Vec<IpNet> {
+    texts.iter().filter_map(|net| net.parse().ok()).collect()
+}
+
+fn hosts(addresses: &[IpAddr]) -> Vec<IpNet> {
+    let mut nets: Vec<IpNet> = addresses.iter().map(|address| IpNet::from(address.to_canonical())).collect();
+    nets.sort();
+    nets.dedup();
+    nets
+}
+
+fn entry(rule: &FailsafeRule, network: &IpNet, (port_min, port_max): (u16, u16)) -> FailsafeEntry {
+    let (addr, prefix_len) = match network {
+        IpNet::V4(net) => (net.network().to_ipv6_mapped().octets(), net.prefix_len() + 96),
+        IpNet::V6(net) => (net.network().octets(), net.prefix_len()),
+    };
+    FailsafeEntry {
+        addr,
+        prefix_len,
+        side: match rule.side {
+            Side::Ours => FailsafeSide::Ours,
+            Side::Peer => FailsafeSide::Peer,
+        } as u8,
+        protocol: rule.protocol.map_or(0, Protocol::number),
+        direction: 0,
+        port_min,
+        port_max,
+    }
+}

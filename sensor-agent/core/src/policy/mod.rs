@@ -1,0 +1,27 @@
+//! The policy: what operators write (YAML) to what the kernel's maps hold.
+//!
+//! `bytes -> RawPolicy -> Policy (validated, whole or not at all) -> Compiled (entries of abi::policy)`. Pure: the caller
+//! reads the file and gives what it knows of the host. Precedence, the same in kernel and here: failsafe beats allow beats block
+//! beats limit; within a list the longest prefix, then the order in the file. An annotated example is
+//! `deploy/policy.example.yaml`.
+
+mod chain;
+mod compile;
+mod duration;
+mod error;
+mod explain;
+mod failsafe;
+mod model;
+mod prefix;
+mod raw;
+mod validate;
+
+#[cfg(test)]
+mod tests;
+
+pub use compile::{Compiled, HostFacts, Inactive, PolicyTables, RuleState};
+pub use error::{PolicyError, PolicyErrors};
+pub use explain::{Decided, Packet, explain};
+pub use failsafe::{Failsafe, FailsafeRule, Side};
+pub use model::{About, Conditions, Direction, LimitTerms, Policy, Protocol, Rate, Rule, RuleAction, What};
+pub use validate::{CLIENTS_MAX, FILE_BYTES_MAX, parse};
