@@ -233,7 +233,7 @@ pub struct Policy {
     #[prost(uint64, tag = "2")]
     pub generation: u64,
     #[prost(string, tag = "3")]
-    pub sha256: ::prost::alloc::string::String,
+    pub hash: ::prost::alloc::string::String,
     /// Where it comes from (a path).
     #[prost(string, tag = "4")]
     pub origin: ::prost::alloc::string::String,

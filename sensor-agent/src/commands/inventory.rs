@@ -46,7 +46,7 @@ pub(super) struct Args {
 #[command(after_help = "\
 Examples:
   sensor-agent coverage
-  sensor-agent coverage --json | jq '.[] | select(.tls > 0).listener'")]
+  sensor-agent coverage --json | jq '.coverage[] | select(.tls > 0).listener'")]
 pub(super) struct CoverageArgs {
     #[command(flatten)]
     place: Place,
@@ -81,7 +81,8 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
 pub(super) fn coverage(args: &CoverageArgs) -> Result<Exit> {
     let view = view::inventory(&args.place)?;
     if args.json {
-        output::print_json(&view.coverage)?;
+        let schema = &view.schema;
+        output::print_json(&serde_json::json!({ "schema": schema, "coverage": view.coverage }))?;
     } else {
         output::print(&render::coverage(&view))?;
     }

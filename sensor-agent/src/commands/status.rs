@@ -4,7 +4,7 @@ use anyhow::Result;
 use sensor_proto::json::rfc3339;
 
 use super::{Exit, Prerequisite, output, place::Place};
-use crate::control::{ChainStatus, InterfaceView, Question, StatusView, ask};
+use crate::control::{ChainStatus, InterfaceView, Question, RuleStatus, StatusView, ask};
 
 /// Shows where the running agent is attached, what it saw and what it lost.
 #[derive(Debug, clap::Args)]
@@ -100,9 +100,9 @@ fn text(view: &StatusView) -> String {
     }
     out.push('\n');
     out.push_str(&interfaces(&view.interfaces));
-    if let Some(policy) = view.policy.as_ref().filter(|policy| !policy.rules.is_empty()) {
+    if !view.rules.is_empty() {
         out.push('\n');
-        out.push_str(&rules(policy));
+        out.push_str(&rules(&view.rules));
     }
     if !view.sinks.is_empty() {
         out.push('\n');
@@ -147,21 +147,20 @@ fn chain(chain: Option<&ChainStatus>) -> String {
     names.collect::<Vec<_>>().join(" > ")
 }
 
-fn rules(policy: &crate::control::PolicyStatus) -> String {
-    let rows: Vec<_> = policy
-        .rules
+fn rules(rules: &[RuleStatus]) -> String {
+    let rows: Vec<_> = rules
         .iter()
         .map(|rule| {
-            let last = if rule.last_unix_ns == 0 {
-                "never".into()
-            } else {
-                rfc3339(rule.last_unix_ns / 1_000_000_000 * 1_000_000_000)
+            let last = match rule.last_unix_ns {
+                0 => "never".into(),
+                last => rfc3339(last / 1_000_000_000 * 1_000_000_000),
             };
             let counts = [rule.packets, rule.bytes, rule.would_packets].map(output::grouped);
-            [rule.rule.clone(), rule.kind.clone()].into_iter().chain(counts).chain([last]).collect()
+            let words = [rule.id.clone(), rule.kind.clone(), rule.state.clone()];
+            words.into_iter().chain(counts).chain([last]).collect()
         })
         .collect();
-    output::table(&["RULE", "KIND", "DROPPED", "BYTES", "WOULD DROP", "LAST HIT"], &rows)
+    output::table(&["RULE", "KIND", "STATE", "DROPPED", "BYTES", "WOULD DROP", "LAST HIT"], &rows)
 }
 
 fn sinks(view: &StatusView) -> String {

@@ -9,6 +9,6 @@ mod resolved;
 mod units;
 
 pub use file::{ConfigError, DEFAULT_FILE, read, schema};
-pub use raw::{ClientAddress, Hook, Mode, Raw};
+pub use raw::{ClientAddress, Hook, Mode, Raw, SamplingBudget, TcAttach};
 pub use resolved::{Config, Interfaces, MetricsListen};
 pub use units::{Bytes, Share, Span};

@@ -44,6 +44,34 @@ pub enum Hook {
     Socket,
 }
 
+/// How the programs are attached with `hook: tc`.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum TcAttach {
+    /// TCX where the kernel has it (6.6), else clsact
+    #[default]
+    Auto,
+    /// TCX or nothing
+    Tcx,
+    /// A filter of a clsact qdisc
+    Clsact,
+}
+
+/// Whether the sampling rate follows the fill of the ring.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum SamplingBudget {
+    /// Halved when the ring fills, doubled again when it drains
+    #[default]
+    Adaptive,
+    /// As set; a full ring loses records, counted
+    Fixed,
+}
+
 /// How client addresses leave the sensor.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
@@ -90,9 +118,15 @@ pub struct Raw {
     /// Where packets are seen: tc, or socket (observes only) [default: tc]
     #[arg(long, env = "SENSOR_HOOK", value_enum, hide_possible_values = true)]
     pub hook: Option<Hook>,
+    /// How programs are attached with hook tc: auto, tcx or clsact [default: auto]
+    #[arg(long, env = "SENSOR_TC_ATTACH", value_enum, hide_possible_values = true)]
+    pub tc_attach: Option<TcAttach>,
     /// Share of the flows that is sampled [default: 1]
     #[arg(long, env = "SENSOR_SAMPLING", value_name = "SHARE")]
     pub sampling: Option<Share>,
+    /// Whether the share falls when the ring fills: adaptive or fixed [default: adaptive]
+    #[arg(long, env = "SENSOR_SAMPLING_BUDGET", value_enum, hide_possible_values = true)]
+    pub sampling_budget: Option<SamplingBudget>,
     /// Size of the ring buffer between kernel and agent, a power of two [default: 8MiB]
     #[arg(long, env = "SENSOR_RING_BYTES", value_name = "BYTES")]
     pub ring_bytes: Option<Bytes>,
@@ -156,7 +190,9 @@ impl Raw {
             exclude_interfaces,
             netns,
             hook,
+            tc_attach,
             sampling,
+            sampling_budget,
             ring_bytes,
             head_bytes_max,
             flows_max,

@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     file::ConfigError,
-    raw::{ClientAddress, Hook, Mode, Raw},
+    raw::{ClientAddress, Hook, Mode, Raw, SamplingBudget, TcAttach},
     units::Share,
 };
 use crate::sink::SinkSpec;
@@ -41,12 +41,16 @@ pub struct Config {
     pub mode: Mode,
     /// TC or AF_PACKET.
     pub hook: Hook,
+    /// TCX or clsact.
+    pub tc_attach: TcAttach,
     /// Which interfaces.
     pub interfaces: Interfaces,
     /// Namespace of the globs that name none, if not this one.
     pub netns: Option<PathBuf>,
     /// Share of flows sampled.
     pub sampling: Share,
+    /// Whether it follows the fill of the ring.
+    pub sampling_budget: SamplingBudget,
     /// Power of two, [`Config::RING_BYTES`].
     pub ring_bytes: u32,
     /// [`Config::HEAD_BYTES`].
@@ -143,9 +147,11 @@ impl Config {
         Ok(Self {
             mode,
             hook,
+            tc_attach: raw.tc_attach.unwrap_or_default(),
             interfaces: interfaces(raw.interfaces, raw.exclude_interfaces)?,
             netns: raw.netns.map(netns_path),
             sampling: raw.sampling.unwrap_or(Share::ALL),
+            sampling_budget: raw.sampling_budget.unwrap_or_default(),
             ring_bytes,
             head_bytes_max: head_bytes,
             flows_max,

@@ -49,6 +49,8 @@ pub struct StatusView {
     pub sinks: Vec<crate::sink::SinkStatus>,
     /// The store.
     pub store: crate::store::StoreStatus,
+    /// Rules of the policy with their hits.
+    pub rules: Vec<RuleStatus>,
     /// The policy, if one is configured.
     pub policy: Option<PolicyStatus>,
     /// The catalogue, if one is configured.
@@ -121,7 +123,7 @@ pub struct PolicyStatus {
     /// Counts up with each one that came into force; 0 = none yet.
     pub generation: u64,
     /// Hash of the file in force.
-    pub sha256: String,
+    pub hash: String,
     /// When it came into force.
     pub applied_unix_ns: u64,
     /// Entries in the kernel.
@@ -130,17 +132,17 @@ pub struct PolicyStatus {
     pub wanted: u64,
     /// Why the file as it is now was refused.
     pub error: Option<String>,
-    /// Hits.
-    pub rules: Vec<RuleStatus>,
 }
 
 /// Hits of one rule.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RuleStatus {
     /// As the file names it.
-    pub rule: String,
-    /// block, limit, ...
+    pub id: String,
+    /// allow, block or limit.
     pub kind: String,
+    /// in force, expired, or why not.
+    pub state: String,
     /// Packets dropped.
     pub packets: u64,
     /// Their bytes.

@@ -124,7 +124,7 @@ fn policy(event: PolicyEvent) -> v1::Policy {
     v1::Policy {
         change: change.into(),
         generation: event.generation,
-        sha256: event.sha256,
+        hash: event.hash,
         origin: event.origin,
         error,
         hits: hits.collect(),

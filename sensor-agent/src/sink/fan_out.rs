@@ -52,30 +52,52 @@ pub struct OpenError {
     source: io::Error,
 }
 
-impl Sinks {
-    /// Opens all sinks; files must be writable now, receivers are connected to in the background.
-    pub fn open(specs: &[SinkSpec], who: &Identity) -> Result<Self, OpenError> {
-        let open = specs.iter().map(|spec| {
-            let queue = Arc::new(Queue::new(spec.limits));
-            let name = spec.to_string();
+/// Sinks whose files are open; nothing runs yet.
+#[derive(Debug, Default)]
+pub struct Prepared {
+    sinks: Vec<(SinkSpec, Option<Writer>)>,
+}
+
+impl Prepared {
+    /// Opens what must be writable now: files. Receivers are connected to later, in the background.
+    pub fn open(specs: &[SinkSpec]) -> Result<Self, OpenError> {
+        let sinks = specs.iter().map(|spec| {
             let writer = match &spec.target {
                 Target::Stdout => Some(Writer::stdout(spec.format)),
                 Target::File { path, rotate_bytes, keep } => {
                     let rotation = Rotation { bytes: *rotate_bytes, keep: *keep };
                     let writer = Writer::file(path, spec.format, rotation);
-                    Some(writer.map_err(|source| OpenError { sink: name.clone(), source })?)
+                    Some(writer.map_err(|source| OpenError { sink: spec.to_string(), source })?)
                 }
                 Target::Grpc { .. } => None,
             };
+            Ok((spec.clone(), writer))
+        });
+        Ok(Self { sinks: sinks.collect::<Result<_, _>>()? })
+    }
+
+    /// Starts a task for each; inside the runtime.
+    #[must_use]
+    pub fn start(self, who: &Identity) -> Sinks {
+        let open = self.sinks.into_iter().map(|(spec, writer)| {
+            let queue = Arc::new(Queue::new(spec.limits));
+            let name = spec.to_string();
             let task = match writer {
                 Some(writer) => {
                     tokio::spawn(file::run(name.clone(), Arc::clone(&queue), who.clone(), writer))
                 }
                 None => tokio::spawn(grpc::run(name.clone(), Arc::clone(&queue), who.clone())),
             };
-            Ok(Open { name, queue, task })
+            Open { name, queue, task }
         });
-        Ok(Self { open: open.collect::<Result<_, _>>()? })
+        Sinks { open: open.collect() }
+    }
+}
+
+impl Sinks {
+    /// Opens and starts.
+    pub fn open(specs: &[SinkSpec], who: &Identity) -> Result<Self, OpenError> {
+        Ok(Prepared::open(specs)?.start(who))
     }
 
     /// The queues, for the thread that feeds them.
@@ -87,7 +109,19 @@ impl Sinks {
     /// What each sink did so far.
     #[must_use]
     pub fn status(&self) -> Vec<SinkStatus> {
-        self.open.iter().map(|sink| status(&sink.name, sink.queue.counts())).collect()
+        self.gauge().status()
+    }
+
+    /// Reads the same from other threads, also after the sinks were closed.
+    #[must_use]
+    pub fn gauge(&self) -> Gauge {
+        Gauge {
+            sinks: self
+                .open
+                .iter()
+                .map(|sink| (sink.name.clone(), Arc::clone(&sink.queue)))
+                .collect(),
+        }
     }
 
     /// Refuses further events and waits until all sinks are drained or the deadline has passed; the events that
@@ -105,6 +139,20 @@ impl Sinks {
             left.push(status(&sink.name, sink.queue.counts()));
         }
         left
+    }
+}
+
+/// Reads what the sinks did.
+#[derive(Clone, Debug, Default)]
+pub struct Gauge {
+    sinks: Vec<(String, Arc<Queue>)>,
+}
+
+impl Gauge {
+    /// What each sink did so far.
+    #[must_use]
+    pub fn status(&self) -> Vec<SinkStatus> {
+        self.sinks.iter().map(|(name, queue)| status(name, queue.counts())).collect()
     }
 }
 

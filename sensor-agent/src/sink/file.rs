@@ -27,7 +27,11 @@ pub(super) async fn run(name: String, queue: Arc<Queue>, who: Identity, mut writ
             continue;
         };
         let last = batch.first_sequence + batch.events.len() as u64 - 1;
-        let written = writer.make_room(&batch, 0).and_then(|_| writer.write(&batch, 0));
+        if let Err(error) = writer.make_room(&batch, 0) {
+            // A folder that may not be written any more: the file grows on, which loses less than to stop.
+            events::SinkFailed { sink: &name, error: &error, retry: Duration::ZERO }.emit();
+        }
+        let written = writer.write(&batch, 0);
         match written {
             Ok(()) => queue.acknowledge(last),
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {

@@ -15,7 +15,7 @@ mod writer;
 mod fan_out;
 
 pub use encode::encode;
-pub use fan_out::{Feed, OpenError, SinkStatus, Sinks};
+pub use fan_out::{Feed, Gauge, OpenError, Prepared, SinkStatus, Sinks};
 pub use queue::{Identity, Limits, Queue};
 pub use spec::{FileFormat, SinkError, SinkSpec};
 pub use writer::{Position, Rotated, Rotation, Writer};

@@ -53,12 +53,21 @@ pub struct Keeper {
     status: Arc<Mutex<StoreStatus>>,
 }
 
-impl Keeper {
-    /// Opens the store in `folder`; gives what is in it and who this installation is.
-    pub fn open(
-        folder: &Path,
-        now_unix_nano: u64,
-    ) -> Result<(Self, Contents, InstallationIdentity), OpenError> {
+/// A store that is open; its thread does not run yet.
+#[derive(Debug)]
+pub struct Opened {
+    store: Store,
+    folder: PathBuf,
+    status: StoreStatus,
+    /// What is in it.
+    pub contents: Contents,
+    /// Who this installation is.
+    pub identity: InstallationIdentity,
+}
+
+impl Opened {
+    /// Opens the store in `folder` (before capabilities are dropped: the folder may be somebody else's).
+    pub fn open(folder: &Path, now_unix_nano: u64) -> Result<Self, OpenError> {
         let random = || {
             InstallationIdentity::random()
                 .map_err(|source| OpenError::Io { path: "/dev/urandom".into(), source })
@@ -73,22 +82,28 @@ impl Keeper {
         let identity = store.identity(&random()?, now_unix_nano)?;
         let contents = store.load()?;
         Own::StoreRecordsSkipped.add(contents.skipped);
-        let status = Arc::new(Mutex::new(status));
+        Ok(Self { store, folder: folder.into(), status, contents, identity })
+    }
+
+    /// Starts the writing thread.
+    pub fn start(self) -> std::io::Result<(Keeper, Contents)> {
+        let status = Arc::new(Mutex::new(self.status));
         let (sender, receiver) = sync_channel(QUEUE);
         let writer = Writer {
-            store: Some(store),
-            folder: folder.into(),
+            store: Some(self.store),
+            folder: self.folder,
             failures: 0,
             pending: Batch::default(),
             status: Arc::clone(&status),
         };
         let thread = std::thread::Builder::new()
             .name("sensor-store".into())
-            .spawn(move || writer.run(&receiver))
-            .map_err(|source| OpenError::Io { path: folder.into(), source })?;
-        Ok((Self { sender: Some(sender), thread: Some(thread), status }, contents, identity))
+            .spawn(move || writer.run(&receiver))?;
+        Ok((Keeper { sender: Some(sender), thread: Some(thread), status }, self.contents))
     }
+}
 
+impl Keeper {
     /// Offers a batch; gives it back when the writer is busy (a slow disk), to be offered again later.
     pub fn offer(&self, batch: Batch, now_unix_nano: u64) -> Result<(), Batch> {
         let Some(sender) = &self.sender else { return Err(batch) };

@@ -11,4 +11,4 @@ mod tests;
 
 pub use database::{Attachment, Batch, Contents, OpenError, Store, StoreError, Table};
 pub use identity::{InstallationIdentity, random_id};
-pub use keeper::{Keeper, StoreStatus};
+pub use keeper::{Keeper, Opened, StoreStatus};

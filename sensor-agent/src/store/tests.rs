@@ -6,6 +6,16 @@ use super::*;
 
 const NOW: u64 = 1_800_000_000_000_000_000;
 
+fn open(
+    folder: &std::path::Path,
+    now: u64,
+) -> Result<(Keeper, Contents, InstallationIdentity), OpenError> {
+    let opened = Opened::open(folder, now)?;
+    let identity = opened.identity.clone();
+    let (keeper, contents) = opened.start().unwrap();
+    Ok((keeper, contents, identity))
+}
+
 fn batch(keys: &[&str]) -> Batch {
     let put =
         keys.iter().map(|key| (Table::Endpoints, (*key).to_owned(), 7, key.as_bytes().to_vec()));
@@ -26,13 +36,13 @@ fn keys(contents: &Contents) -> Vec<&str> {
 fn records_and_identity_survive_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path().join("made/by/us");
-    let (keeper, contents, first) = Keeper::open(&folder, NOW).unwrap();
+    let (keeper, contents, first) = open(&folder, NOW).unwrap();
     assert!(contents.records.is_empty());
     keeper.offer(batch(&["a", "b"]), NOW).unwrap();
     let status = keeper
         .close(Batch { remove: vec![(Table::Endpoints, "a".into())], ..Batch::default() }, NOW + 5);
     assert_eq!((status.committed_unix_ns, status.error, status.set_aside), (NOW + 5, None, None));
-    let (keeper, contents, second) = Keeper::open(&folder, NOW).unwrap();
+    let (keeper, contents, second) = open(&folder, NOW).unwrap();
     assert_eq!((keys(&contents), first), (vec!["b"], second));
     assert_eq!(contents.attachments.len(), 1);
     let mode = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
@@ -43,9 +53,9 @@ fn records_and_identity_survive_a_restart() {
 fn a_second_process_is_told_that_the_store_is_in_use() {
     let folder = tempfile::tempdir().unwrap();
     assert!(matches!(Store::open_existing(folder.path()), Err(OpenError::Absent(_))));
-    let (keeper, ..) = Keeper::open(folder.path(), NOW).unwrap();
+    let (keeper, ..) = open(folder.path(), NOW).unwrap();
     assert!(matches!(Store::open_existing(folder.path()), Err(OpenError::Busy(_))));
-    assert!(matches!(Keeper::open(folder.path(), NOW), Err(OpenError::Busy(_))));
+    assert!(matches!(open(folder.path(), NOW), Err(OpenError::Busy(_))));
     keeper.close(batch(&["a"]), NOW);
     assert_eq!(keys(&Store::open_existing(folder.path()).unwrap().load().unwrap()), ["a"]);
 }
@@ -61,7 +71,7 @@ fn a_damaged_store_is_set_aside_and_said() {
     {
         fs::write(&file, damage).unwrap();
         let (keeper, contents, _) =
-            Keeper::open(folder.path(), NOW + round as u64 * 1_000_000_000).unwrap();
+            open(folder.path(), NOW + round as u64 * 1_000_000_000).unwrap();
         assert!(contents.records.is_empty());
         let status = keeper.close(batch(&["x"]), NOW);
         assert!(status.set_aside.unwrap().exists());
@@ -72,12 +82,12 @@ fn a_damaged_store_is_set_aside_and_said() {
 fn every_cut_of_a_store_opens_or_is_set_aside() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("inventory.redb");
-    let (keeper, ..) = Keeper::open(folder.path(), NOW).unwrap();
+    let (keeper, ..) = open(folder.path(), NOW).unwrap();
     keeper.close(batch(&["a", "b", "c"]), NOW);
     let whole = fs::read(&file).unwrap();
     for cut in (0..whole.len()).step_by(whole.len() / 23 + 1) {
         fs::write(&file, &whole[..cut]).unwrap();
-        let (keeper, ..) = Keeper::open(folder.path(), NOW + cut as u64 * 1_000_000_000).unwrap();
+        let (keeper, ..) = open(folder.path(), NOW + cut as u64 * 1_000_000_000).unwrap();
         keeper.close(Batch::default(), NOW);
     }
     let aside = fs::read_dir(folder.path()).unwrap().count() - 1;
@@ -86,6 +96,6 @@ fn every_cut_of_a_store_opens_or_is_set_aside() {
 
 #[test]
 fn a_folder_that_cannot_be_made_is_an_error_that_names_it() {
-    let error = Keeper::open(std::path::Path::new("/proc/nowhere"), NOW).map(|_| ()).unwrap_err();
+    let error = open(std::path::Path::new("/proc/nowhere"), NOW).map(|_| ()).unwrap_err();
     assert!(error.to_string().contains("/proc/nowhere"), "{error}");
 }

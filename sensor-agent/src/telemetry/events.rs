@@ -115,7 +115,7 @@ pub struct PolicyApplied<'a> {
     /// Counts up.
     pub generation: u64,
     /// Of the file.
-    pub sha256: &'a str,
+    pub hash: &'a str,
     /// Entries and limits in it.
     pub entries: usize,
 }
@@ -126,7 +126,7 @@ impl Emit for PolicyApplied<'_> {
         info!(
             policy = text(self.origin),
             generation = self.generation,
-            hash = self.sha256,
+            hash = self.hash,
             entries = self.entries,
             "policy in force"
         );

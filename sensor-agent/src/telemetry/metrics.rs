@@ -132,7 +132,7 @@ impl Scrape {
 
     fn rules(&self, out: &mut DescriptorEncoder<'_>) -> Written {
         let Some(policy) = &self.0.policy else { return Ok(()) };
-        let info = Info::new([("sha256", policy.sha256.as_str()), ("origin", &policy.origin)]);
+        let info = Info::new([("hash", policy.hash.as_str()), ("origin", &policy.origin)]);
         info.encode(out.encode_descriptor(
             "policy",
             "The policy in force",
@@ -178,11 +178,11 @@ impl Scrape {
             None,
             counter,
         )?;
-        for rule in &policy.rules {
+        for rule in &self.0.rules {
             for (outcome, value) in [("dropped", rule.packets), ("would_drop", rule.would_packets)]
             {
                 let labels =
-                    [("rule", rule.rule.as_str()), ("kind", &rule.kind), ("outcome", outcome)];
+                    [("rule", rule.id.as_str()), ("kind", &rule.kind), ("outcome", outcome)];
                 ConstCounter::new(value).encode(family.encode_family(&labels)?)?;
             }
         }
@@ -244,11 +244,12 @@ mod tests {
 
     #[test]
     fn a_scrape_is_valid_text_whatever_the_names_are() {
-        let rule = RuleStatus { rule: "a\"b\n\\".into(), packets: 7, ..RuleStatus::default() };
+        let rule = RuleStatus { id: "a\"b\n\\".into(), packets: 7, ..RuleStatus::default() };
         let view = StatusView {
             ready: true,
             ledger: [("kernel".into(), [("sightings".into(), 5)].into())].into(),
-            policy: Some(PolicyStatus { rules: vec![rule], ..PolicyStatus::default() }),
+            policy: Some(PolicyStatus::default()),
+            rules: vec![rule],
             sinks: vec![SinkStatus { sink: "stdout".into(), dropped: 3, ..SinkStatus::default() }],
             ..StatusView::default()
         };

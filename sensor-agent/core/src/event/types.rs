@@ -122,7 +122,7 @@ pub struct PolicyEvent {
     /// Generation in force.
     pub generation: u64,
     /// Hash of the file in force, hex.
-    pub sha256: String,
+    pub hash: String,
     /// Where it comes from.
     pub origin: String,
     /// `observe` or `enforce`.
