@@ -1,0 +1,308 @@
+//! One endpoint: (service, method, path template) and what was seen of it.
+//!
+//! About 400 bytes, and a template, one caller and one latency bucket on the heap; what can grow is bounded by
+//! [`InventoryLimits`] for itself and by `sketch_bytes` for all.
+
+use std::{net::IpAddr, sync::Arc};
+
+use super::{
+    clients::{Added, ClientSketch},
+    egress::Caller,
+    evidence::{ByClass, Outcome, Times},
+    latency::LatencySketch,
+    listener::{Credentials, FewHashes},
+    names::{NameId, NameSet, Names},
+    owners::Owners,
+    query,
+    service::ServiceId,
+};
+use crate::{
+    http::{AuthScheme, Exchange, Method},
+    keyed_hash::siphash24,
+    limits::{InventoryLimits, MISSING_VALUES_MIN},
+    state::{DeclarationKind, Lifecycle, State},
+    time::UnixNs,
+};
+
+/// What the catalogue says about an endpoint, kept so that rows need no look-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Declared {
+    pub(super) kind: DeclarationKind,
+    pub(super) deprecated: bool,
+    /// Zero: none.
+    pub(super) sunset: UnixNs,
+}
+
+impl Declared {
+    pub(super) const fn is_undeclared(self) -> bool {
+        self.kind.is_undeclared()
+    }
+
+    /// Where it stands at `now`.
+    pub(super) fn lifecycle(self, now: UnixNs) -> Lifecycle {
+        match (self.deprecated, self.sunset) {
+            (_, sunset) if sunset > UnixNs(0) && sunset <= now => Lifecycle::SunsetPassed,
+            (true, UnixNs(0)) => Lifecycle::Deprecated,
+            (true, _) => Lifecycle::DeprecatedSunsetAhead,
+            (false, _) => Lifecycle::Supported,
+        }
+    }
+}
+
+/// Whether an operation was proven to exist by a success that was not a redirect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Proof {
+    Success,
+    NotYet,
+}
+
+/// An endpoint and its evidence.
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    pub(super) service: ServiceId,
+    pub(super) method: Method,
+    pub(super) template: Arc<str>,
+    pub(super) template_hash: u32,
+    pub(super) declared: Declared,
+    pub(super) proof: Proof,
+    pub(super) first: UnixNs,
+    pub(super) last: UnixNs,
+    pub(super) times: Times,
+    pub(super) weighted: ByClass,
+    pub(super) observed: u64,
+    pub(super) sampled: bool,
+    pub(super) dirty: bool,
+    /// Told as an event with this state.
+    pub(super) told: Option<State>,
+    pub(super) latency: LatencySketch,
+    pub(super) clients: ClientSketch,
+    pub(super) callers: Vec<Caller>,
+    pub(super) client_owners: NameSet,
+    pub(super) owner: Option<NameId>,
+    /// Bits by [`AuthScheme`].
+    pub(super) auth: u16,
+    pub(super) request_types: NameSet,
+    pub(super) response_types: NameSet,
+    pub(super) query_names: NameSet,
+    /// Calls answered as absent since the last other answer, and distinct paths among them.
+    pub(super) absent_calls: u32,
+    pub(super) absent_paths: FewHashes<MISSING_VALUES_MIN>,
+    /// Last redirect's location.
+    pub(super) redirect: u32,
+    /// Credentials states in which it was refused.
+    pub(super) refused_in: u8,
+}
+
+/// What one observation needs beside the exchange.
+pub(super) struct Context<'a> {
+    pub(super) limits: &'a InventoryLimits,
+    pub(super) owners: &'a mut Owners,
+    pub(super) media: &'a mut Names,
+    pub(super) query_names: &'a mut Names,
+    pub(super) client_key: [u64; 2],
+    pub(super) sketch_bytes: &'a mut usize,
+    pub(super) sketches_refused: &'a mut u64,
+}
+
+impl Endpoint {
+    pub(super) fn new(service: ServiceId, method: Method, template: Arc<str>, hash: u32, declared: Declared) -> Self {
+        Self {
+            service,
+            method,
+            template,
+            template_hash: hash,
+            declared,
+            proof: Proof::NotYet,
+            first: UnixNs(u64::MAX),
+            last: UnixNs(0),
+            times: Times::default(),
+            weighted: ByClass::default(),
+            observed: 0,
+            sampled: false,
+            dirty: false,
+            told: None,
+            latency: LatencySketch::default(),
+            clients: ClientSketch::default(),
+            callers: Vec::new(),
+            client_owners: NameSet::default(),
+            owner: None,
+            auth: 0,
+            request_types: NameSet::default(),
+            response_types: NameSet::default(),
+            query_names: NameSet::default(),
+            absent_calls: 0,
+            absent_paths: FewHashes::default(),
+            redirect: 0,
+            refused_in: 0,
+        }
+    }
+
+    /// Counts one exchange.
+    pub(super) fn observe(&mut self, exchange: &Exchange, outcome: Outcome, query: &[u8], context: &mut Context<'_>) {
+        let now = exchange.time;
+        self.first = self.first.min(now);
+        self.last = self.last.max(now);
+        self.times.note(outcome, now);
+        if outcome == Outcome::Success {
+            self.proof = Proof::Success;
+        }
+        self.weighted.add(exchange.status, u64::from(exchange.weight.max(1)));
+        self.observed += 1;
+        self.sampled |= exchange.weight > 1;
+        self.dirty = true;
+        self.auth |= 1 << exchange.request.auth as u16;
+        self.observe_sketches(exchange, context);
+        self.observe_names(exchange, query, context);
+        match outcome {
+            Outcome::Refused => self.refused_in |= Credentials::of(exchange.request.auth).bit(),
+            // What an upgrade to https answers to is served there: not missing.
+            Outcome::Absent | Outcome::Moved | Outcome::Upgrade | Outcome::NotModified => {}
+            _ => {
+                self.absent_calls = 0;
+                self.absent_paths.clear();
+            }
+        }
+    }
+
+    fn observe_sketches(&mut self, exchange: &Exchange, context: &mut Context<'_>) {
+        let may_grow = *context.sketch_bytes < context.limits.sketch_bytes;
+        if let Some(ns) = exchange.latency_ns {
+            *context.sketch_bytes += self.latency.add(ns, exchange.weight.max(1), may_grow);
+        }
+        let before = self.clients.heap_bytes();
+        match self.clients.add(client_hash(context.client_key, exchange.client.ip()), may_grow) {
+            Added::New => {
+                *context.sketch_bytes += self.clients.heap_bytes().saturating_sub(before);
+                self.add_caller(exchange.client.ip(), context.limits.callers);
+            }
+            Added::Refused => *context.sketches_refused += 1,
+            Added::Known => {}
+        }
+        if let Some(owner) = context.owners.id(exchange.client_hint.cgroup_id)
+            && !self.client_owners.has_id(owner)
+        {
+            self.client_owners.add_id(owner, context.limits.client_owners);
+        }
+        if let Some(owner) = context.owners.id(exchange.server_hint.cgroup_id) {
+            self.owner = Some(owner);
+        }
+    }
+
+    fn add_caller(&mut self, address: IpAddr, max: usize) {
+        let caller = Caller::Address(address.to_canonical());
+        if self.callers.len() < max && !self.callers.contains(&caller) {
+            if self.callers.len() == self.callers.capacity() {
+                self.callers.reserve_exact(self.callers.len().max(1));
+            }
+            self.callers.push(caller);
+        }
+    }
+
+    fn observe_names(&mut self, exchange: &Exchange, query: &[u8], context: &mut Context<'_>) {
+        let max = context.limits.media_types;
+        if let Some(media) = exchange.request.content_type.as_deref() {
+            self.request_types.add(context.media, media, max);
+        }
+        if let Some(media) = exchange.response.content_type.as_deref() {
+            self.response_types.add(context.media, media, max);
+        }
+        if !query.is_empty() {
+            for name in query::names(query, context.limits.query_name_bytes) {
+                self.query_names.add(context.query_names, name, context.limits.query_names);
+            }
+        }
+    }
+
+    /// Notes that a path was answered as absent.
+    pub(super) fn note_absent(&mut self, path: u32) {
+        self.absent_calls = self.absent_calls.saturating_add(1);
+        self.absent_paths.add(path);
+    }
+
+    /// Heap bytes of what can grow.
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.latency.heap_bytes() + self.clients.heap_bytes()
+    }
+
+    /// Adds the evidence of another endpoint that turned out to be this one.
+    pub(super) fn absorb(&mut self, other: Self, limits: &InventoryLimits) {
+        self.first = self.first.min(other.first);
+        self.last = self.last.max(other.last);
+        self.times.merge(&other.times);
+        self.weighted.merge(&other.weighted);
+        self.observed += other.observed;
+        self.sampled |= other.sampled;
+        self.latency.merge(&other.latency);
+        self.clients.merge(&other.clients);
+        for caller in other.callers {
+            if self.callers.len() < limits.callers && !self.callers.contains(&caller) {
+                self.callers.push(caller);
+            }
+        }
+        self.auth |= other.auth;
+        self.owner = self.owner.or(other.owner);
+        self.client_owners.add_all(&other.client_owners, limits.client_owners);
+        self.request_types.add_all(&other.request_types, limits.media_types);
+        self.response_types.add_all(&other.response_types, limits.media_types);
+        self.query_names.add_all(&other.query_names, limits.query_names);
+        if other.proof == Proof::Success {
+            self.proof = Proof::Success;
+        }
+        self.refused_in |= other.refused_in;
+        self.told = self.told.or(other.told);
+        self.dirty = true;
+    }
+}
+
+/// Client address to the hash that sketches take.
+fn client_hash(key: [u64; 2], address: IpAddr) -> u64 {
+    let octets = match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    };
+    siphash24(key, &octets)
+}
+
+/// Names of the schemes whose bits are set.
+pub(super) fn auth_names(bits: u16) -> Vec<String> {
+    AUTH_SCHEMES
+        .iter()
+        .filter(|scheme| bits & (1 << **scheme as u16) != 0)
+        .map(|scheme| auth_name(*scheme).to_owned())
+        .collect()
+}
+
+/// The word for a scheme in rows and events.
+pub(crate) const fn auth_name(scheme: AuthScheme) -> &'static str {
+    match scheme {
+        AuthScheme::None => "none",
+        AuthScheme::Basic => "basic",
+        AuthScheme::Bearer => "bearer",
+        AuthScheme::Jwt => "jwt",
+        AuthScheme::Digest => "digest",
+        AuthScheme::Other => "other",
+        AuthScheme::ApiKeyHeader => "api_key_header",
+        AuthScheme::ApiKeyQuery => "api_key_query",
+        AuthScheme::Cookie => "cookie",
+    }
+}
+
+const AUTH_SCHEMES: [AuthScheme; 9] = [
+    AuthScheme::None,
+    AuthScheme::Basic,
+    AuthScheme::Bearer,
+    AuthScheme::Jwt,
+    AuthScheme::Digest,
+    AuthScheme::Other,
+    AuthScheme::ApiKeyHeader,
+    AuthScheme::ApiKeyQuery,
+    AuthScheme::Cookie,
+];
+
+/// Bits of names as stored; unknown ones are left out.
+pub(super) fn auth_bits(names: &[String]) -> u16 {
+    AUTH_SCHEMES
+        .iter()
+        .filter(|scheme| names.iter().any(|name| name == auth_name(**scheme)))
+        .fold(0, |bits, scheme| bits | 1 << *scheme as u16)
+}

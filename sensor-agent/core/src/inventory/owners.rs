@@ -1,0 +1,58 @@
+//! Owners of local sockets: cgroup ids as the kernel gives them to names that the shell resolved.
+//!
+//! The core reads no files: the shell asks [`Owners::knows`], resolves, and calls [`Owners::set`]. Unknown is empty,
+//! never wrong.
+
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+
+use super::names::{NameId, Names};
+
+/// Names of units and containers by cgroup id. Bounded; when full, all ids are forgotten and asked for again.
+#[derive(Debug)]
+pub struct Owners {
+    by_cgroup: HashMap<u64, Option<NameId>, RandomState>,
+    pub(super) names: Names,
+    max: usize,
+}
+
+impl Owners {
+    pub(super) fn new(max: usize) -> Self {
+        Self { by_cgroup: HashMap::default(), names: Names::new(max), max }
+    }
+
+    /// Whether the cgroup was resolved, with success or without.
+    #[must_use]
+    pub fn knows(&self, cgroup_id: u64) -> bool {
+        cgroup_id == 0 || self.by_cgroup.contains_key(&cgroup_id)
+    }
+
+    /// Notes the name of a cgroup; `None` when it could not be resolved.
+    pub fn set(&mut self, cgroup_id: u64, name: Option<&str>) {
+        if self.by_cgroup.len() >= self.max {
+            self.by_cgroup.clear();
+        }
+        let id = name.and_then(|name| self.names.intern(name));
+        self.by_cgroup.insert(cgroup_id, id);
+    }
+
+    /// Forgets a cgroup that was removed: its id can be given again.
+    pub fn forget(&mut self, cgroup_id: u64) {
+        self.by_cgroup.remove(&cgroup_id);
+    }
+
+    /// The name of a cgroup's owner.
+    #[must_use]
+    pub fn name(&self, cgroup_id: u64) -> Option<Arc<str>> {
+        self.names.name(self.id(cgroup_id)?).cloned()
+    }
+
+    pub(super) fn id(&self, cgroup_id: u64) -> Option<NameId> {
+        if cgroup_id == 0 {
+            return None;
+        }
+        self.by_cgroup.get(&cgroup_id).copied().flatten()
+    }
+}
