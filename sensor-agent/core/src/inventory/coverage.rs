@@ -37,7 +37,7 @@ impl ListenerTotals {
         (all > 0).then(|| self.http as f64 / all as f64)
     }
 
-    const fn zip(self, other: Self, with: fn(u64, u64) -> u64) -> Self {
+    fn zip(self, other: Self, with: fn(u64, u64) -> u64) -> Self {
         Self {
             opened: with(self.opened, other.opened),
             http: with(self.http, other.http),
@@ -104,7 +104,7 @@ impl Coverage {
     }
 
     /// Notes names of a ClientHello.
-    pub(super) fn hello(&mut self, names: &mut Names, server_name: Option<&str>, alpn: &[&str], max: usize) {
+    pub(super) fn hello(&mut self, names: &mut Names, server_name: Option<&str>, alpn: &[Box<str>], max: usize) {
         if let Some(name) = server_name {
             self.server_names.add(names, name, max);
         }

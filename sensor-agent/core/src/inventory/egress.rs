@@ -4,7 +4,6 @@ use std::{net::IpAddr, sync::Arc};
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
-use serde::{Deserialize, Serialize};
 
 use super::{names::NameId, row::EgressRow};
 use crate::{event::Mask, http::Method, time::UnixNs};
@@ -28,8 +27,15 @@ pub(super) enum Caller {
     Shown(Box<str>),
 }
 
+impl Caller {
+    /// Reads a caller as it was shown.
+    pub(super) fn restored(text: &str) -> Self {
+        text.parse().map_or_else(|_| Self::Shown(text.into()), Self::Address)
+    }
+}
+
 /// Key of a row; the host is normalised, or `address:port` where none was sent.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct EgressKey {
     pub(super) host: Arc<str>,
     pub(super) method: Box<str>,
@@ -46,7 +52,6 @@ pub(super) const OVERFLOW_HOST: &str = "{overflow}";
 
 impl EgressTable {
     /// Counts one exchange.
-    #[expect(clippy::too_many_arguments, reason = "the parts of one observation")]
     pub(super) fn observe(
         &mut self,
         host: &str,
@@ -54,8 +59,7 @@ impl EgressTable {
         caller: Caller,
         weight: u64,
         now: UnixNs,
-        rows_max: usize,
-        callers_max: usize,
+        (rows_max, callers_max): (usize, usize),
     ) {
         let mut key = EgressRef { host, method: method.as_str() };
         if !self.rows.contains_key(&key) && self.rows.len() >= rows_max {

@@ -56,6 +56,15 @@ pub(super) enum Proof {
     NotYet,
 }
 
+/// Whether an entry of the table is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Its existence is neither declared nor proven by a success; may make room for others.
+    Candidate,
+    /// It is an endpoint.
+    Endpoint,
+}
+
 /// An endpoint and its evidence.
 #[derive(Debug)]
 pub(super) struct Endpoint {
@@ -65,6 +74,7 @@ pub(super) struct Endpoint {
     pub(super) template_hash: u32,
     pub(super) declared: Declared,
     pub(super) proof: Proof,
+    pub(super) standing: Standing,
     pub(super) first: UnixNs,
     pub(super) last: UnixNs,
     pub(super) times: Times,
@@ -113,6 +123,7 @@ impl Endpoint {
             template_hash: hash,
             declared,
             proof: Proof::NotYet,
+            standing: Standing::Candidate,
             first: UnixNs(u64::MAX),
             last: UnixNs(0),
             times: Times::default(),

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use super::coverage::Coverage;
+use super::{coverage::Coverage, names::NameId};
 use crate::{
     http::AuthScheme,
     limits::{DISCRIMINATES_PATHS_MIN, GENERIC_REDIRECT_PATHS_MIN},
@@ -35,6 +35,7 @@ impl Credentials {
 pub(super) struct Listener {
     pub(super) address: SocketAddr,
     pub(super) coverage: Coverage,
+    pub(super) owner: Option<NameId>,
     /// Named services on it.
     pub(super) hosts: usize,
     /// Names of its services, to find one by host.
@@ -49,6 +50,7 @@ impl Listener {
         Self {
             address,
             coverage: Coverage::default(),
+            owner: None,
             hosts: 0,
             services: Vec::new(),
             absent: Default::default(),

@@ -1,13 +1,42 @@
 //! Stage 7, inventory: exchanges to endpoints, services, egress rows and coverage, each with its state.
+//!
+//! [`Inventory::observe`] counts one exchange; [`Inventory::view`] makes rows at a time that is given;
+//! [`Inventory::take_changes`] and [`Inventory::restore`] are for the store. Bounds are in
+//! [`InventoryLimits`](crate::limits::InventoryLimits). Templates are the catalogue's, else typed segments
+//! (`segment`, `path`); what traffic teaches beyond that has its place between the two.
 
+mod cache;
 mod clients;
+mod clock;
+mod coverage;
+mod egress;
+mod endpoint;
+mod evaluate;
+mod evidence;
 mod host;
 mod kind;
 mod latency;
+mod listener;
+mod names;
+mod owners;
 mod path;
+mod query;
+mod record;
 mod row;
 mod segment;
+mod service;
+mod table;
+#[cfg(test)]
+mod tests;
+mod view;
+mod watch;
 
+pub use coverage::ListenerTotals;
+pub use owners::Owners;
+pub use record::{Changes, RECORD_FORMAT, RecordTable, RestoreError, StoredRecord};
 pub use row::{
     Accuracy, CoverageRow, EgressRow, EndpointRow, INVENTORY_SCHEMA, InventoryTotals, InventoryView, Kind, LatencyRow,
 };
+pub use table::{EndpointId, Inventory, InventoryLosses, Observed};
+pub use view::RowFilter;
+pub use watch::{Attached, Span};

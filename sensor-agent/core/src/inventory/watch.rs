@@ -39,7 +39,6 @@ pub(super) struct Watch {
     pub(super) lost: UnixNs,
     /// Last time flows were sampled out.
     pub(super) sampled: UnixNs,
-    pub(super) dirty: bool,
 }
 
 impl Watch {
@@ -47,7 +46,6 @@ impl Watch {
     pub(super) fn begin(&mut self, now: UnixNs, attached: Attached) {
         self.attached = attached;
         self.spans.push_back(Span { from: now, to: now });
-        self.dirty = true;
         while self.spans.len() > SPANS_MAX {
             self.spans.pop_front();
         }
@@ -67,7 +65,6 @@ impl Watch {
             }
             None => self.begin(now, Attached::ToLastPacket),
         }
-        self.dirty = true;
     }
 
     /// When watching began, first of all.

@@ -1,0 +1,244 @@
+//! The inventory as rows, made when asked for.
+
+use std::collections::HashMap;
+
+use super::{
+    egress::shown,
+    endpoint::{Declared, Endpoint, auth_names},
+    evaluate::{Evaluated, reason},
+    row::{
+        Accuracy, CoverageRow, EgressRow, EndpointRow, INVENTORY_SCHEMA, InventoryView, Kind, LatencyRow,
+    },
+    service::{Service, ServiceId, identity},
+    table::{EndpointId, Inventory, with_view},
+};
+use crate::{
+    catalogue::{Catalogue, DeclaredOperation},
+    event::Mask,
+    http::Method,
+    state::{DeclarationKind, State},
+    time::UnixNs,
+};
+
+/// Which rows are wanted; empty lists want all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RowFilter {
+    /// States.
+    pub states: Vec<State>,
+    /// Kinds.
+    pub kinds: Vec<Kind>,
+    /// Services whose name, host or listener contains this.
+    pub service: Option<String>,
+}
+
+impl RowFilter {
+    fn wants(&self, row: &EndpointRow) -> bool {
+        let service = self.service.as_deref().is_none_or(|part| {
+            row.service.contains(part) || row.listener.contains(part) || row.hosts.iter().any(|host| host.contains(part))
+        });
+        service
+            && (self.states.is_empty() || self.states.contains(&row.state))
+            && (self.kinds.is_empty() || self.kinds.contains(&row.kind))
+    }
+}
+
+impl Inventory {
+    /// The whole inventory as published. Endpoints are sorted by service, template and method; egress by requests.
+    #[must_use]
+    pub fn view(&self, now: UnixNs, catalogue: &Catalogue, mask: &Mask, filter: &RowFilter) -> InventoryView {
+        InventoryView {
+            schema: INVENTORY_SCHEMA.to_owned(),
+            time_unix_ns: now,
+            window_seconds: self.window_ns / 1_000_000_000,
+            coverage: self.coverage(),
+            endpoints: self.rows(now, catalogue, mask, filter),
+            egress: self.egress_rows(mask),
+            totals: self.totals,
+        }
+    }
+
+    /// The endpoints of this host, those never called among them where a document declares them.
+    #[must_use]
+    pub fn rows(&self, now: UnixNs, catalogue: &Catalogue, mask: &Mask, filter: &RowFilter) -> Vec<EndpointRow> {
+        let seen = self.endpoints.iter().flatten().filter_map(|endpoint| self.shown_row(endpoint, now, mask));
+        let mut rows: Vec<EndpointRow> = seen
+            .chain(self.silent_rows(now, catalogue, mask))
+            .chain(self.overflow_rows(now, catalogue, mask))
+            .filter(|row| filter.wants(row))
+            .collect();
+        rows.sort_by(|a, b| {
+            let key = |row: &EndpointRow| (row.service.clone(), row.listener.clone());
+            key(a).cmp(&key(b)).then_with(|| (&a.path_template, &a.method).cmp(&(&b.path_template, &b.method)))
+        });
+        rows
+    }
+
+    /// One endpoint as a row, whatever its state; `None` for a stale id.
+    #[must_use]
+    pub fn row(&self, id: EndpointId, now: UnixNs, mask: &Mask) -> Option<EndpointRow> {
+        let endpoint = self.endpoint(id)?;
+        self.make_row(endpoint, &self.evaluate(endpoint, now), mask)
+    }
+
+    /// What this host calls elsewhere.
+    #[must_use]
+    pub fn egress_rows(&self, mask: &Mask) -> Vec<EgressRow> {
+        self.egress.view(|id| self.owners.names.name(id).cloned(), mask)
+    }
+
+    /// Connections by what they carried, one row a listener, most connections first.
+    #[must_use]
+    pub fn coverage(&self) -> Vec<CoverageRow> {
+        let mut rows: Vec<CoverageRow> = self
+            .listeners
+            .iter()
+            .map(|listener| {
+                let totals = listener.coverage.totals();
+                CoverageRow {
+                    listener: listener.address.to_string(),
+                    opened: totals.opened,
+                    http: totals.http,
+                    h2c: totals.h2c,
+                    tls: totals.tls,
+                    other: totals.other,
+                    silent: totals.silent,
+                    closed: totals.closed,
+                    readable: totals.readable(),
+                    server_names: listener.coverage.server_names.texts(&self.hello_names),
+                    alpn: listener.coverage.alpn.texts(&self.hello_names),
+                    owner: listener.owner.and_then(|id| self.owners.names.name(id)).map(|name| name.to_string()),
+                }
+            })
+            .collect();
+        rows.sort_by(|a, b| (b.opened, &a.listener).cmp(&(a.opened, &b.listener)));
+        rows
+    }
+
+    fn shown_row(&self, endpoint: &Endpoint, now: UnixNs, mask: &Mask) -> Option<EndpointRow> {
+        let evaluated = self.evaluate(endpoint, now);
+        match evaluated.decision.state {
+            State::Probing | State::Egress | State::Ignored => None,
+            _ => self.make_row(endpoint, &evaluated, mask),
+        }
+    }
+
+    fn make_row(&self, endpoint: &Endpoint, evaluated: &Evaluated, mask: &Mask) -> Option<EndpointRow> {
+        let service = self.service(endpoint.service)?;
+        let listener = self.listeners.get(service.listener as usize)?;
+        let host = service.host.as_deref();
+        let owner = |id| self.owners.names.name(id).cloned();
+        let response_types = endpoint.response_types.texts(&self.media);
+        let called = endpoint.observed > 0;
+        Some(EndpointRow {
+            id: format!("{:016x}", identity(listener.address, host, &endpoint.method, &endpoint.template)),
+            service: service.name.to_string(),
+            listener: listener.address.to_string(),
+            hosts: service.host.iter().map(|host| host.to_string()).collect(),
+            method: endpoint.method.as_str().to_owned(),
+            path_template: endpoint.template.to_string(),
+            kind: Kind::of_response(&endpoint.template, response_types.first().map(String::as_str)),
+            state: evaluated.decision.state,
+            confidence: evaluated.decision.confidence,
+            reason: reason(&evaluated.decision).into_owned(),
+            not_covered: evaluated.decision.reason,
+            declaration: endpoint.declared.kind,
+            lifecycle: evaluated.lifecycle,
+            activity: evaluated.activity,
+            first_seen_unix_ns: called.then_some(endpoint.first),
+            last_seen_unix_ns: called.then_some(endpoint.last),
+            requests: endpoint.weighted.total(),
+            requests_observed: endpoint.observed,
+            status: endpoint.weighted.non_zero().map(|(class, count)| (class.to_owned(), count)).collect(),
+            latency: latency_row(endpoint),
+            clients: endpoint.clients.estimate(),
+            callers: shown(&endpoint.callers, owner, mask),
+            client_owners: endpoint.client_owners.texts(&self.owners.names),
+            owner: endpoint.owner.and_then(owner).map(|name| name.to_string()),
+            auth: auth_names(endpoint.auth),
+            request_types: endpoint.request_types.texts(&self.media),
+            response_types,
+            query_names: endpoint.query_names.texts(&self.query_names),
+            accuracy: if endpoint.sampled { Accuracy::Sampled } else { Accuracy::Exact },
+        })
+    }
+
+    /// Declared operations that no service of this host was called for: one row each, at the busiest service that its
+    /// document is about. A document for every host is about the services that answered one of its operations.
+    fn silent_rows(&self, now: UnixNs, catalogue: &Catalogue, mask: &Mask) -> Vec<EndpointRow> {
+        if catalogue.is_empty() {
+            return Vec::new();
+        }
+        let mut open: HashMap<(u32, String, String), (u64, ServiceId, Declared)> = HashMap::new();
+        let mut called: std::collections::HashSet<(u32, String, String)> = std::collections::HashSet::new();
+        for (id, service) in (0_u32..).zip(&self.services) {
+            let id = ServiceId(id);
+            for operation in self.operations_of(service, catalogue) {
+                let key = key_of(&operation);
+                if self.find(id, &operation.operation.method, operation.template).is_some() {
+                    called.insert(key);
+                    continue;
+                }
+                let declared = declared(&operation);
+                let best = open.entry(key).or_insert((service.requests, id, declared));
+                if service.requests > best.0 {
+                    *best = (service.requests, id, declared);
+                }
+            }
+        }
+        open.into_iter()
+            .filter(|(key, _)| !called.contains(key))
+            .filter_map(|((_, template, method), (_, service, declared))| {
+                let method = Method::parse(&method)?;
+                let endpoint = Endpoint::new(service, method, template.into(), 0, declared);
+                self.shown_row(&endpoint, now, mask)
+            })
+            .collect()
+    }
+
+    fn operations_of<'c>(&self, service: &Service, catalogue: &'c Catalogue) -> Vec<DeclaredOperation<'c>> {
+        let Some(listener) = self.listeners.get(service.listener as usize) else { return Vec::new() };
+        let host = service.host.as_deref();
+        if !service.serves_declared && !host.is_some_and(|host| super::table::is_named(catalogue, host, listener.address)) {
+            return Vec::new();
+        }
+        with_view(listener.address, host, |view| catalogue.operations_of(view))
+    }
+
+    /// What found no room, one row a service.
+    fn overflow_rows(&self, now: UnixNs, catalogue: &Catalogue, mask: &Mask) -> Vec<EndpointRow> {
+        let kind = if catalogue.is_empty() { DeclarationKind::NoCatalogue } else { DeclarationKind::PathUnknown };
+        let declared = Declared { kind, deprecated: false, sunset: UnixNs(0) };
+        (0_u32..)
+            .zip(&self.services)
+            .filter(|(_, service)| service.overflow.observed > 0)
+            .filter_map(|(id, service)| {
+                let overflow = service.overflow;
+                let method = Method::parse("*")?;
+                let mut endpoint = Endpoint::new(ServiceId(id), method, "/{overflow}".into(), 0, declared);
+                endpoint.proof = super::endpoint::Proof::Success;
+                endpoint.times.success = overflow.last;
+                (endpoint.first, endpoint.last) = (overflow.first, overflow.last);
+                (endpoint.observed, endpoint.weighted) = (overflow.observed, overflow.weighted);
+                let mut row = self.shown_row(&endpoint, now, mask)?;
+                row.kind = Kind::Overflow;
+                "more endpoints than the inventory keeps; counted together".clone_into(&mut row.reason);
+                Some(row)
+            })
+            .collect()
+    }
+}
+
+fn key_of(operation: &DeclaredOperation<'_>) -> (u32, String, String) {
+    (operation.operation.document, operation.template.to_owned(), operation.operation.method.as_str().to_owned())
+}
+
+fn declared(operation: &DeclaredOperation<'_>) -> Declared {
+    let lifecycle = operation.operation.lifecycle;
+    Declared { kind: operation.kind, deprecated: lifecycle.deprecated, sunset: lifecycle.sunset.unwrap_or_default() }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "microseconds, shown")]
+fn latency_row(endpoint: &Endpoint) -> Option<LatencyRow> {
+    let us = |percent| endpoint.latency.percentile(percent).map(|ns| ns as f64 / 1_000.0);
+    Some(LatencyRow { p50_us: us(50)?, p90_us: us(90)?, p99_us: us(99)?, count: endpoint.latency.count() })
+}
