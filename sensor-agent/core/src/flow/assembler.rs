@@ -1,13 +1,15 @@
-//! Segments of a capture in, exchanges and classified connections out.
+//! Segments of a capture, or records of the kernel, in; exchanges and classified connections out.
 //!
 //! Bounds: [`Limits`]. Every connection given up for want of room is counted, and what it had is emitted first.
 
 use super::assembled::Assembled;
 use super::connection::{Connection, Out};
 use super::counts::{FlowCounter, FlowCounts};
+use super::live::Live;
 use super::segment::{Segment, flow_key, tcp_flag};
 use super::table::{Slot, Table};
-use crate::time::UnixNs;
+use crate::sample::Sample;
+use crate::time::{MonoNs, UnixNs};
 
 /// Bounds of the flow stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,9 +39,10 @@ impl Default for Limits {
 #[derive(Debug)]
 pub struct Assembler {
     limits: Limits,
-    table: Table,
+    table: Table<Connection>,
     held_bytes: usize,
     counts: FlowCounts,
+    live: Live,
     last: Option<(sensor_ebpf::abi::flow_key::FlowKey, Slot)>,
     turn: u8,
 }
@@ -53,6 +56,7 @@ impl Assembler {
             table: Table::new(seed),
             held_bytes: 0,
             counts: FlowCounts::default(),
+            live: Live::new(seed),
             last: None,
             turn: 0,
         }
@@ -87,7 +91,7 @@ impl Assembler {
             }
         };
         self.last = Some((key, slot));
-        let Some(connection) = self.table.connection_mut(slot) else { return };
+        let Some(connection) = self.table.get_mut(slot) else { return };
         let before = connection.held_bytes();
         connection.on_segment(from, segment, &mut Out { counts: &mut self.counts, sink });
         let after = connection.held_bytes();
@@ -97,13 +101,29 @@ impl Assembler {
         }
     }
 
-    /// Ends the capture: everything that waits is given up and emitted.
+    /// Says what to add to the kernel's boot clock to get wall-clock time.
+    pub fn set_wall_offset(&mut self, offset_ns: u64) {
+        self.live.wall_offset_ns = offset_ns;
+    }
+
+    /// Takes one record of the kernel.
+    pub fn on_sample(&mut self, sample: &Sample<'_>, sink: &mut dyn FnMut(Assembled)) {
+        self.live.on_sample(sample, &self.limits, &mut Out { counts: &mut self.counts, sink });
+    }
+
+    /// Lets time pass (live): looks at some connections whether they are idle.
+    pub fn on_tick(&mut self, now: MonoNs, sink: &mut dyn FnMut(Assembled)) {
+        self.live.on_tick(now, &self.limits, &mut Out { counts: &mut self.counts, sink });
+    }
+
+    /// Ends the capture, or the agent: everything that waits is given up and emitted.
     pub fn finish(&mut self, sink: &mut dyn FnMut(Assembled)) {
         self.last = None;
         for mut connection in self.table.drain() {
             connection.finish(&mut Out { counts: &mut self.counts, sink });
         }
         self.held_bytes = 0;
+        self.live.finish(&mut Out { counts: &mut self.counts, sink });
     }
 
     fn expire_next(&mut self, now: UnixNs, sink: &mut dyn FnMut(Assembled)) {
@@ -122,7 +142,7 @@ impl Assembler {
     fn make_room(&mut self, sink: &mut dyn FnMut(Assembled)) {
         while self.table.len() >= self.limits.flows_max {
             let Some(slot) = self.table.victim() else { return };
-            if self.table.connection_mut(slot).is_some_and(|entry| !entry.is_closed()) {
+            if self.table.get_mut(slot).is_some_and(|entry| !entry.is_closed()) {
                 self.counts.one(FlowCounter::FlowsEvicted);
             }
             self.give_up(slot, sink);

@@ -3,6 +3,8 @@
 //! A response that comes before its request in the file waits for it; an undecided start waits for more bytes; what is no
 //! HTTP is ignored from then on and costs one look-up per packet. Bounds: those of its halves, readers and pairing.
 
+use std::cmp::Reverse;
+
 use sensor_ebpf::abi::flow_key::FlowKey;
 
 use super::assembled::{Assembled, FlowClass, socket_addr};
@@ -11,6 +13,7 @@ use super::half::{Fit, Half};
 use super::pairing::{After, HeadStart, Http};
 use super::segment::{Segment, tcp_flag};
 use super::seq::SeqNo;
+use super::table::{Entry, Rank};
 use crate::http::{
     self, Detect, Exchange, Framing, HelloError, Kind, OwnerHint, Position, RequestFacts, ResponseFacts, Step,
 };
@@ -41,7 +44,7 @@ enum Mode {
 
 #[derive(Debug)]
 pub(super) struct Connection {
-    pub(super) key: FlowKey,
+    key: FlowKey,
     pub(super) last: UnixNs,
     first: UnixNs,
     halves: [Half; 2],
@@ -87,11 +90,6 @@ impl Connection {
     /// Whether both ends are done with it.
     pub(super) fn is_closed(&self) -> bool {
         self.reset || self.halves.iter().all(Half::is_finished)
-    }
-
-    /// Whether giving it up loses nothing that is being read.
-    pub(super) fn is_idle_matter(&self) -> bool {
-        self.mode != Mode::Http
     }
 
     /// Takes one segment sent by side `from`.
@@ -634,6 +632,16 @@ impl Connection {
     fn half_mut(&mut self, side: usize) -> &mut Half {
         let [low, high] = &mut self.halves;
         if side == 0 { low } else { high }
+    }
+}
+
+impl Entry for Connection {
+    fn key(&self) -> &FlowKey {
+        &self.key
+    }
+
+    fn rank(&self) -> Rank {
+        (self.is_closed(), self.mode != Mode::Http, Reverse(self.last.0))
     }
 }
 

@@ -5,6 +5,7 @@ mod assembler;
 mod connection;
 mod counts;
 mod half;
+mod live;
 mod pairing;
 mod segment;
 mod seq;
