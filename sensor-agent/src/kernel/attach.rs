@@ -65,16 +65,28 @@ pub enum HookKind {
 /// Programs of one loaded object, by descriptor; those that the verifier refused are absent.
 #[derive(Debug, Default)]
 pub(crate) struct Programs {
-    pub(crate) ingress_eth: Option<OwnedFd>,
-    pub(crate) egress_eth: Option<OwnedFd>,
-    pub(crate) ingress_ip: Option<OwnedFd>,
-    pub(crate) egress_ip: Option<OwnedFd>,
-    pub(crate) socket_eth: Option<OwnedFd>,
+    ingress_eth: Option<OwnedFd>,
+    egress_eth: Option<OwnedFd>,
+    ingress_ip: Option<OwnedFd>,
+    egress_ip: Option<OwnedFd>,
+    socket_eth: Option<OwnedFd>,
     /// Kernel ids of all of them: tells ours from neighbours in a chain.
     pub(crate) ids: Vec<u32>,
 }
 
 impl Programs {
+    /// Keeps a loaded program by its name; one that is attached nowhere (`sensor_empty`) is not kept.
+    pub(crate) fn insert(&mut self, name: &str, program: OwnedFd) {
+        match name {
+            "sensor_tc_ingress_eth" => self.ingress_eth = Some(program),
+            "sensor_tc_egress_eth" => self.egress_eth = Some(program),
+            "sensor_tc_ingress_ip" => self.ingress_ip = Some(program),
+            "sensor_tc_egress_ip" => self.egress_ip = Some(program),
+            "sensor_socket_eth" => self.socket_eth = Some(program),
+            _ => {}
+        }
+    }
+
     fn tc(&self, hook: TcHook, layer: LinkLayer) -> Option<(&'static str, BorrowedFd<'_>)> {
         let (name, program) = match (hook, layer) {
             (TcHook::Ingress, LinkLayer::Ethernet) => ("sensor_tc_ingress_eth", &self.ingress_eth),
@@ -175,15 +187,13 @@ impl Attacher {
 
     /// Undoes [`Attacher::attach`] on an interface that is still there.
     pub(crate) fn detach(&mut self, ifindex: u32, attachment: Attachment) -> io::Result<()> {
-        match attachment {
-            Attachment::Tcx { .. } | Attachment::Socket { .. } => Ok(()),
-            Attachment::Clsact { priorities } => {
-                for (hook, priority) in TcHook::ALL.into_iter().zip(priorities) {
-                    filter::remove(&mut self.netlink, ifindex, hook, priority)?;
-                }
-                Ok(())
+        if let Attachment::Clsact { priorities } = &attachment {
+            for (hook, priority) in TcHook::ALL.into_iter().zip(priorities) {
+                filter::remove(&mut self.netlink, ifindex, hook, *priority)?;
             }
         }
+        drop(attachment);
+        Ok(())
     }
 
     /// Takes back what is left of an attachment whose interface has vanished.

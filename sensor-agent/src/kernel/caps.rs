@@ -48,7 +48,7 @@ pub fn restrict(needs: Needs) -> Result<(), CapsError> {
     if needs.packet_sockets {
         wanted.insert(Capability::CAP_NET_RAW);
     }
-    let held = caps::read(None, CapSet::Effective).map_err(refused)?;
+    let held = caps::read(None, CapSet::Effective).map_err(|error| refused(&error))?;
     let mut missing: Vec<_> = wanted.difference(&held).map(ToString::to_string).collect();
     if !missing.is_empty() {
         missing.sort();
@@ -56,14 +56,14 @@ pub fn restrict(needs: Needs) -> Result<(), CapsError> {
     }
     // The bounding set wants CAP_SETPCAP, which a service may not have: what it cannot drop it does not hold either.
     if held.contains(&Capability::CAP_SETPCAP) {
-        for capability in caps::read(None, CapSet::Bounding).map_err(refused)?.difference(&wanted) {
-            caps::drop(None, CapSet::Bounding, *capability).map_err(refused)?;
+        for capability in caps::read(None, CapSet::Bounding).map_err(|error| refused(&error))?.difference(&wanted) {
+            caps::drop(None, CapSet::Bounding, *capability).map_err(|error| refused(&error))?;
         }
     }
-    caps::clear(None, CapSet::Ambient).map_err(refused)?;
-    caps::set(None, CapSet::Effective, &wanted).map_err(refused)?;
-    caps::set(None, CapSet::Permitted, &wanted).map_err(refused)?;
-    caps::set(None, CapSet::Inheritable, &CapsHashSet::new()).map_err(refused)?;
+    caps::clear(None, CapSet::Ambient).map_err(|error| refused(&error))?;
+    caps::set(None, CapSet::Effective, &wanted).map_err(|error| refused(&error))?;
+    caps::set(None, CapSet::Permitted, &wanted).map_err(|error| refused(&error))?;
+    caps::set(None, CapSet::Inheritable, &CapsHashSet::new()).map_err(|error| refused(&error))?;
     // No program that this process could ever start gets more.
     nix::sys::prctl::set_no_new_privs().map_err(|error| CapsError::Refused(error.to_string()))
 }
@@ -78,6 +78,6 @@ pub fn give_up_start_only() -> io::Result<()> {
     Ok(())
 }
 
-fn refused(error: caps::errors::CapsError) -> CapsError {
+fn refused(error: &caps::errors::CapsError) -> CapsError {
     CapsError::Refused(error.to_string())
 }

@@ -17,7 +17,7 @@ use super::{
     attach::HookKind,
     counters::{Counters, KernelLedger},
     listeners::Listeners,
-    load::{self, Degraded, LoadConfig, LoadError},
+    load::{self, Degraded, LoadConfig, LoadError, Wanted},
     policy_maps::{Applied, ApplyError, PolicyMaps, PolicyTables},
     ring::Ring,
     select::{Namespace, Selection},
@@ -69,7 +69,8 @@ pub struct Kernel {
 impl Kernel {
     /// Loads the programs and attaches them to every wanted interface that is there; later ones follow by themselves.
     pub fn start(object: &[u8], config: KernelConfig) -> Result<(Self, Ring), StartError> {
-        let loaded = load::load(object, &config.load)?;
+        let wanted = if config.hook == HookKind::Socket { Wanted::Socket } else { Wanted::Tc };
+        let loaded = load::load(object, &config.load, wanted)?;
         let namespaces = config.selection.namespaces();
         let shared = Arc::new(Shared::new(namespaces.len(), Arc::clone(&loaded.settings)));
         let selection = Arc::new(config.selection.clone());

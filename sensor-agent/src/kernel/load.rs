@@ -117,9 +117,35 @@ pub(crate) struct Loaded {
     pub(crate) ebpf: Ebpf,
 }
 
-const TC_PROGRAMS: [&str; 4] =
-    ["sensor_tc_ingress_eth", "sensor_tc_egress_eth", "sensor_tc_ingress_ip", "sensor_tc_egress_ip"];
-const SOCKET_PROGRAM: &str = "sensor_socket_eth";
+/// Which programs a load is for: each costs the verifier its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// Those of the TC hooks.
+    Tc,
+    /// That of the packet socket.
+    Socket,
+    /// Every program of the object, for test runs.
+    All,
+}
+
+impl Wanted {
+    const fn programs(self) -> &'static [&'static str] {
+        const ALL: &[&str] = &[
+            "sensor_tc_ingress_eth",
+            "sensor_tc_egress_eth",
+            "sensor_tc_ingress_ip",
+            "sensor_tc_egress_ip",
+            "sensor_socket_eth",
+            "sensor_empty",
+        ];
+        match self {
+            Self::All => ALL,
+            Self::Tc => ALL.split_at(4).0,
+            Self::Socket => ALL.split_at(4).1.split_at(1).0,
+        }
+    }
+}
+
 /// Lines of the verifier's log that a reason keeps.
 const REASON_LINES: usize = 4;
 
@@ -145,7 +171,7 @@ const fn embedded() -> Option<&'static [u8]> {
 }
 
 /// Loads the object. Needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON.
-pub(crate) fn load(object: &[u8], config: &LoadConfig) -> Result<Loaded, LoadError> {
+pub(crate) fn load(object: &[u8], config: &LoadConfig, wanted: Wanted) -> Result<Loaded, LoadError> {
     let enforce = u32::from(config.mode == Mode::Enforce);
     let test_clock = u32::from(config.test_clock);
     let mut loader = EbpfLoader::new();
@@ -162,7 +188,7 @@ pub(crate) fn load(object: &[u8], config: &LoadConfig) -> Result<Loaded, LoadErr
         }
     }
     let mut ebpf = loader.load(object)?;
-    let (programs, degraded) = load_programs(&mut ebpf)?;
+    let (programs, degraded) = load_programs(&mut ebpf, wanted)?;
     let ring = RingBuf::try_from(take(&mut ebpf, "RING")?).map_err(|source| LoadError::Map { name: "RING", source })?;
     let settings = Array::<_, Wire<Settings>>::try_from(take(&mut ebpf, "SETTINGS")?)
         .and_then(|map| SettingsMap::new(map, config.settings))
@@ -187,34 +213,21 @@ pub(crate) fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map
     ebpf.take_map(name).ok_or(LoadError::NoMap(name))
 }
 
-fn load_programs(ebpf: &mut Ebpf) -> Result<(Programs, Vec<Degraded>), LoadError> {
+fn load_programs(ebpf: &mut Ebpf, wanted: Wanted) -> Result<(Programs, Vec<Degraded>), LoadError> {
+    let mut programs = Programs::default();
     let mut degraded = Vec::new();
-    let [ingress_eth, egress_eth, ingress_ip, egress_ip] =
-        TC_PROGRAMS.map(|name| keep(name, load_one(ebpf, name), &mut degraded));
-    let socket_eth = keep(SOCKET_PROGRAM, load_one(ebpf, SOCKET_PROGRAM), &mut degraded);
-    let mut programs = Programs { ingress_eth, egress_eth, ingress_ip, egress_ip, socket_eth, ids: Vec::new() };
-    let all = [
-        &programs.ingress_eth,
-        &programs.egress_eth,
-        &programs.ingress_ip,
-        &programs.egress_ip,
-        &programs.socket_eth,
-    ];
-    let ids = all.into_iter().flatten().map(|program| sys::program_id(program.as_fd())).collect::<io::Result<_>>()?;
-    programs.ids = ids;
+    for name in wanted.programs() {
+        match load_one(ebpf, name) {
+            Ok(program) => {
+                programs.ids.push(sys::program_id(program.as_fd())?);
+                programs.insert(name, program);
+            }
+            Err(reason) => degraded.push(Degraded { program: name, reason }),
+        }
+    }
     match degraded.first() {
         Some(first) if programs.ids.is_empty() => Err(LoadError::Refused(first.clone())),
         _ => Ok((programs, degraded)),
-    }
-}
-
-fn keep(name: &'static str, loaded: Result<OwnedFd, String>, degraded: &mut Vec<Degraded>) -> Option<OwnedFd> {
-    match loaded {
-        Ok(program) => Some(program),
-        Err(reason) => {
-            degraded.push(Degraded { program: name, reason });
-            None
-        }
     }
 }
 

@@ -31,7 +31,7 @@ pub use counters::KernelLedger;
 pub use detach::{Detached, detach_all};
 pub use handle::{Kernel, KernelConfig, StartError};
 pub use load::{Degraded, LoadConfig, LoadError, Mode, object};
-pub use owner::Owners;
+pub use owner::{ExchangeOwners, Owners};
 pub use policy_maps::{Applied, ApplyError, PolicyTables};
 pub use ring::Ring;
 pub use select::{InterfaceSpec, Namespace, Selection, SpecError};

@@ -7,12 +7,18 @@
 use std::{
     collections::HashMap,
     fs,
+    net::SocketAddr,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use sensor_core::time::MonoNs;
+use sensor_core::{
+    http::{Exchange, OwnerHint},
+    time::MonoNs,
+};
+
+use super::view::LocalView;
 
 /// Folders that are looked at in one walk, and ids that are remembered.
 const CGROUPS_MAX: usize = 16_384;
@@ -26,6 +32,15 @@ const DEPTH_MAX: usize = 24;
 const CONTAINER_DIGITS: usize = 12;
 /// Length of a full container id.
 const CONTAINER_ID_LEN: usize = 64;
+
+/// Names of the owners of both ends, where they are known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExchangeOwners {
+    /// Who sent the request.
+    pub client: Option<Arc<str>>,
+    /// Who answered.
+    pub server: Option<Arc<str>>,
+}
 
 /// Looks up owners by cgroup id.
 #[derive(Debug)]
@@ -62,6 +77,17 @@ impl Owners {
         self.unknown += u64::from(name.is_none());
         // The root of the tree owns what nobody put anywhere: that is not a name.
         name.filter(|name| !name.is_empty())
+    }
+
+    /// The owners of an exchange's client and server, as far as the senders' cgroups are to be believed.
+    pub fn of_exchange(&mut self, exchange: &Exchange, view: &LocalView, now: MonoNs) -> ExchangeOwners {
+        let mut owner = |address: SocketAddr, hint: &OwnerHint| {
+            if view.sender_is_trusted(address.ip(), hint) { self.name(hint.cgroup_id, now) } else { None }
+        };
+        ExchangeOwners {
+            client: owner(exchange.client, &exchange.client_hint),
+            server: owner(exchange.server, &exchange.server_hint),
+        }
     }
 
     fn look_for(&mut self, cgroup_id: u64, now: MonoNs) {
@@ -122,7 +148,7 @@ fn owner_name(path: &Path) -> String {
     if let Some(id) = parts.iter().rev().find_map(|part| container_id(part)) {
         return format!("container/{id}");
     }
-    let unit = parts.iter().rev().find(|part| part.ends_with(".service") || is_app_scope(part));
+    let unit = parts.iter().rev().find(|part| is_service(part) || is_app_scope(part));
     match unit {
         Some(unit) => (*unit).to_owned(),
         None if parts.is_empty() => String::new(),
@@ -130,9 +156,14 @@ fn owner_name(path: &Path) -> String {
     }
 }
 
+/// systemd's suffixes are lower case.
+fn is_service(part: &str) -> bool {
+    part.strip_suffix(".service").is_some()
+}
+
 /// Scopes of sessions hold whatever a person starts: their number names nobody.
 fn is_app_scope(part: &str) -> bool {
-    part.ends_with(".scope") && !part.starts_with("session-") && part != "init.scope"
+    part.strip_suffix(".scope").is_some() && !part.starts_with("session-") && part != "init.scope"
 }
 
 /// `docker-<id>.scope`, `cri-containerd-<id>.scope`, `crio-<id>`, `libpod-<id>`, or the bare id.

@@ -13,7 +13,7 @@ use super::settings::SettingsMap;
 
 /// The consumer's end of the ring. There is one.
 pub struct Ring {
-    ring: RingBuf<MapData>,
+    records: RingBuf<MapData>,
     settings: Arc<SettingsMap>,
     bytes: u32,
 }
@@ -26,12 +26,12 @@ impl std::fmt::Debug for Ring {
 
 impl Ring {
     pub(crate) fn new(ring: RingBuf<MapData>, settings: Arc<SettingsMap>, bytes: u32) -> Self {
-        Self { ring, settings, bytes }
+        Self { records: ring, settings, bytes }
     }
 
     /// The next record; its memory is given back when the item is dropped.
-    pub fn next(&mut self) -> Option<RingBufItem<'_>> {
-        self.ring.next()
+    pub fn next_record(&mut self) -> Option<RingBufItem<'_>> {
+        self.records.next()
     }
 
     /// Its size.
@@ -43,7 +43,7 @@ impl Ring {
     /// Becomes readable by a forced wake-up (and, level-triggered, whenever a record waits).
     #[must_use]
     pub fn as_fd(&self) -> BorrowedFd<'_> {
-        self.ring.as_fd()
+        self.records.as_fd()
     }
 
     /// Tells the programs that the agent is alive.

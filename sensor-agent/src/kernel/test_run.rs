@@ -9,7 +9,7 @@ use sensor_ebpf::abi::policy::RuleHits;
 
 use super::{
     counters::{Counters, KernelLedger},
-    load::{self, Degraded, LoadConfig, LoadError},
+    load::{self, Degraded, LoadConfig, LoadError, Wanted},
     policy_maps::{Applied, ApplyError, PolicyMaps, PolicyTables},
     ring::Ring,
 };
@@ -46,7 +46,7 @@ pub struct Ran {
 impl Bench {
     /// Loads an object.
     pub fn load(object: &[u8], config: &LoadConfig) -> Result<Self, LoadError> {
-        let loaded = load::load(object, config)?;
+        let loaded = load::load(object, config, Wanted::All)?;
         Ok(Self {
             ebpf: loaded.ebpf,
             counters: loaded.counters,

@@ -44,7 +44,7 @@ impl NamespaceView {
     ) -> Self {
         let with_subnet: HashSet<u32> = addresses
             .iter()
-            .filter(|address| address.global && address.prefix_len != host_prefix(address.address))
+            .filter(|address| address.global && address.prefix_len != host_prefix(address.ip))
             .map(|address| address.ifindex)
             .collect();
         let interfaces = links
@@ -60,7 +60,7 @@ impl NamespaceView {
                 (link.ifindex, workload)
             })
             .collect();
-        Self { addresses: addresses.iter().map(|address| address.address).collect(), interfaces }
+        Self { addresses: addresses.iter().map(|address| address.ip).collect(), interfaces }
     }
 }
 
@@ -156,7 +156,7 @@ mod tests {
     }
 
     fn address(ifindex: u32, address: [u8; 4], prefix_len: u8) -> Address {
-        Address { ifindex, address: address.into(), prefix_len, global: true }
+        Address { ifindex, ip: address.into(), prefix_len, global: true }
     }
 
     fn view(links: &[Link], addresses: &[Address], default_routes: &[u32]) -> LocalView {

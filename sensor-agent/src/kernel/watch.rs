@@ -364,7 +364,7 @@ impl Worker {
                 interfaces.push(InterfaceStatus::missing(&self.config.namespace, name));
             }
         }
-        interfaces.sort_by(|left, right| left.ifindex.cmp(&right.ifindex));
+        interfaces.sort_by_key(|interface| interface.ifindex);
         self.config.shared.publish(self.config.index, view, interfaces, self.resyncs);
     }
 

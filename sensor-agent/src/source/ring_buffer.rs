@@ -65,7 +65,7 @@ impl Round<'_> {
         if self.records >= RECORDS_PER_ROUND_MAX {
             return None;
         }
-        let record = self.ring.next()?;
+        let record = self.ring.next_record()?;
         self.records += 1;
         self.bytes += record.len().next_multiple_of(8) as u64 + RECORD_HEADER_BYTES;
         Some(read(&record))

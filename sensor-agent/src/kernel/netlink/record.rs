@@ -89,7 +89,7 @@ pub(crate) struct Link {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Address {
     pub(crate) ifindex: u32,
-    pub(crate) address: IpAddr,
+    pub(crate) ip: IpAddr,
     pub(crate) prefix_len: u8,
     /// Scope is global (not link or host).
     pub(crate) global: bool,
@@ -140,7 +140,7 @@ pub(crate) fn address(payload: &[u8]) -> Option<Address> {
     }
     Some(Address {
         ifindex: header.ifindex,
-        address: address?,
+        ip: address?,
         prefix_len: header.prefix_len,
         global: header.scope == RT_SCOPE_UNIVERSE,
     })
@@ -220,7 +220,7 @@ mod tests {
                 .attr(IFA_LOCAL, &[10, 0, 0, 1]),
         );
         let address = address(&bytes).expect("an address");
-        assert_eq!(address.address, IpAddr::from([10, 0, 0, 1]));
+        assert_eq!(address.ip, IpAddr::from([10, 0, 0, 1]));
         assert!(address.global);
     }
 

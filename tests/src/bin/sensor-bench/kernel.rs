@@ -253,5 +253,5 @@ fn figure(name: &str, value: f64, unit: &str, beside: Option<(f64, f64)>, runs: 
 
 /// Empties the ring, so that no round measures a full one.
 fn drain(bench: &mut Bench) {
-    while bench.ring().next().is_some() {}
+    while bench.ring().next_record().is_some() {}
 }
