@@ -8,6 +8,7 @@ pub mod config;
 pub mod control;
 #[cfg(target_os = "linux")]
 pub mod kernel;
+pub mod reload;
 mod restore;
 pub mod sink;
 pub mod source;

@@ -20,8 +20,9 @@ use aya::{
     },
 };
 use nix::libc;
+pub use sensor_core::policy::PolicyTables;
 use sensor_ebpf::abi::policy::{
-    FAILSAFE_MAX, FailsafeEntry, LIMITS_MAX, Limit, LpmKey4, LpmKey6, PolicyEntry, RULES_MAX, Rule, RuleHits,
+    FAILSAFE_MAX, FailsafeEntry, LIMITS_MAX, Limit, PolicyEntry, RULES_MAX, Rule, RuleHits,
 };
 
 use super::{
@@ -32,29 +33,6 @@ use super::{
 
 const INSERT_TRIES: u32 = 6;
 const INSERT_BACK_OFF: Duration = Duration::from_millis(2);
-
-/// A policy as it goes into the maps; index 0 of `rules` and `limits` is never used.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PolicyTables {
-    /// `ALLOW4`
-    pub allow4: Vec<(LpmKey4, PolicyEntry)>,
-    /// `ALLOW6`
-    pub allow6: Vec<(LpmKey6, PolicyEntry)>,
-    /// `BLOCK4`
-    pub block4: Vec<(LpmKey4, PolicyEntry)>,
-    /// `BLOCK6`
-    pub block6: Vec<(LpmKey6, PolicyEntry)>,
-    /// `LIMIT4`
-    pub limit4: Vec<(LpmKey4, PolicyEntry)>,
-    /// `LIMIT6`
-    pub limit6: Vec<(LpmKey6, PolicyEntry)>,
-    /// `RULES`, by number.
-    pub rules: Vec<Rule>,
-    /// `LIMITS`, by number.
-    pub limits: Vec<Limit>,
-    /// `FAILSAFE`
-    pub failsafe: Vec<FailsafeEntry>,
-}
 
 /// What became of a policy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]

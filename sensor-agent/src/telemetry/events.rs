@@ -152,6 +152,22 @@ impl Emit for PolicyRefused<'_> {
     }
 }
 
+/// Something in a policy is allowed but worth a look.
+pub struct PolicyWarning<'a> {
+    /// Where from.
+    pub origin: &'a str,
+    /// Line in it.
+    pub line: u64,
+    /// What.
+    pub warning: &'a str,
+}
+
+impl Emit for PolicyWarning<'_> {
+    fn emit(self) {
+        warn!(policy = text(self.origin), line = self.line, warning = text(self.warning), "policy");
+    }
+}
+
 /// The catalogue was loaded.
 pub struct CatalogueLoaded<'a> {
     /// The folder.

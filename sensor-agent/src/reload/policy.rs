@@ -1,0 +1,173 @@
+//! The policy file to the kernel's maps: read, checked, compiled, written; a bad one is refused whole.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::UNIX_EPOCH,
+};
+
+use sensor_core::{
+    policy::{self, Compiled, HostFacts, Inactive, Policy, RuleState, What},
+    time::{MonoNs, UnixNs},
+};
+use sensor_ebpf::abi::policy::RuleHits;
+
+use super::fingerprint;
+use crate::{
+    control::{PolicyStatus, RuleStatus},
+    kernel::{Applied, Kernel},
+    telemetry::events::{self, Emit as _},
+};
+
+/// A policy file and what of it is in force.
+#[derive(Debug)]
+pub struct PolicyFile {
+    path: PathBuf,
+    seen: u64,
+    in_force: Option<InForce>,
+    status: PolicyStatus,
+}
+
+#[derive(Debug)]
+struct InForce {
+    policy: Policy,
+    compiled: Compiled,
+    facts: HostFacts,
+}
+
+impl PolicyFile {
+    /// Names the file; nothing is read yet.
+    #[must_use]
+    pub fn new(path: &Path) -> Self {
+        let origin = path.display().to_string();
+        let status = PolicyStatus { origin, ..PolicyStatus::default() };
+        Self { path: path.into(), seen: 0, in_force: None, status }
+    }
+
+    /// Whether the file changed since the last read.
+    #[must_use]
+    pub fn changed(&self) -> bool {
+        fingerprint::of_file(&self.path) != self.seen
+    }
+
+    /// Whether the host changed so that the same file compiles to something else (an interface came, a rule expired).
+    #[must_use]
+    pub fn host_changed(&self, facts: &HostFacts) -> bool {
+        self.in_force.as_ref().is_some_and(|in_force| {
+            let before = &in_force.facts;
+            let expired = |rule: &policy::Rule| rule.expires.is_some_and(|at| at > before.now && at <= facts.now);
+            before.interfaces != facts.interfaces
+                || before.resolvers != facts.resolvers
+                || before.gateways != facts.gateways
+                || before.ssh_peers != facts.ssh_peers
+                || before.upstreams != facts.upstreams
+                || in_force.policy.rules.iter().any(expired)
+        })
+    }
+
+    /// Reads the file and puts it in force; on any mistake the one before stays. The error is told and kept.
+    pub fn reload(&mut self, facts: HostFacts, kernel: &Kernel) -> Result<(), String> {
+        self.seen = fingerprint::of_file(&self.path);
+        let outcome = self.read().and_then(|policy| self.apply(policy, facts, kernel));
+        if let Err(error) = &outcome {
+            events::PolicyRefused { origin: &self.status.origin, error }.emit();
+            self.status.error = Some(error.clone());
+        }
+        outcome
+    }
+
+    /// Compiles the policy in force for a host that changed.
+    pub fn recompile(&mut self, facts: HostFacts, kernel: &Kernel) -> Result<(), String> {
+        let Some(in_force) = &self.in_force else { return Ok(()) };
+        let policy = in_force.policy.clone();
+        let refused = self.status.error.clone();
+        let outcome = self.apply(policy, facts, kernel);
+        // The file as it is now may still be the one that was refused.
+        self.status.error = refused.or_else(|| outcome.clone().err());
+        outcome
+    }
+
+    fn read(&self) -> Result<Policy, String> {
+        let failed = |error: std::io::Error| {
+            let hint = if error.kind() == std::io::ErrorKind::PermissionDenied {
+                " (the agent runs without the capability to read other users' files: make it readable for root's group or everyone)"
+            } else {
+                ""
+            };
+            format!("{}: {error}{hint}", self.status.origin)
+        };
+        let bytes = fs::read(&self.path).map_err(failed)?;
+        let changed = fs::metadata(&self.path).and_then(|meta| meta.modified()).map_err(failed)?;
+        let changed = changed.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let changed = UnixNs(u64::try_from(changed).unwrap_or(u64::MAX));
+        policy::parse(&self.status.origin, &bytes, changed).map_err(|errors| errors.to_string())
+    }
+
+    fn apply(&mut self, policy: Policy, facts: HostFacts, kernel: &Kernel) -> Result<(), String> {
+        let compiled = policy.compile(&facts).map_err(|errors| errors.to_string())?;
+        let applied = kernel.apply_policy(&compiled.tables).map_err(|error| error.to_string())?;
+        for (line, warning) in &policy.warnings {
+            events::PolicyWarning { origin: &self.status.origin, line: *line, warning }.emit();
+        }
+        self.told(&compiled, applied, &facts);
+        self.in_force = Some(InForce { policy, compiled, facts });
+        Ok(())
+    }
+
+    fn told(&mut self, compiled: &Compiled, applied: Applied, facts: &HostFacts) {
+        let hash = format!("{:016x}", compiled.digest);
+        let status = &mut self.status;
+        if status.hash != hash {
+            status.generation += 1;
+            status.applied_unix_ns = facts.now.0;
+        }
+        status.hash = hash;
+        status.installed = applied.installed as u64;
+        status.wanted = applied.wanted as u64;
+        status.error = (applied.installed < applied.wanted)
+            .then(|| format!("only {} of {} entries are in the kernel, it has no memory for more", applied.installed, applied.wanted));
+        let event = events::PolicyApplied {
+            origin: &status.origin,
+            generation: status.generation,
+            hash: &status.hash,
+            entries: applied.wanted,
+        };
+        event.emit();
+    }
+
+    /// As `status` shows it.
+    #[must_use]
+    pub const fn status(&self) -> &PolicyStatus {
+        &self.status
+    }
+
+    /// Hits by rule of the file. `offset_ns` turns the kernel's clock into wall-clock time.
+    #[must_use]
+    pub fn rules(&self, hits: &[RuleHits], to_unix: impl Fn(MonoNs) -> UnixNs) -> Vec<RuleStatus> {
+        let Some(InForce { policy, compiled, .. }) = &self.in_force else { return Vec::new() };
+        let sums = compiled.sum_hits(hits);
+        let rows = policy.rules.iter().zip(&compiled.states).zip(sums).map(|((rule, state), hits)| RuleStatus {
+            id: rule.about.id.to_string(),
+            kind: kind(&rule.what).into(),
+            state: match state {
+                RuleState::Active => "in force".into(),
+                RuleState::Inactive(Inactive::Expired) => "expired".into(),
+                RuleState::Inactive(Inactive::NoInterface(name)) => format!("no interface {name}"),
+            },
+            packets: hits.packets,
+            bytes: hits.bytes,
+            would_packets: hits.would_packets,
+            would_bytes: hits.would_bytes,
+            last_unix_ns: if hits.last_ns == 0 { 0 } else { to_unix(MonoNs(hits.last_ns)).0 },
+        });
+        rows.collect()
+    }
+}
+
+const fn kind(what: &What) -> &'static str {
+    match what {
+        What::Allow => "allow",
+        What::Block => "block",
+        What::Limit(_) => "limit",
+    }
+}
