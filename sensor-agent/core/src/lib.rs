@@ -14,6 +14,8 @@ pub mod http;
 pub mod inventory;
 pub mod keyed_hash;
 pub mod limits;
+pub mod locality;
+pub mod pipeline;
 pub mod policy;
 pub mod sample;
 pub mod state;

@@ -32,6 +32,7 @@ mod view;
 mod watch;
 
 pub use coverage::ListenerTotals;
+pub(crate) use endpoint::auth_name;
 pub use owners::Owners;
 pub use record::{Changes, RECORD_FORMAT, RecordTable, RestoreError, StoredRecord};
 pub use row::{

@@ -1,11 +1,15 @@
 //! The inventory as rows, made when asked for.
 
-use std::collections::HashMap;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use super::{
     egress::shown,
     endpoint::{Declared, Endpoint, auth_names},
     evaluate::{Evaluated, reason},
+    host::{HOST_BYTES_MAX, HostName},
     row::{
         Accuracy, CoverageRow, EgressRow, EndpointRow, INVENTORY_SCHEMA, InventoryView, Kind, LatencyRow,
     },
@@ -15,7 +19,7 @@ use super::{
 use crate::{
     catalogue::{Catalogue, DeclaredOperation},
     event::Mask,
-    http::Method,
+    http::{Exchange, Method},
     state::{DeclarationKind, State},
     time::UnixNs,
 };
@@ -78,6 +82,23 @@ impl Inventory {
     pub fn row(&self, id: EndpointId, now: UnixNs, mask: &Mask) -> Option<EndpointRow> {
         let endpoint = self.endpoint(id)?;
         self.make_row(endpoint, &self.evaluate(endpoint, now), mask)
+    }
+
+    /// Names of an endpoint's service and its template.
+    #[must_use]
+    pub fn names_of(&self, id: EndpointId) -> Option<(Arc<str>, Arc<str>)> {
+        let endpoint = self.endpoint(id)?;
+        Some((Arc::clone(&self.service(endpoint.service)?.name), Arc::clone(&endpoint.template)))
+    }
+
+    /// The normalised host that an exchange was sent to; none where it names the listener.
+    #[must_use]
+    pub fn host_name(&self, exchange: &Exchange) -> Option<Arc<str>> {
+        let mut buffer = [0; HOST_BYTES_MAX];
+        match HostName::parse(exchange.host.as_deref(), &mut buffer) {
+            HostName::Name(name) => Some(name.into()),
+            HostName::Listener => None,
+        }
     }
 
     /// What this host calls elsewhere.
@@ -169,7 +190,7 @@ impl Inventory {
             return Vec::new();
         }
         let mut open: HashMap<(u32, String, String), (u64, ServiceId, Declared)> = HashMap::new();
-        let mut called: std::collections::HashSet<(u32, String, String)> = std::collections::HashSet::new();
+        let mut called: HashSet<(u32, String, String)> = HashSet::new();
         for (id, service) in (0_u32..).zip(&self.services) {
             let id = ServiceId(id);
             for operation in self.operations_of(service, catalogue) {

@@ -1,0 +1,99 @@
+//! The pipeline's part of the loss ledger: where each record and each exchange went.
+//!
+//! Two sums hold at any time: `records = records_malformed + samples`, and `exchanges` = the counters from
+//! `at_endpoints` to `transit`.
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+        /// A counter of the pipeline.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum PipelineCounter { $($(#[$doc])* $name,)* }
+
+        impl PipelineCounter {
+            /// All, in index order.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+            /// How many there are.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// The name in the ledger, in metrics and on the wire.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Records taken from the ring.
+    Records = "records",
+    /// Of those, refused by the decoder.
+    RecordsMalformed = "records_malformed",
+    /// Of those, decoded.
+    Samples = "samples",
+    /// Exchanges given to the inventory.
+    Exchanges = "exchanges",
+    /// Counted at endpoints.
+    AtEndpoints = "at_endpoints",
+    /// To operations whose existence is not proven.
+    Probing = "probing",
+    /// Beyond a bound of the inventory, counted in overflow rows.
+    Overflow = "overflow",
+    /// CORS preflights.
+    Preflight = "preflight",
+    /// CONNECT, `OPTIONS *`, targets that are no path.
+    NoOperation = "no_operation",
+    /// Only the client is on this host.
+    Egress = "egress",
+    /// Neither end is.
+    Transit = "transit",
+    /// Candidates that made room for newer ones (their exchanges stay in `probing`).
+    CandidatesEvicted = "candidates_evicted",
+    /// Exchanges and connections of listeners beyond the bound.
+    ListenersFull = "listeners_full",
+    /// Host names that found no room as a service.
+    HostsFull = "hosts_full",
+    /// Clients that a full budget of sketches did not count.
+    SketchesRefused = "sketches_refused",
+    /// Names of parameters, media types or owners that found no room.
+    NamesFull = "names_full",
+    /// Undeclared endpoints whose retention ended.
+    EndpointsRetired = "endpoints_retired",
+    /// Events made.
+    Events = "events",
+    /// Events dropped because too many waited.
+    EventsDropped = "events_dropped",
+}
+
+/// Values of all counters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PipelineCounts([u64; PipelineCounter::COUNT]);
+
+impl Default for PipelineCounts {
+    fn default() -> Self {
+        Self([0; PipelineCounter::COUNT])
+    }
+}
+
+impl PipelineCounts {
+    /// The value of one counter.
+    #[must_use]
+    pub fn value(&self, counter: PipelineCounter) -> u64 {
+        self.0.get(counter as usize).copied().unwrap_or(0)
+    }
+
+    /// All counters with their values.
+    pub fn iter(&self) -> impl Iterator<Item = (PipelineCounter, u64)> + '_ {
+        PipelineCounter::ALL.iter().map(|counter| (*counter, self.value(*counter)))
+    }
+
+    pub(super) fn set(&mut self, counter: PipelineCounter, to: u64) {
+        if let Some(value) = self.0.get_mut(counter as usize) {
+            *value = to;
+        }
+    }
+
+    pub(super) fn one(&mut self, counter: PipelineCounter) {
+        self.set(counter, self.value(counter).saturating_add(1));
+    }
+}

@@ -1,0 +1,330 @@
+//! The pipeline as the shell drives it.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use sensor_ebpf::abi::{counter::Counter, settings::ListenerCounts};
+
+use super::{
+    counts::{PipelineCounter, PipelineCounts},
+    stages::{Settings, Stages},
+};
+use crate::{
+    catalogue::Catalogue,
+    event::{Event, EventBody, LedgerCount},
+    flow::{Assembled, Assembler, FlowCounts, Segment},
+    http::Exchange,
+    inventory::{Attached, CoverageRow, Inventory, InventoryView, ListenerTotals, RowFilter},
+    locality::Locality,
+    sample::{DecodeError, Sample, decode},
+    time::{MonoNs, UnixNs},
+};
+
+/// All stages from samples to events.
+#[derive(Debug)]
+pub struct Pipeline {
+    assembler: Assembler,
+    stages: Stages,
+    attached: Attached,
+    wall_offset_ns: u64,
+    /// The kernel's counters as they were given last; zero before.
+    kernel: [u64; Counter::COUNT],
+    /// What the kernel lost is a loss only from the first time it is seen.
+    kernel_seen: bool,
+    next_tell: UnixNs,
+    next_snapshot: UnixNs,
+    told_coverage: Vec<CoverageRow>,
+}
+
+impl Pipeline {
+    /// Makes a pipeline.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            assembler: Assembler::new(settings.flow, settings.key[0] ^ settings.key[1]),
+            attached: settings.attached,
+            stages: Stages::new(settings),
+            wall_offset_ns: 0,
+            kernel: [0; Counter::COUNT],
+            kernel_seen: false,
+            next_tell: UnixNs(0),
+            next_snapshot: UnixNs(0),
+            told_coverage: Vec::new(),
+        }
+    }
+
+    /// Says which wall-clock time a monotonic time is. Live, call it once, before the first sample.
+    pub fn set_clock(&mut self, mono: MonoNs, unix: UnixNs) {
+        self.wall_offset_ns = unix.0.wrapping_sub(mono.0);
+        self.assembler.set_wall_offset(self.wall_offset_ns);
+    }
+
+    /// Says that the sensor is attached and watching from now on.
+    pub fn start(&mut self, now: MonoNs) {
+        let now = self.unix(now);
+        self.stages.inventory.attached(now, self.attached);
+        self.stages.last = self.stages.last.max(now);
+    }
+
+    /// Wall-clock time of a monotonic one.
+    #[must_use]
+    pub fn unix(&self, mono: MonoNs) -> UnixNs {
+        UnixNs(mono.0.wrapping_add(self.wall_offset_ns))
+    }
+
+    /// Puts a catalogue in force; states follow at once.
+    pub fn set_catalogue(&mut self, catalogue: Arc<Catalogue>) {
+        self.stages.inventory.set_catalogue(&catalogue);
+        self.stages.catalogue = catalogue;
+        self.next_tell = UnixNs(0);
+    }
+
+    /// The catalogue in force.
+    #[must_use]
+    pub fn catalogue(&self) -> &Arc<Catalogue> {
+        &self.stages.catalogue
+    }
+
+    /// Puts another set of local addresses in force.
+    pub fn set_locality(&mut self, locality: Locality) {
+        self.stages.locality = locality;
+    }
+
+    /// Sets the window W.
+    pub fn set_window(&mut self, window_ns: u64) {
+        self.stages.inventory.set_window(window_ns);
+    }
+
+    /// Takes one record of the ring.
+    pub fn on_record(&mut self, now: MonoNs, record: &[u8]) -> Result<(), DecodeError> {
+        self.stages.counts.one(PipelineCounter::Records);
+        match decode(record) {
+            Ok(sample) => {
+                self.on_sample(now, &sample);
+                Ok(())
+            }
+            Err(error) => {
+                self.stages.counts.one(PipelineCounter::RecordsMalformed);
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes one decoded record.
+    pub fn on_sample(&mut self, _now: MonoNs, sample: &Sample<'_>) {
+        self.stages.counts.one(PipelineCounter::Samples);
+        let stages = &mut self.stages;
+        self.assembler.on_sample(sample, &mut |assembled| stages.on_assembled(assembled));
+    }
+
+    /// Takes one segment of a capture; `tap` sees each result before the inventory does.
+    pub fn on_segment(&mut self, segment: &Segment<'_>, tap: &mut dyn FnMut(&Assembled)) {
+        let stages = &mut self.stages;
+        stages.inventory.alive_to(segment.time);
+        stages.last = stages.last.max(segment.time);
+        self.assembler.on_segment(segment, &mut |assembled| {
+            tap(&assembled);
+            stages.on_assembled(assembled);
+        });
+    }
+
+    /// Takes one exchange of a recording that has no packets (HAR, JSON lines).
+    pub fn on_exchange(&mut self, exchange: Exchange) {
+        self.stages.inventory.alive_to(exchange.time);
+        self.stages.on_exchange(exchange);
+    }
+
+    /// Takes the kernel's totals of a listener; those of other hosts are left out.
+    pub fn on_listener(&mut self, address: SocketAddr, counts: &ListenerCounts) {
+        if !self.stages.locality.is_local(address.ip()) {
+            return;
+        }
+        let totals = ListenerTotals {
+            opened: counts.opened,
+            http: counts.http,
+            h2c: counts.h2c,
+            tls: counts.tls,
+            other: counts.other,
+            closed: counts.closed,
+            silent: counts.silent,
+        };
+        self.stages.inventory.listener_totals(address, totals);
+    }
+
+    /// Takes the kernel's counters, summed over CPUs: for the ledger, and for what silence proves.
+    pub fn on_kernel_counters(&mut self, now: MonoNs, counters: &[u64; Counter::COUNT]) {
+        let now = self.unix(now);
+        let moved = |counter: Counter| {
+            let value = |all: &[u64; Counter::COUNT]| all.get(counter as usize).copied().unwrap_or(0);
+            self.kernel_seen && value(counters) > value(&self.kernel)
+        };
+        const LOSSES: [Counter; 6] = [
+            Counter::RequestHeadsLost,
+            Counter::ResponseHeadsLost,
+            Counter::RecordsLost,
+            Counter::LoopLimit,
+            Counter::FlowTableFull,
+            Counter::ListenerTableFull,
+        ];
+        if LOSSES.into_iter().any(moved) {
+            self.stages.inventory.heads_lost(now);
+        }
+        if moved(Counter::SampledOut) {
+            self.stages.inventory.sampled(now);
+        }
+        self.kernel = *counters;
+        self.kernel_seen = true;
+    }
+
+    /// Heads were lost outside of the kernel's counters (a queue of the agent was full).
+    pub fn on_loss(&mut self, now: MonoNs) {
+        let now = self.unix(now);
+        self.stages.inventory.heads_lost(now);
+    }
+
+    /// Lets time pass: idle flows end, endpoints are told, now and then coverage and the ledger.
+    pub fn on_tick(&mut self, now: MonoNs) {
+        let stages = &mut self.stages;
+        self.assembler.on_tick(now, &mut |assembled| stages.on_assembled(assembled));
+        let now = UnixNs(now.0.wrapping_add(self.wall_offset_ns));
+        if self.attached == Attached::Now {
+            stages.inventory.alive(now);
+        }
+        stages.last = stages.last.max(now);
+        self.tell(now);
+    }
+
+    /// Ends the input: everything that waits is given up, counted and told.
+    pub fn finish(&mut self, tap: &mut dyn FnMut(&Assembled)) {
+        let stages = &mut self.stages;
+        self.assembler.finish(&mut |assembled| {
+            tap(&assembled);
+            stages.on_assembled(assembled);
+        });
+        self.next_tell = UnixNs(0);
+        self.next_snapshot = UnixNs(0);
+        let now = self.stages.last;
+        self.tell(now);
+    }
+
+    /// The latest time seen: the time of a capture's end.
+    #[must_use]
+    pub fn last(&self) -> UnixNs {
+        self.stages.last
+    }
+
+    /// Events that wait, oldest first.
+    pub fn take_events(&mut self) -> impl Iterator<Item = Event> + '_ {
+        self.stages.events.drain(..)
+    }
+
+    /// Adds an event of the shell (policy), so that all events have one order.
+    pub fn push_event(&mut self, event: Event) {
+        self.stages.push(event);
+    }
+
+    /// The inventory as published, at a time.
+    #[must_use]
+    pub fn view(&self, now: UnixNs, filter: &RowFilter) -> InventoryView {
+        let stages = &self.stages;
+        stages.inventory.view(now, &stages.catalogue, &stages.mask, filter)
+    }
+
+    /// The inventory, for the store and for owners.
+    pub fn inventory_mut(&mut self) -> &mut Inventory {
+        &mut self.stages.inventory
+    }
+
+    /// The inventory.
+    #[must_use]
+    pub fn inventory(&self) -> &Inventory {
+        &self.stages.inventory
+    }
+
+    /// What the store has to write.
+    pub fn take_changes(&mut self) -> crate::inventory::Changes {
+        let mask = self.stages.mask.clone();
+        self.stages.inventory.take_changes(&mask)
+    }
+
+    /// Counters of the flow stage.
+    #[must_use]
+    pub fn flow_counts(&self) -> &FlowCounts {
+        self.assembler.counts()
+    }
+
+    /// Counters of the pipeline.
+    #[must_use]
+    pub fn counts(&self) -> PipelineCounts {
+        use PipelineCounter as C;
+        let (totals, losses) = (self.stages.inventory.totals(), self.stages.inventory.losses());
+        let mut counts = self.stages.counts.clone();
+        for (counter, value) in [
+            (C::Exchanges, totals.exchanges),
+            (C::AtEndpoints, totals.endpoints),
+            (C::Probing, totals.probing),
+            (C::Overflow, totals.overflow),
+            (C::Preflight, totals.preflight),
+            (C::NoOperation, totals.no_operation),
+            (C::Egress, totals.egress),
+            (C::Transit, totals.transit),
+            (C::CandidatesEvicted, losses.candidates_evicted),
+            (C::ListenersFull, losses.listeners_full),
+            (C::HostsFull, losses.hosts_full),
+            (C::SketchesRefused, losses.sketches_refused),
+            (C::NamesFull, losses.names_full),
+            (C::EndpointsRetired, losses.retired),
+        ] {
+            counts.set(counter, value);
+        }
+        counts
+    }
+
+    /// The loss ledger from the kernel to the events; the shell adds sinks and store.
+    #[must_use]
+    pub fn ledger(&self) -> Vec<LedgerCount> {
+        let kernel = Counter::ALL.iter().zip(self.kernel).filter(|_| self.kernel_seen).map(|(counter, value)| {
+            LedgerCount { stage: "kernel", name: counter.name(), value }
+        });
+        let flow = self.flow_counts().iter();
+        let flow = flow.map(|(counter, value)| LedgerCount { stage: "flow", name: counter.name(), value });
+        let counts = self.counts();
+        let own = counts.iter().map(|(counter, value)| LedgerCount { stage: "pipeline", name: counter.name(), value });
+        kernel.chain(flow).chain(own).collect()
+    }
+
+    fn tell(&mut self, now: UnixNs) {
+        let stages = &mut self.stages;
+        let (events, mask) = (&mut Vec::new(), stages.mask.clone());
+        stages.inventory.take_discovered(now, &mask, |event| events.push(event));
+        if now >= self.next_tell {
+            stages.inventory.tell_changes(now, &mask, |event| events.push(event));
+            self.next_tell = UnixNs(now.0.saturating_add(tell_every_ns(stages.inventory.len())));
+        }
+        for event in events.drain(..) {
+            stages.push(Event { time: now, body: EventBody::Endpoint(Box::new(event)) });
+        }
+        if now >= self.next_snapshot {
+            self.next_snapshot = UnixNs(now.0.saturating_add(SNAPSHOT_EVERY_NS));
+            self.snapshot(now);
+        }
+    }
+
+    fn snapshot(&mut self, now: UnixNs) {
+        let rows = self.stages.inventory.coverage();
+        for row in rows.iter().filter(|row| !self.told_coverage.contains(row)) {
+            self.stages.push(Event { time: now, body: EventBody::Coverage(Box::new(row.clone())) });
+        }
+        self.told_coverage = rows;
+        let ledger = self.ledger();
+        self.stages.push(Event { time: now, body: EventBody::Ledger(ledger) });
+    }
+}
+
+/// Looking at all endpoints costs about a microsecond each: at most 1 % of one CPU.
+const fn tell_every_ns(endpoints: usize) -> u64 {
+    let least = endpoints as u64 * 100_000;
+    if least < 1_000_000_000 { 1_000_000_000 } else { least }
+}
+
+/// Coverage and ledger are told this often.
+const SNAPSHOT_EVERY_NS: u64 = 10_000_000_000;

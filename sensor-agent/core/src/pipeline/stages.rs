@@ -1,0 +1,185 @@
+//! Stages 7 to 9 behind the flow stage: an exchange to its role, its endpoint and its events.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use super::counts::{PipelineCounter, PipelineCounts};
+use crate::{
+    catalogue::Catalogue,
+    event::{Event, EventBody, ExchangeEvent, Mask, Peer},
+    flow::{self, Assembled, FlowClass},
+    http::Exchange,
+    inventory::{Attached, Inventory, Observed},
+    limits::{EVENTS_PENDING_MAX, InventoryLimits, WINDOW_NS_DEFAULT},
+    locality::Locality,
+    state::Role,
+    time::UnixNs,
+};
+
+/// Whether each exchange becomes an event; endpoints, coverage and the ledger always do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ExchangeEvents {
+    /// Only what the inventory makes of them.
+    #[default]
+    Off,
+    /// Each one.
+    On,
+}
+
+/// What a pipeline is made with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Live, or a capture that ends with its last packet.
+    pub attached: Attached,
+    /// Bounds of the inventory.
+    pub inventory: InventoryLimits,
+    /// Bounds of the flow stage.
+    pub flow: flow::Limits,
+    /// Window W, ns.
+    pub window_ns: u64,
+    /// Whether each exchange becomes an event.
+    pub exchange_events: ExchangeEvents,
+    /// How addresses are shown.
+    pub mask: Mask,
+    /// Secret of the installation: client sketches and hash tables depend on it. The same as long as the store lasts.
+    pub key: [u64; 2],
+    /// Which servers are on this host.
+    pub locality: Locality,
+}
+
+impl Default for Settings {
+    /// For a capture: every server is local, addresses are shown, the key is fixed.
+    fn default() -> Self {
+        Self {
+            attached: Attached::ToLastPacket,
+            inventory: InventoryLimits::default(),
+            flow: flow::Limits::default(),
+            window_ns: WINDOW_NS_DEFAULT,
+            exchange_events: ExchangeEvents::Off,
+            mask: Mask::default(),
+            key: [0, 0],
+            locality: Locality::Everything,
+        }
+    }
+}
+
+/// Everything behind the flow stage.
+#[derive(Debug)]
+pub(super) struct Stages {
+    pub(super) inventory: Inventory,
+    pub(super) catalogue: Arc<Catalogue>,
+    pub(super) locality: Locality,
+    pub(super) mask: Mask,
+    pub(super) exchange_events: ExchangeEvents,
+    pub(super) events: VecDeque<Event>,
+    pub(super) counts: PipelineCounts,
+    pub(super) last: UnixNs,
+    nothing: Arc<str>,
+    unknown_path: Arc<str>,
+}
+
+impl Stages {
+    pub(super) fn new(settings: Settings) -> Self {
+        let mut inventory = Inventory::new(settings.inventory, settings.key);
+        inventory.set_window(settings.window_ns);
+        Self {
+            inventory,
+            catalogue: Arc::new(Catalogue::default()),
+            locality: settings.locality,
+            mask: settings.mask,
+            exchange_events: settings.exchange_events,
+            events: VecDeque::new(),
+            counts: PipelineCounts::default(),
+            last: UnixNs(0),
+            nothing: "".into(),
+            unknown_path: UNKNOWN_PATH.into(),
+        }
+    }
+
+    pub(super) fn on_assembled(&mut self, assembled: Assembled) {
+        match assembled {
+            Assembled::Exchange(exchange) => self.on_exchange(exchange),
+            Assembled::Hello { server, hello, .. } => {
+                if self.locality.is_local(server.ip()) {
+                    self.inventory.hello(server, hello.server_name.as_deref(), &hello.alpn);
+                }
+            }
+            Assembled::Connection { server, class, .. } => {
+                if self.locality.is_local(server.ip()) {
+                    self.inventory.add_connection(server, |totals| {
+                        totals.opened += 1;
+                        match class {
+                            FlowClass::Http => totals.http += 1,
+                            FlowClass::H2c => totals.h2c += 1,
+                            FlowClass::Tls => totals.tls += 1,
+                            FlowClass::Other => totals.other += 1,
+                            FlowClass::Silent => totals.silent += 1,
+                        }
+                    });
+                }
+            }
+        }
+    }
+
+    pub(super) fn on_exchange(&mut self, exchange: Exchange) {
+        let role = self.locality.role(&exchange);
+        self.last = self.last.max(exchange.time);
+        if exchange.weight > 1 {
+            self.inventory.sampled(exchange.time);
+        }
+        let observed = self.inventory.observe(&exchange, role, &self.catalogue);
+        if self.exchange_events == ExchangeEvents::On {
+            let event = self.exchange_event(exchange, role, observed);
+            self.push(event);
+        }
+    }
+
+    pub(super) fn push(&mut self, event: Event) {
+        self.counts.one(PipelineCounter::Events);
+        if self.events.len() >= EVENTS_PENDING_MAX {
+            self.counts.one(PipelineCounter::EventsDropped);
+            return;
+        }
+        self.events.push_back(event);
+    }
+
+    fn exchange_event(&self, exchange: Exchange, role: Role, observed: Observed) -> Event {
+        let endpoint = match observed {
+            Observed::Endpoint(id) => self.inventory.names_of(id),
+            _ => None,
+        };
+        let (service, path_template) =
+            endpoint.unwrap_or_else(|| (Arc::clone(&self.nothing), Arc::clone(&self.unknown_path)));
+        let host = self.inventory.host_name(&exchange).unwrap_or_else(|| Arc::clone(&self.nothing));
+        let owners = self.inventory.owners();
+        let event = ExchangeEvent {
+            method: exchange.method.as_str().into(),
+            host,
+            service,
+            path_template,
+            status: exchange.status,
+            client: Peer {
+                address: self.mask.address(exchange.client.ip()),
+                port: exchange.client.port(),
+                owner: owners.name(exchange.client_hint.cgroup_id),
+            },
+            server: Peer {
+                address: exchange.server.ip().to_canonical().to_string(),
+                port: exchange.server.port(),
+                owner: owners.name(exchange.server_hint.cgroup_id),
+            },
+            latency_ns: exchange.latency_ns,
+            request_body_bytes: exchange.request.body_bytes,
+            response_body_bytes: exchange.response.body_bytes,
+            request_content_type: exchange.request.content_type,
+            response_content_type: exchange.response.content_type,
+            auth: crate::inventory::auth_name(exchange.request.auth),
+            user_agent: exchange.request.user_agent,
+            weight: exchange.weight,
+            role,
+        };
+        Event { time: exchange.time, body: EventBody::Exchange(Box::new(event)) }
+    }
+}
+
+/// What stands for the path where the inventory has no endpoint for it: a raw path does not leave the pipeline.
+pub(super) const UNKNOWN_PATH: &str = "/{*}";
