@@ -1,8 +1,20 @@
 //! ABI and pure decisions shared by the kernel programs and the agent.
 //!
 //! The same code judges a packet in the kernel and in a test on the host: everything here works over
-//! [`packet::PacketBytes`] and `verdict::Tables`, has no `unsafe` and does not know aya.
+//! [`packet::PacketBytes`] and [`tables::Tables`], has no `unsafe` and does not know aya.
 #![no_std]
 #![forbid(unsafe_code)]
 
+#[cfg(any(test, feature = "testing"))]
+extern crate std;
+
 pub mod abi;
+pub mod http_head;
+pub mod judge;
+pub mod packet;
+pub mod tables;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+pub mod tracker;
+pub mod verdict;
+pub mod work;

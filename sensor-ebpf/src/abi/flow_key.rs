@@ -5,7 +5,19 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// Source and destination of one packet; IPv4 is v4-mapped (`::ffff:a.b.c.d`), ports in host order.
 #[repr(C)]
 #[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, FromBytes, IntoBytes, Immutable, KnownLayout,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
 )]
 pub struct Tuple {
     /// Source address.
@@ -27,7 +39,19 @@ const _: () = assert!(size_of::<Tuple>() == 40);
 /// The key of a flow: the smaller of (address, port) comes first, so both directions have one key.
 #[repr(C)]
 #[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, FromBytes, IntoBytes, Immutable, KnownLayout,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
 )]
 pub struct FlowKey {
     /// The smaller end's address.

@@ -76,7 +76,9 @@ pub mod flag {
 
 /// Header of every ring buffer record. Integers are in host order.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 pub struct SampleHeader {
     /// [`super::ABI_VERSION`].
     pub version: u8,

@@ -4,7 +4,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// The one entry of the settings map.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 pub struct Settings {
     /// A flow is sampled when its keyed hash is at most this (`u32::MAX` = every flow).
     pub sample_threshold: u32,
@@ -32,7 +34,9 @@ const _: () = assert!(size_of::<Settings>() == 56);
 
 /// Key of the listener table: a server address and port.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 pub struct ListenerKey {
     /// Server address, IPv4 v4-mapped.
     pub address: [u8; 16],
@@ -47,7 +51,9 @@ const _: () = assert!(size_of::<ListenerKey>() == 24);
 /// Connections of a listener by what they carry; exact, counted in the kernel, sampling or not.
 /// `silent` is `opened` less all classified ones, for connections that are over.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 pub struct ListenerCounts {
     /// Handshakes seen (SYN-ACK answered), and flows joined in the middle.
     pub opened: u64,

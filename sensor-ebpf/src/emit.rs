@@ -1,0 +1,59 @@
+//! Puts a record into the ring: the header is written right before the data in the window, and both are copied out at once.
+//!
+//! Bounds: one header and `SNAP_BYTES_MAX` bytes. Nobody is woken for a record; the agent polls, and is woken only when
+//! `wake_bytes` are waiting.
+
+use core::arch::asm;
+
+use aya_ebpf::{
+    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
+    helpers::{bpf_ringbuf_output, bpf_ringbuf_query},
+};
+use sensor_ebpf::{
+    abi::sample::SampleHeader,
+    work::{Window, Work},
+};
+
+use crate::{context::and_mask, maps::RING};
+
+const HEADER_WORDS: usize = size_of::<SampleHeader>() / 8;
+const _: () = assert!(size_of::<SampleHeader>() % 8 == 0 && HEADER_WORDS == 12);
+
+/// Writes `work.record` and `work.record.data_len` bytes of the window from `from` on; false when the ring is full.
+#[inline(always)]
+pub(crate) fn emit(work: &mut Work, from: u32, wake_bytes: u32) -> bool {
+    let data_len = and_mask::<{ Window::INDEX_MASK }>(work.record.data_len) as u64;
+    let at = and_mask::<{ Window::INDEX_MASK }>(from) as usize;
+    let header = (&raw const work.record).cast::<u64>();
+    // The data begins at HEADROOM + from, so its header begins at `from`.
+    let base = work.window.words_mut().as_mut_ptr().cast::<u8>();
+    // SAFETY: `at` is at most 2047, and the window goes on for a header and 2047 bytes behind that.
+    let to = unsafe { base.add(at) };
+    let mut word = 0;
+    while word < HEADER_WORDS {
+        // SAFETY: word is below HEADER_WORDS.
+        let value = unsafe { header.add(word).read() };
+        // SAFETY: as for `to`; `to` has any alignment, so the store is written out.
+        unsafe { store(to.add(word * 8), value) };
+        word += 1;
+    }
+    let ring = (&raw const RING).cast_mut().cast();
+    // SAFETY: RING is a ring buffer map.
+    let waiting = unsafe { bpf_ringbuf_query(ring, u64::from(BPF_RB_AVAIL_DATA)) };
+    let wake = waiting >= u64::from(wake_bytes);
+    let flags = if wake { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
+    let bytes = size_of::<SampleHeader>() as u64 + data_len;
+    // SAFETY: `bytes` from `to` on lie in the window.
+    let error = unsafe { bpf_ringbuf_output(ring, to.cast(), bytes, u64::from(flags)) };
+    error == 0
+}
+
+/// Stores a word at any alignment in one instruction.
+///
+/// # Safety
+/// 8 bytes at `to` must be writable.
+#[inline(always)]
+unsafe fn store(to: *mut u8, value: u64) {
+    // SAFETY: the caller's promise.
+    unsafe { asm!("*(u64 *)({0} + 0) = {1}", in(reg) to, in(reg) value, options(nostack)) };
+}

@@ -1,0 +1,450 @@
+//! One sighting from end to end: headers, verdict, flow, heads. Moves exactly one bucket of the ledger.
+//!
+//! NAT: a segment keeps its numbers when addresses change. The first sighting's tuple is the canonical one; where more than two hooks
+//! are attached, SYN, SYN-ACK and the first segment of a flow are remembered in `RECENT`, and another tuple with the same
+//! numbers within [`SAME_SEGMENT_NS`] becomes an alias of the first.
+
+use crate::{
+    abi::{
+        counter::Counter,
+        flow_key::{FlowKey, Tuple},
+        settings::Settings,
+    },
+    packet::{Link, Outcome, PacketBytes, TcpFlags, parse},
+    tables::{CHARGED_PACKET, FIRST_TUPLE, RecentValue, Tables},
+    tracker::{self, Class, Flow, Position, flow_flag, state, stream_flag},
+    verdict::{Decision, now},
+    work::Work,
+};
+
+/// Two sightings of the same numbers within this time are one segment.
+pub const SAME_SEGMENT_NS: u64 = 1_000_000_000;
+
+/// With so many hooks (one device) a segment cannot come by with two tuples.
+const HOOKS_OF_ONE_DEVICE: u32 = 2;
+
+/// Judges one packet at one hook.
+#[inline(always)]
+pub fn judge<P: PacketBytes, T: Tables>(
+    link: Link,
+    packet: &P,
+    tables: &T,
+    work: &mut Work,
+) -> Decision {
+    tables.count(Counter::Sightings);
+    work.cursor.now_ns = 0;
+    work.headers.first_fragment = 0;
+    work.headers.ip_id = 0;
+    work.headers.tcp_flags = 0;
+    let outcome = parse(link, packet, &mut work.headers);
+    match outcome {
+        Outcome::NotIp => tables.count(Counter::NotIp),
+        Outcome::NotTransport => tables.count(Counter::NotTransport),
+        Outcome::Malformed => tables.count(Counter::Malformed),
+        Outcome::LaterFragment | Outcome::ExtensionLimit | Outcome::Tcp | Outcome::Udp => {
+            return judge_transport(outcome, packet, tables, work);
+        }
+    }
+    Decision::Pass
+}
+
+#[inline(always)]
+fn judge_transport<P: PacketBytes, T: Tables>(
+    outcome: Outcome,
+    packet: &P,
+    tables: &T,
+    work: &mut Work,
+) -> Decision {
+    let settings = tables.settings();
+    let decision = if settings.block_entries | settings.limits == 0 {
+        Decision::Pass
+    } else {
+        tables.decide(outcome, packet, work)
+    };
+    let bucket = match (decision, outcome) {
+        (Decision::Blocked, _) => Counter::Blocked as u32,
+        (Decision::Limited, _) => Counter::Limited as u32,
+        (Decision::Pass, Outcome::Tcp) => tables.observe(packet, work),
+        (Decision::Pass, Outcome::Udp) => Counter::Udp as u32,
+        (Decision::Pass, Outcome::ExtensionLimit) => {
+            tables.count(Counter::ExtensionLimit);
+            Counter::NotTransport as u32
+        }
+        (Decision::Pass, _) => Counter::Fragment as u32,
+    };
+    tables.count_index(bucket, 1);
+    decision
+}
+
+/// Observes a TCP segment; gives its bucket (as a number: it is returned by a separately verified function).
+#[inline(always)]
+pub fn observe<P: PacketBytes, T: Tables>(packet: &P, tables: &T, work: &mut Work) -> u32 {
+    let flags = work.headers.tcp_flags;
+    let payload = work.headers.payload_len != 0;
+    if flags & TcpFlags::SYN != 0 {
+        return handshake(packet, tables, work) as u32;
+    }
+    if !payload && flags & (TcpFlags::FIN | TcpFlags::RST) == 0 {
+        return Counter::NoPayload as u32;
+    }
+    work.tuple = work.headers.tuple;
+    work.cursor.side = canonical(&work.tuple, &mut work.key);
+    let found = match tables.take_flow(&work.key) {
+        Some(flow) => Some(flow),
+        None => find_or_join(packet, tables, work),
+    };
+    let Some(mut flow) = found else { return Counter::NoPayload as u32 };
+    let bucket = follow(packet, tables, work, &mut flow);
+    tables.put_flow(flow);
+    bucket
+}
+
+/// A segment of a known flow.
+#[inline(always)]
+fn follow<P: PacketBytes, T: Tables>(
+    packet: &P,
+    tables: &T,
+    work: &mut Work,
+    flow: &mut Flow,
+) -> u32 {
+    let flags = work.headers.tcp_flags;
+    let payload = work.headers.payload_len != 0;
+    work.cursor.head_seen = 0;
+    let bucket = if !payload {
+        Counter::NoPayload as u32
+    } else if flow.common.has(flow_flag::NEGATIVE) {
+        Counter::NegativeFlow as u32
+    } else if flow.common.class == Class::Http as u8 && !flow.common.has(flow_flag::SAMPLED) {
+        Counter::SampledOut as u32
+    } else {
+        tables.read_payload(packet, work, flow)
+    };
+    if flags & (TcpFlags::FIN | TcpFlags::RST) != 0 {
+        if !flow.common.has(flow_flag::JOINED) && flags & TcpFlags::FIN != 0 {
+            opened(tables, work, flow);
+        }
+        tracker::close(tables, work, flow, flags & TcpFlags::RST != 0);
+    }
+    bucket
+}
+
+#[inline(never)]
+fn opened<T: Tables>(tables: &T, work: &mut Work, flow: &mut Flow) {
+    tracker::open_listener(tables, work, &mut flow.common);
+}
+
+/// Reads the payload of a segment whose flow is of interest; gives the bucket.
+#[inline(always)]
+pub fn read_payload<P: PacketBytes, T: Tables>(
+    packet: &P,
+    tables: &T,
+    work: &mut Work,
+    flow: &mut Flow,
+) -> u32 {
+    if !flow.common.has(flow_flag::PAYLOAD) {
+        flow.common.flags |= flow_flag::PAYLOAD;
+        if !flow.common.has(flow_flag::JOINED) {
+            opened(tables, work, flow);
+        }
+    }
+    match tracker::locate(packet, tables, work, flow) {
+        Position::Duplicate => Counter::Duplicate as u32,
+        Position::Ignore => Counter::NoHead as u32,
+        Position::Take(skip) => {
+            if tables.settings().hooks > HOOKS_OF_ONE_DEVICE {
+                refresh_recent(packet, tables, work, flow);
+            }
+            tracker::run(packet, tables, work, flow, skip);
+            if work.cursor.head_seen != 0 {
+                Counter::Emitted as u32
+            } else {
+                Counter::NoHead as u32
+            }
+        }
+    }
+}
+
+/// After hooks were added, each flow is remembered once more, so that a new hook's tuple finds it.
+#[inline(always)]
+fn refresh_recent<P: PacketBytes, T: Tables>(
+    packet: &P,
+    tables: &T,
+    work: &mut Work,
+    flow: &mut Flow,
+) {
+    let hooks = (tables.settings().hooks & 0xffff) as u16;
+    if flow.common.recent_hooks == hooks {
+        return;
+    }
+    flow.common.recent_hooks = hooks;
+    recent_key(FIRST_TUPLE, packet, work);
+    let time = now(tables, work);
+    remember(time, tables, work);
+}
+
+/// SYN and SYN-ACK. A SYN-ACK with a new number makes (or replaces) the flow.
+#[inline(never)]
+fn handshake<P: PacketBytes, T: Tables>(packet: &P, tables: &T, work: &mut Work) -> Counter {
+    work.tuple = work.headers.tuple;
+    let many_hooks = tables.settings().hooks > HOOKS_OF_ONE_DEVICE;
+    let answer = work.headers.tcp_flags & TcpFlags::ACK != 0;
+    if many_hooks {
+        recent_key(FIRST_TUPLE, packet, work);
+        match first_sighting(tables, work) {
+            Sighting::SameTuple => return Counter::Duplicate,
+            Sighting::OtherTuple(first) => {
+                make_alias(&first, tables, work);
+                return Counter::Duplicate;
+            }
+            Sighting::First if answer => {
+                if let Some(canonical) = tables.alias(&work.headers.tuple) {
+                    work.tuple = *canonical;
+                }
+            }
+            Sighting::First => {
+                // A new connection: what its addresses meant before does not hold any more.
+                tables.remove_alias(&work.headers.tuple);
+                let back = reversed(&work.headers.tuple);
+                tables.remove_alias(&back);
+            }
+        }
+        let time = now(tables, work);
+        remember(time, tables, work);
+    }
+    if answer { synchronize(tables, work) } else { Counter::NoPayload }
+}
+
+/// A SYN-ACK: both ends' next numbers are known.
+#[inline(never)]
+fn synchronize<T: Tables>(tables: &T, work: &mut Work) -> Counter {
+    work.cursor.side = canonical(&work.tuple, &mut work.key);
+    if let Some(flow) = tables.take_flow(&work.key) {
+        let same =
+            flow.common.server_isn == work.headers.seq && !flow.common.has(flow_flag::JOINED);
+        tables.put_flow(flow);
+        if same {
+            return Counter::Duplicate;
+        }
+    }
+    let (server, client) = (work.cursor.side, work.cursor.side ^ 1);
+    fresh_flow(tables, work);
+    let flow = &mut work.fresh;
+    flow.common.set_client(client);
+    flow.common.server_isn = work.headers.seq;
+    flow.stream(server).next_seq = work.headers.seq.wrapping_add(1);
+    flow.stream(client).next_seq = work.headers.ack;
+    let [low, high] = &mut flow.streams;
+    low.flags = stream_flag::SEEN;
+    high.flags = stream_flag::SEEN;
+    insert(tables, work);
+    Counter::NoPayload
+}
+
+/// A segment of no known flow: perhaps of one with another tuple, else of one that began before we looked.
+#[inline(never)]
+fn find_or_join<P: PacketBytes, T: Tables>(
+    packet: &P,
+    tables: &T,
+    work: &mut Work,
+) -> Option<T::FlowRef> {
+    if tables.settings().hooks > HOOKS_OF_ONE_DEVICE {
+        if let Some(canonical_tuple) = tables.alias(&work.headers.tuple) {
+            work.tuple = *canonical_tuple;
+            work.cursor.side = canonical(&work.tuple, &mut work.key);
+            if let Some(flow) = tables.take_flow(&work.key) {
+                return Some(flow);
+            }
+        }
+        if work.headers.payload_len != 0 {
+            recent_key(FIRST_TUPLE, packet, work);
+            if let Sighting::OtherTuple(first) = first_sighting(tables, work) {
+                make_alias(&first, tables, work);
+                work.tuple = first;
+                work.cursor.side = canonical(&work.tuple, &mut work.key);
+                if let Some(flow) = tables.take_flow(&work.key) {
+                    return Some(flow);
+                }
+            }
+        }
+    }
+    if work.headers.payload_len == 0 {
+        return None;
+    }
+    fresh_flow(tables, work);
+    work.fresh.common.flags |= flow_flag::JOINED;
+    let [low, high] = &mut work.fresh.streams;
+    low.state = state::DOUBT;
+    high.state = state::DOUBT;
+    insert(tables, work);
+    tables.take_flow(&work.key)
+}
+
+#[inline(always)]
+fn insert<T: Tables>(tables: &T, work: &mut Work) {
+    let made = tables.insert_flow(&work.key, &work.fresh);
+    tables.count(if made { Counter::FlowsOpened } else { Counter::FlowTableFull });
+}
+
+#[inline(always)]
+fn fresh_flow<T: Tables>(tables: &T, work: &mut Work) {
+    let time = now(tables, work);
+    let settings = tables.settings();
+    let sampled = is_sampled(&work.key, settings);
+    // Field by field: what is never set here stays zero, and clearing all 240 bytes would be a loop over bytes.
+    let [low, high] = &mut work.fresh.streams;
+    for stream in [low, high] {
+        stream.next_seq = 0;
+        stream.flags = 0;
+        stream.state = state::EXPECT;
+    }
+    let common = &mut work.fresh.common;
+    common.epoch_ns = time;
+    common.weight = settings.sample_weight;
+    common.server_isn = 0;
+    common.client = 0;
+    common.flags = if sampled { flow_flag::SAMPLED } else { 0 };
+}
+
+enum Sighting {
+    First,
+    SameTuple,
+    OtherTuple(Tuple),
+}
+
+#[inline(always)]
+fn first_sighting<T: Tables>(tables: &T, work: &mut Work) -> Sighting {
+    let time = now(tables, work);
+    match tables.recent(&work.recent) {
+        Some(first) if time.saturating_sub(first.time_ns) < SAME_SEGMENT_NS => {
+            if first.tuple == work.headers.tuple {
+                Sighting::SameTuple
+            } else {
+                Sighting::OtherTuple(first.tuple)
+            }
+        }
+        _ => Sighting::First,
+    }
+}
+
+/// `work.headers.tuple` is another name of `first`: from now on its segments belong to the first's flow.
+#[inline(never)]
+fn make_alias<T: Tables>(first: &Tuple, tables: &T, work: &mut Work) {
+    let known = tables.alias(&work.headers.tuple).is_some_and(|known| known == first);
+    if known {
+        return;
+    }
+    tables.set_alias(&work.headers.tuple, first);
+    let (back, first_back) = (reversed(&work.headers.tuple), reversed(first));
+    tables.set_alias(&back, &first_back);
+    // A flow that was begun under the other name would be counted twice.
+    canonical(&work.headers.tuple, &mut work.key);
+    tables.remove_flow(&work.key);
+    canonical(first, &mut work.key);
+    if !is_sampled(&work.key, tables.settings()) {
+        return;
+    }
+    let (tuple, from) = (work.tuple, 0);
+    work.window.put_tuple(first);
+    work.tuple = work.headers.tuple;
+    work.fresh.common.epoch_ns = 0;
+    work.fresh.common.flags = flow_flag::SAMPLED;
+    work.fresh.common.weight = tables.settings().sample_weight;
+    tracker::send_alias(tables, work, from);
+    work.tuple = tuple;
+}
+
+/// Key of this segment in `RECENT`.
+#[inline(never)]
+pub(crate) fn recent_key<P: PacketBytes>(purpose: u8, packet: &P, work: &mut Work) {
+    let headers = &work.headers;
+    // A SYN has no payload, but options that NAT leaves alone behind the MSS (timestamps).
+    let at = if headers.tcp_flags & TcpFlags::SYN != 0
+        && headers.payload.wrapping_sub(headers.transport) >= 36
+    {
+        headers.transport + 28
+    } else {
+        headers.payload
+    };
+    let first = packet.load_payload(at);
+    let key = &mut work.recent;
+    key.hash = mix(first, u64::from(headers.tuple.protocol));
+    key.seq = headers.seq;
+    key.ack = headers.ack;
+    key.len = headers.payload_len;
+    key.ip_id = if purpose == CHARGED_PACKET { headers.ip_id } else { 0 };
+    key.flags = headers.tcp_flags;
+    key.purpose = purpose;
+}
+
+/// Remembers this sighting under `work.recent`.
+#[inline(never)]
+pub(crate) fn remember<T: Tables>(time_ns: u64, tables: &T, work: &mut Work) {
+    let value = RecentValue {
+        time_ns,
+        tuple: work.tuple,
+        ifindex: tables.ifindex(),
+        hook: tables.hook() as u8,
+        pad: [0; 3],
+    };
+    tables.set_recent(&work.recent, &value);
+}
+
+/// Puts the direction-free key of a tuple into `key`; gives the sender's side: 0 low, 1 high.
+#[inline(always)]
+pub fn canonical(tuple: &Tuple, key: &mut FlowKey) -> u32 {
+    let (src, dst) = (u128::from_be_bytes(tuple.src), u128::from_be_bytes(tuple.dst));
+    let src_is_low = src < dst || (src == dst && tuple.src_port <= tuple.dst_port);
+    key.protocol = tuple.protocol;
+    if src_is_low {
+        key.low = tuple.src;
+        key.high = tuple.dst;
+        key.low_port = tuple.src_port;
+        key.high_port = tuple.dst_port;
+        0
+    } else {
+        key.low = tuple.dst;
+        key.high = tuple.src;
+        key.low_port = tuple.dst_port;
+        key.high_port = tuple.src_port;
+        1
+    }
+}
+
+#[inline(always)]
+fn reversed(tuple: &Tuple) -> Tuple {
+    Tuple {
+        src: tuple.dst,
+        dst: tuple.src,
+        src_port: tuple.dst_port,
+        dst_port: tuple.src_port,
+        protocol: tuple.protocol,
+        pad: [0; 3],
+    }
+}
+
+/// Whether a flow is sampled: by a hash that a client cannot predict without the key.
+#[inline(always)]
+fn is_sampled(key: &FlowKey, settings: &Settings) -> bool {
+    if settings.sample_threshold == u32::MAX {
+        return true;
+    }
+    let [first, second] = settings.hash_key;
+    let (low, high) = (u128::from_be_bytes(key.low), u128::from_be_bytes(key.high));
+    let ports = (u64::from(key.low_port) << 16) | u64::from(key.high_port);
+    let mut hash = first;
+    hash = mix(hash ^ (low >> 64) as u64, second);
+    hash = mix(hash ^ low as u64, second);
+    hash = mix(hash ^ (high >> 64) as u64, second);
+    hash = mix(hash ^ high as u64, second);
+    hash = mix(hash ^ ports, second);
+    (hash >> 32) as u32 <= settings.sample_threshold
+}
+
+/// One round of mixing (the finalizer of `MurmurHash3` and splitmix64, keyed).
+#[inline(always)]
+pub(crate) fn mix(value: u64, key: u64) -> u64 {
+    let mut hash = value.wrapping_add(key).wrapping_add(0x9e37_79b9_7f4a_7c15);
+    hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9 ^ key << 1);
+    hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    hash ^ (hash >> 31)
+}

@@ -1,0 +1,412 @@
+//! [`Tables`] over the kernel's maps and helpers.
+//!
+//! `unsafe` here dereferences what a map look-up returned (valid until the program ends), calls helpers, and has the
+//! two atomic instructions that Rust's bpf target does not offer (compare-and-swap, add).
+
+use core::{
+    arch::asm,
+    ops::{Deref, DerefMut},
+    ptr::NonNull,
+};
+
+use aya_ebpf::{
+    btf_maps::lpm_trie::Key,
+    helpers::{bpf_ktime_get_boot_ns, bpf_loop, bpf_skb_cgroup_id},
+};
+use sensor_ebpf::{
+    abi::{
+        counter::Counter,
+        flow_key::{FlowKey, Tuple},
+        policy::{FailsafeEntry, Limit, LimitKey, LpmKey4, LpmKey6, PolicyEntry, Rule},
+        sample::Hook,
+        settings::{ListenerCounts, ListenerKey, Settings},
+    },
+    http_head::Detect,
+    packet::{Outcome, PacketBytes},
+    tables::{
+        FragmentKey, FragmentVerdict, List, ListenerEvent, RecentKey, RecentValue, Step, Tables,
+    },
+    tracker::{Common, Flow},
+    verdict::{Decision, TatCell},
+    work::Work,
+};
+
+use crate::{
+    context::Skb,
+    emit,
+    maps::{
+        ALIASES, ALLOW4, ALLOW6, BLOCK4, BLOCK6, COUNTERS, FAILSAFE, FLOWS, FRAGMENTS, LIMIT_STATE,
+        LIMIT4, LIMIT6, LIMITS, LISTENERS, RECENT, RULE_HITS, RULES, SETTINGS, WORK,
+    },
+    outline,
+};
+
+const BPF_ANY: u64 = 0;
+const BPF_NOEXIST: u64 = 1;
+
+/// 1 in mode enforce. A constant once loaded: with 0 the verifier removes every path that drops.
+#[unsafe(no_mangle)]
+static ENFORCE: u32 = 0;
+/// 1 in tests: the time is `Settings::heartbeat_ns`.
+#[unsafe(no_mangle)]
+static TEST_CLOCK: u32 = 0;
+
+/// The tables of one sighting.
+pub(crate) struct Kernel<const DIRECT: bool> {
+    skb: Skb<DIRECT>,
+    hook: Hook,
+    settings: &'static Settings,
+}
+
+impl<const DIRECT: bool> Kernel<DIRECT> {
+    /// Goes on in a separately verified function, with what the caller put into `work`.
+    #[inline(always)]
+    pub(crate) fn resume(skb: Skb<DIRECT>, work: &Work) -> Option<Self> {
+        let hook = match work.cursor.hook {
+            1 => Hook::Ingress,
+            2 => Hook::Egress,
+            3 => Hook::SocketIn,
+            _ => Hook::SocketOut,
+        };
+        Some(Self { skb, hook, settings: SETTINGS.get(0)? })
+    }
+
+    /// `None` when the maps are not there (cannot happen in a loaded program).
+    #[inline(always)]
+    pub(crate) fn new(skb: Skb<DIRECT>, hook: Hook, work: &mut Work) -> Option<Self> {
+        work.cursor.hook = hook as u32;
+        Some(Self { skb, hook, settings: SETTINGS.get(0)? })
+    }
+}
+
+/// Whether this load drops.
+#[inline(always)]
+pub(crate) fn enforcing() -> bool {
+    // SAFETY: a static of this program; volatile, because the loader sets it.
+    unsafe { (&raw const ENFORCE).read_volatile() != 0 }
+}
+
+#[inline(always)]
+fn test_clock() -> bool {
+    // SAFETY: as for ENFORCE.
+    unsafe { (&raw const TEST_CLOCK).read_volatile() != 0 }
+}
+
+/// This CPU's scratch.
+#[inline(always)]
+pub(crate) fn work() -> Option<&'static mut Work> {
+    // SAFETY: per-CPU memory, valid until the program ends, used by one program at a time.
+    WORK.get_ptr_mut(0).map(|work| unsafe { &mut *work })
+}
+
+/// A flow entry in the map.
+pub(crate) struct FlowEntry(NonNull<Flow>);
+
+impl Deref for FlowEntry {
+    type Target = Flow;
+
+    #[inline(always)]
+    fn deref(&self) -> &Flow {
+        // SAFETY: a map value is valid until the program ends (an evicted one is reused, never unmapped).
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl DerefMut for FlowEntry {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut Flow {
+        // SAFETY: as above; the streams are written by packets of their own direction only, one at a time.
+        unsafe { self.0.as_mut() }
+    }
+}
+
+/// A limit's state in the map.
+pub(crate) struct Cell(*mut u64);
+
+impl TatCell for Cell {
+    #[inline(always)]
+    fn load(&self) -> u64 {
+        // SAFETY: a map value is valid until the program ends.
+        unsafe { self.0.read_volatile() }
+    }
+
+    #[inline(always)]
+    fn swap_if(&self, old: u64, new: u64) -> bool {
+        let seen: u64;
+        // SAFETY: a map value, aligned to 8.
+        unsafe {
+            asm!("r0 = cmpxchg_64({0} + 0, r0, {1})", in(reg) self.0, in(reg) new, inout("r0") old => seen, options(nostack));
+        }
+        seen == old
+    }
+}
+
+/// Adds atomically (there is no result, so kernels before 5.12 know it too).
+#[inline(always)]
+fn atomic_add(to: *mut u64, by: u64) {
+    // SAFETY: callers give the address of an aligned u64 in a map value.
+    unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) to, in(reg) by, options(nostack)) };
+}
+
+unsafe extern "C" fn trampoline<S: Step>(_index: u64, step: *mut S) -> i64 {
+    // SAFETY: `repeat` passes the address of its argument, which outlives the loop.
+    let step = unsafe { &mut *step };
+    i64::from(step.step().is_break())
+}
+
+impl<const DIRECT: bool> Tables for Kernel<DIRECT> {
+    type FlowRef = FlowEntry;
+    type Cell = Cell;
+
+    #[inline(always)]
+    fn settings(&self) -> &Settings {
+        self.settings
+    }
+
+    #[inline(always)]
+    fn enforcing(&self) -> bool {
+        enforcing()
+    }
+
+    #[inline(always)]
+    fn now_ns(&self) -> u64 {
+        if test_clock() {
+            return self.settings.heartbeat_ns;
+        }
+        // SAFETY: a helper without arguments.
+        unsafe { bpf_ktime_get_boot_ns() }
+    }
+
+    #[inline(always)]
+    fn hook(&self) -> Hook {
+        self.hook
+    }
+
+    #[inline(always)]
+    fn ifindex(&self) -> u32 {
+        self.skb.ifindex()
+    }
+
+    #[inline(always)]
+    fn wire_packets(&self) -> u32 {
+        self.skb.gso_segs()
+    }
+
+    #[inline(always)]
+    fn cgroup_id(&self) -> u64 {
+        if !DIRECT {
+            // Socket filters may not call the helper before 6.x.
+            return 0;
+        }
+        // SAFETY: the skb of this sighting.
+        unsafe { bpf_skb_cgroup_id(self.skb.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn count_index(&self, index: u32, by: u64) {
+        if let Some(value) = COUNTERS.get_ptr_mut(index) {
+            // SAFETY: this CPU's value.
+            let before = unsafe { value.read() };
+            // SAFETY: as above.
+            unsafe { value.write(before.wrapping_add(by)) };
+        }
+    }
+
+    #[inline(always)]
+    fn repeat<S: Step>(&self, max: u32, step: &mut S) -> bool {
+        let callback = trampoline::<S> as *mut core::ffi::c_void;
+        // SAFETY: the callback has the signature bpf_loop wants, and `step` outlives the call.
+        let rounds = unsafe { bpf_loop(max, callback, (&raw mut *step).cast(), 0) };
+        rounds < i64::from(max)
+    }
+
+    #[inline(always)]
+    fn lookup4(&self, list: List, key: &LpmKey4) -> Option<PolicyEntry> {
+        // SAFETY: Key<[u8; 4]> is packed and has the fields of LpmKey4.
+        let key = unsafe { &*core::ptr::from_ref(key).cast::<Key<[u8; 4]>>() };
+        match list {
+            List::Allow => ALLOW4.get(key),
+            List::Block => BLOCK4.get(key),
+            List::Limit => LIMIT4.get(key),
+        }
+        .copied()
+    }
+
+    #[inline(always)]
+    fn lookup6(&self, list: List, key: &LpmKey6) -> Option<PolicyEntry> {
+        // SAFETY: Key<[u8; 16]> is packed and has the fields of LpmKey6.
+        let key = unsafe { &*core::ptr::from_ref(key).cast::<Key<[u8; 16]>>() };
+        match list {
+            List::Allow => ALLOW6.get(key),
+            List::Block => BLOCK6.get(key),
+            List::Limit => LIMIT6.get(key),
+        }
+        .copied()
+    }
+
+    #[inline(always)]
+    fn rule(&self, index: u32) -> Option<&Rule> {
+        RULES.get(index)
+    }
+
+    #[inline(always)]
+    fn limit(&self, index: u32) -> Option<&Limit> {
+        LIMITS.get(index)
+    }
+
+    #[inline(always)]
+    fn failsafe(&self, index: u32) -> Option<&FailsafeEntry> {
+        FAILSAFE.get(index)
+    }
+
+    #[inline(always)]
+    fn hit(&self, rule: u32, dropped: bool, packets: u64, bytes: u64, now_ns: u64) {
+        let Some(hits) = RULE_HITS.get_ptr_mut(rule) else { return };
+        // SAFETY: this CPU's value.
+        let hits = unsafe { &mut *hits };
+        hits.last_ns = now_ns;
+        if dropped {
+            hits.packets += packets;
+            hits.bytes += bytes;
+        } else {
+            hits.would_packets += packets;
+            hits.would_bytes += bytes;
+        }
+    }
+
+    #[inline(always)]
+    fn limit_cell(&self, key: &LimitKey) -> Option<Cell> {
+        if let Some(cell) = LIMIT_STATE.get_ptr_mut(key) {
+            return Some(Cell(cell));
+        }
+        // Another CPU may have been first: its value stands.
+        let _raced = LIMIT_STATE.insert(key, 0u64, BPF_NOEXIST);
+        LIMIT_STATE.get_ptr_mut(key).map(Cell)
+    }
+
+    #[inline(always)]
+    fn recent(&self, key: &RecentKey) -> Option<RecentValue> {
+        // SAFETY: read at once, before any other map operation.
+        unsafe { RECENT.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn set_recent(&self, key: &RecentKey, value: &RecentValue) {
+        let _full = RECENT.insert(key, value, BPF_ANY);
+    }
+
+    #[inline(always)]
+    fn fragment(&self, key: &FragmentKey) -> Option<FragmentVerdict> {
+        // SAFETY: read at once, before any other map operation.
+        unsafe { FRAGMENTS.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn set_fragment(&self, key: &FragmentKey, value: &FragmentVerdict) {
+        let _full = FRAGMENTS.insert(key, value, BPF_ANY);
+    }
+
+    #[inline(always)]
+    fn alias(&self, tuple: &Tuple) -> Option<&Tuple> {
+        // SAFETY: copied at once by the caller.
+        unsafe { ALIASES.get(tuple) }
+    }
+
+    #[inline(always)]
+    fn set_alias(&self, tuple: &Tuple, canonical: &Tuple) {
+        let _full = ALIASES.insert(tuple, canonical, BPF_ANY);
+    }
+
+    #[inline(always)]
+    fn remove_alias(&self, tuple: &Tuple) {
+        let _absent = ALIASES.remove(tuple);
+    }
+
+    #[inline(always)]
+    fn take_flow(&self, key: &FlowKey) -> Option<FlowEntry> {
+        FLOWS.get_ptr_mut(key).and_then(NonNull::new).map(FlowEntry)
+    }
+
+    #[inline(always)]
+    fn put_flow(&self, _flow: FlowEntry) {}
+
+    #[inline(always)]
+    fn insert_flow(&self, key: &FlowKey, flow: &Flow) -> bool {
+        FLOWS.insert(key, flow, BPF_ANY).is_ok()
+    }
+
+    #[inline(always)]
+    fn remove_flow(&self, key: &FlowKey) {
+        let _absent = FLOWS.remove(key);
+    }
+
+    #[inline(never)]
+    fn listener(&self, key: &ListenerKey, event: ListenerEvent, now_ns: u64) {
+        let mut found = LISTENERS.get_ptr_mut(key);
+        if found.is_none() {
+            let _raced = LISTENERS.insert(key, ListenerCounts::default(), BPF_NOEXIST);
+            found = LISTENERS.get_ptr_mut(key);
+        }
+        let Some(counts) = found else {
+            self.count(Counter::ListenerTableFull);
+            return;
+        };
+        // SAFETY: a map value is valid until the program ends.
+        let counts = unsafe { &mut *counts };
+        counts.last_ns = now_ns;
+        atomic_add(
+            match event {
+                ListenerEvent::Opened => &raw mut counts.opened,
+                ListenerEvent::Http => &raw mut counts.http,
+                ListenerEvent::H2c => &raw mut counts.h2c,
+                ListenerEvent::Tls => &raw mut counts.tls,
+                ListenerEvent::Other => &raw mut counts.other,
+                ListenerEvent::Closed => &raw mut counts.closed,
+                ListenerEvent::Silent => &raw mut counts.silent,
+            },
+            1,
+        );
+    }
+
+    #[inline(always)]
+    fn decide<P: PacketBytes>(&self, outcome: Outcome, _packet: &P, work: &mut Work) -> Decision {
+        let word = if DIRECT {
+            outline::sensor_decide(self.skb.as_ptr(), work, outcome as u32)
+        } else {
+            outline::sensor_decide_socket(self.skb.as_ptr(), work, outcome as u32)
+        };
+        match word {
+            0 => Decision::Pass,
+            1 => Decision::Blocked,
+            _ => Decision::Limited,
+        }
+    }
+
+    #[inline(always)]
+    fn observe<P: PacketBytes>(&self, _packet: &P, work: &mut Work) -> u32 {
+        if DIRECT {
+            outline::sensor_observe(self.skb.as_ptr(), work)
+        } else {
+            outline::sensor_observe_socket(self.skb.as_ptr(), work)
+        }
+    }
+
+    #[inline(always)]
+    fn read_payload<P: PacketBytes>(&self, _packet: &P, work: &mut Work, flow: &mut Flow) -> u32 {
+        if DIRECT {
+            outline::sensor_payload(self.skb.as_ptr(), work, flow)
+        } else {
+            outline::sensor_payload_socket(self.skb.as_ptr(), work, flow)
+        }
+    }
+
+    #[inline(always)]
+    fn detect(&self, work: &mut Work, common: &Common) -> Detect {
+        Detect::from_word(outline::sensor_detect(work, common))
+    }
+
+    #[inline(never)]
+    fn emit(&self, work: &mut Work, from: u32) -> bool {
+        emit::emit(work, from, self.settings.wake_bytes)
+    }
+}

@@ -1,0 +1,89 @@
+//! Stages as global functions: the verifier checks each once, for any arguments, instead of once for each path that leads to it.
+//!
+//! A global function takes the context, pointers to sized memory and scalars, and returns a scalar; pointers may be null for
+//! all the verifier knows. `unsafe` here turns those pointers into references after that check.
+
+use aya_ebpf::bindings::__sk_buff;
+use sensor_ebpf::{
+    judge,
+    packet::Outcome,
+    tracker::{self, Common, Flow},
+    verdict::{self, Decision},
+    work::Work,
+};
+
+use crate::{context::Skb, kernel::Kernel};
+
+macro_rules! stages {
+    ($direct:literal, $decide:ident, $observe:ident, $payload:ident) => {
+        /// 0 pass, 1 blocked, 2 limited.
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub(crate) extern "C" fn $decide(
+            skb: *mut __sk_buff,
+            work: *mut Work,
+            outcome: u32,
+        ) -> u32 {
+            // SAFETY: null is checked; otherwise the caller's scratch.
+            let Some(work) = (unsafe { work.as_mut() }) else { return 0 };
+            let skb = Skb::<$direct>::new(skb);
+            let Some(tables) = Kernel::resume(skb, work) else { return 0 };
+            let outcome = if outcome == Outcome::Tcp as u32 {
+                Outcome::Tcp
+            } else if outcome == Outcome::Udp as u32 {
+                Outcome::Udp
+            } else if outcome == Outcome::LaterFragment as u32 {
+                Outcome::LaterFragment
+            } else {
+                Outcome::ExtensionLimit
+            };
+            match verdict::decide(outcome, &skb, &tables, work) {
+                Decision::Pass => 0,
+                Decision::Blocked => 1,
+                Decision::Limited => 2,
+            }
+        }
+
+        /// The bucket of a TCP segment.
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub(crate) extern "C" fn $observe(skb: *mut __sk_buff, work: *mut Work) -> u32 {
+            // SAFETY: null is checked; otherwise the caller's scratch.
+            let Some(work) = (unsafe { work.as_mut() }) else { return 0 };
+            let skb = Skb::<$direct>::new(skb);
+            let Some(tables) = Kernel::resume(skb, work) else { return 0 };
+            judge::observe(&skb, &tables, work)
+        }
+
+        /// The bucket of a segment with payload.
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub(crate) extern "C" fn $payload(
+            skb: *mut __sk_buff,
+            work: *mut Work,
+            flow: *mut Flow,
+        ) -> u32 {
+            // SAFETY: null is checked; otherwise the caller's scratch.
+            let Some(work) = (unsafe { work.as_mut() }) else { return 0 };
+            // SAFETY: null is checked; otherwise the flow entry.
+            let Some(flow) = (unsafe { flow.as_mut() }) else { return 0 };
+            let skb = Skb::<$direct>::new(skb);
+            let Some(tables) = Kernel::resume(skb, work) else { return 0 };
+            judge::read_payload(&skb, &tables, work, flow)
+        }
+    };
+}
+
+stages!(true, sensor_decide, sensor_observe, sensor_payload);
+stages!(false, sensor_decide_socket, sensor_observe_socket, sensor_payload_socket);
+
+/// What the window holds at the cursor, as `Detect::to_word`.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn sensor_detect(work: *const Work, common: *const Common) -> u32 {
+    // SAFETY: null is checked; otherwise the caller's scratch.
+    let Some(work) = (unsafe { work.as_ref() }) else { return 0 };
+    // SAFETY: null is checked; otherwise part of the flow entry.
+    let Some(common) = (unsafe { common.as_ref() }) else { return 0 };
+    tracker::detect(work, common).to_word()
+}

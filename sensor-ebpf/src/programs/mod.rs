@@ -1,0 +1,5 @@
+//! Attach points, one file each: glue only.
+
+mod empty;
+mod socket;
+mod tc;

@@ -1,0 +1,265 @@
+//! What a decision needs beside the packet: look-ups, clock, counters, the ring. Implemented over kernel maps and, for tests,
+//! over host collections (`testing`).
+//!
+//! A flow entry is *taken* for one packet and *put* back; in the kernel both are free (the entry lies in the map).
+
+use core::ops::{ControlFlow, DerefMut};
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::{
+    abi::{
+        counter::Counter,
+        flow_key::{FlowKey, Tuple},
+        policy::{FailsafeEntry, Limit, LimitKey, LpmKey4, LpmKey6, PolicyEntry, Rule},
+        sample::Hook,
+        settings::{ListenerKey, Settings},
+    },
+    http_head::Detect,
+    judge,
+    packet::{Outcome, PacketBytes},
+    tracker::{self, Common, Flow},
+    verdict::{self, Decision, TatCell},
+    work::Work,
+};
+
+/// One of the three address lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum List {
+    /// Never dropped.
+    Allow,
+    /// Dropped by a rule.
+    Block,
+    /// Limited.
+    Limit,
+}
+
+/// A count of a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListenerEvent {
+    /// A connection was established (or joined in the middle).
+    Opened,
+    /// It carries HTTP/1.
+    Http,
+    /// It carries HTTP/2 with prior knowledge.
+    H2c,
+    /// It carries TLS.
+    Tls,
+    /// It carries something else.
+    Other,
+    /// It ended.
+    Closed,
+    /// It ended without payload.
+    Silent,
+}
+
+/// [`RecentKey::purpose`]: which tuple had a segment first.
+pub const FIRST_TUPLE: u8 = 0;
+/// [`RecentKey::purpose`]: a packet was charged to a limit.
+pub const CHARGED_PACKET: u8 = 1;
+/// [`RecentKey::purpose`]: a SYN was charged to a limit of connections.
+pub const CHARGED_CONNECTION: u8 = 2;
+
+/// Key of `RECENT`: what stays the same when a segment passes several hooks and NAT.
+#[repr(C, align(8))]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+pub struct RecentKey {
+    /// Hash of the first payload bytes (SYN: of the options).
+    pub hash: u64,
+    /// Sequence number.
+    pub seq: u32,
+    /// Acknowledgement number.
+    pub ack: u32,
+    /// Payload bytes.
+    pub len: u32,
+    /// IP identification, only with [`CHARGED_PACKET`].
+    pub ip_id: u32,
+    /// TCP flags.
+    pub flags: u8,
+    /// [`FIRST_TUPLE`], [`CHARGED_PACKET`] or [`CHARGED_CONNECTION`].
+    pub purpose: u8,
+    /// Always zero.
+    pub pad: [u8; 6],
+}
+
+const _: () = assert!(size_of::<RecentKey>() == 32);
+
+/// Value of `RECENT`: the first sighting.
+#[repr(C)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+pub struct RecentValue {
+    /// When, ns.
+    pub time_ns: u64,
+    /// Under which (canonical) addresses.
+    pub tuple: Tuple,
+    /// On which interface.
+    pub ifindex: u32,
+    /// At which [`Hook`].
+    pub hook: u8,
+    /// Always zero.
+    pub pad: [u8; 3],
+}
+
+const _: () = assert!(size_of::<RecentValue>() == 56);
+
+/// Key of `FRAGMENTS` (RFC 791, RFC 8200: source, destination, protocol, identification).
+#[repr(C)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+pub struct FragmentKey {
+    /// Source address.
+    pub src: [u8; 16],
+    /// Destination address.
+    pub dst: [u8; 16],
+    /// Identification.
+    pub id: u32,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Always zero.
+    pub pad: [u8; 3],
+}
+
+const _: () = assert!(size_of::<FragmentKey>() == 40);
+
+/// Value of `FRAGMENTS`: what the first fragment's verdict was.
+#[repr(C)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+pub struct FragmentVerdict {
+    /// When, ns.
+    pub time_ns: u64,
+    /// Rule that dropped it, 0 = it passed.
+    pub rule: u32,
+    /// 1 = by a limit.
+    pub limited: u32,
+}
+
+const _: () = assert!(size_of::<FragmentVerdict>() == 16);
+
+/// One round of a bounded loop.
+pub trait Step {
+    /// Does one round; `Break` ends the loop.
+    fn step(&mut self) -> ControlFlow<()>;
+}
+
+/// Tables, clock, counters and ring of one sighting.
+pub trait Tables {
+    /// A taken flow entry.
+    type FlowRef: DerefMut<Target = Flow>;
+    /// The compare-and-swap cell of a limit.
+    type Cell: TatCell;
+
+    /// The settings.
+    fn settings(&self) -> &Settings;
+    /// Whether this load drops (mode enforce).
+    fn enforcing(&self) -> bool;
+    /// `CLOCK_BOOTTIME`, ns.
+    fn now_ns(&self) -> u64;
+    /// Hook of the sighting.
+    fn hook(&self) -> Hook;
+    /// Interface of the sighting.
+    fn ifindex(&self) -> u32;
+    /// Wire packets in the skb.
+    fn wire_packets(&self) -> u32;
+    /// Cgroup of the sending socket, 0 without.
+    fn cgroup_id(&self) -> u64;
+    /// Moves a counter by its index; one that is out of range moves nothing.
+    fn count_index(&self, index: u32, by: u64);
+    /// Moves a counter.
+    #[inline(always)]
+    fn count_by(&self, counter: Counter, by: u64) {
+        self.count_index(counter as u32, by);
+    }
+    /// Moves a counter by one.
+    #[inline(always)]
+    fn count(&self, counter: Counter) {
+        self.count_by(counter, 1);
+    }
+
+    /// Repeats `step` at most `max` times; false when it was still going on.
+    fn repeat<S: Step>(&self, max: u32, step: &mut S) -> bool;
+
+    /// Longest prefix of an IPv4 list.
+    fn lookup4(&self, list: List, key: &LpmKey4) -> Option<PolicyEntry>;
+    /// Longest prefix of an IPv6 list.
+    fn lookup6(&self, list: List, key: &LpmKey6) -> Option<PolicyEntry>;
+    /// A rule.
+    fn rule(&self, index: u32) -> Option<&Rule>;
+    /// A limit.
+    fn limit(&self, index: u32) -> Option<&Limit>;
+    /// A failsafe entry.
+    fn failsafe(&self, index: u32) -> Option<&FailsafeEntry>;
+    /// Counts a hit of a rule: `dropped`, or would have been.
+    fn hit(&self, rule: u32, dropped: bool, packets: u64, bytes: u64, now_ns: u64);
+    /// State of a limit, made when it is not there; `None` when there is no room.
+    fn limit_cell(&self, key: &LimitKey) -> Option<Self::Cell>;
+
+    /// First sighting of a segment.
+    fn recent(&self, key: &RecentKey) -> Option<RecentValue>;
+    /// Remembers a sighting.
+    fn set_recent(&self, key: &RecentKey, value: &RecentValue);
+    /// Verdict of a first fragment.
+    fn fragment(&self, key: &FragmentKey) -> Option<FragmentVerdict>;
+    /// Remembers it.
+    fn set_fragment(&self, key: &FragmentKey, value: &FragmentVerdict);
+    /// The canonical tuple of this one.
+    fn alias(&self, tuple: &Tuple) -> Option<&Tuple>;
+    /// Says that `tuple` is `canonical` on another hook.
+    fn set_alias(&self, tuple: &Tuple, canonical: &Tuple);
+    /// Forgets it.
+    fn remove_alias(&self, tuple: &Tuple);
+
+    /// Takes a flow.
+    fn take_flow(&self, key: &FlowKey) -> Option<Self::FlowRef>;
+    /// Puts it back.
+    fn put_flow(&self, flow: Self::FlowRef);
+    /// Makes or replaces a flow; false when there is no room.
+    fn insert_flow(&self, key: &FlowKey, flow: &Flow) -> bool;
+    /// Removes a flow.
+    fn remove_flow(&self, key: &FlowKey);
+    /// Moves a count of a listener.
+    fn listener(&self, key: &ListenerKey, event: ListenerEvent, now_ns: u64);
+
+    /// Runs [`crate::verdict::decide`]. This and the next three are stages that the kernel verifies on their own, so that
+    /// their paths do not multiply with those of the caller; all state goes through `work`.
+    #[inline(always)]
+    fn decide<P: PacketBytes>(&self, outcome: Outcome, packet: &P, work: &mut Work) -> Decision
+    where
+        Self: Sized,
+    {
+        verdict::decide(outcome, packet, self, work)
+    }
+
+    /// Runs [`crate::judge::observe`].
+    #[inline(always)]
+    fn observe<P: PacketBytes>(&self, packet: &P, work: &mut Work) -> u32
+    where
+        Self: Sized,
+    {
+        judge::observe(packet, self, work)
+    }
+
+    /// Runs [`crate::judge::read_payload`].
+    #[inline(always)]
+    fn read_payload<P: PacketBytes>(&self, packet: &P, work: &mut Work, flow: &mut Flow) -> u32
+    where
+        Self: Sized,
+    {
+        judge::read_payload(packet, self, work, flow)
+    }
+
+    /// Runs [`crate::tracker::detect`] on the window at `work.cursor.scan`.
+    #[inline(always)]
+    fn detect(&self, work: &mut Work, common: &Common) -> Detect {
+        tracker::detect(work, common)
+    }
+
+    /// Puts a record into the ring: `work.record`, then `work.record.data_len` bytes of the window from `from` on.
+    fn emit(&self, work: &mut Work, from: u32) -> bool;
+}

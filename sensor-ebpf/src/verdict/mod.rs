@@ -1,0 +1,15 @@
+//! Who may pass: failsafe beats allow beats block beats limit.
+//!
+//! Membership of the blocklist (and of the limits) is asked first, so that a clean packet pays for nothing else.
+
+mod failsafe;
+mod fragment;
+mod limit;
+mod order;
+mod rules;
+#[cfg(test)]
+mod tests;
+
+pub use limit::{CAS_TRIES_MAX, Charge, TatCell, charge};
+pub use order::{Decision, decide};
+pub(crate) use rules::now;

@@ -1,0 +1,151 @@
+//! The order of precedence, and what a rule's action comes to in this mode.
+
+use super::{
+    failsafe, fragment, limit,
+    rules::{self, End},
+};
+use crate::{
+    abi::{
+        counter::Counter,
+        policy::{Action, RuleDirection},
+        sample::Hook,
+    },
+    packet::{Outcome, PacketBytes},
+    tables::{List, Tables},
+    work::Work,
+};
+
+/// What happens to a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// It goes on.
+    Pass,
+    /// A block rule drops it (the bucket is counted by the caller).
+    Blocked,
+    /// A limit drops it.
+    Limited,
+}
+
+/// Decides about a TCP or UDP packet or a later fragment. Look-ups that the settings say have no entries are skipped.
+#[inline(always)]
+pub fn decide<P: PacketBytes, T: Tables>(
+    outcome: Outcome,
+    packet: &P,
+    tables: &T,
+    work: &mut Work,
+) -> Decision {
+    let (blocks, limits) = (tables.settings().block_entries, tables.settings().limits);
+    if blocks == 0 && limits == 0 {
+        return Decision::Pass;
+    }
+    prepare(outcome, packet, tables, work);
+    if matches!(outcome, Outcome::LaterFragment)
+        && let Some(decision) = fragment::later(tables, work)
+    {
+        return decision;
+    }
+    let decision = listed(packet, tables, work);
+    if work.headers.first_fragment != 0 {
+        fragment::remember(decision, tables, work);
+    }
+    decision
+}
+
+#[inline(always)]
+fn listed<P: PacketBytes, T: Tables>(packet: &P, tables: &T, work: &mut Work) -> Decision {
+    if tables.settings().block_entries != 0 {
+        let member = rules::first_lookup(List::Block, End::Source, tables, work);
+        if member && blocked(tables, work) {
+            return end(Decision::Blocked, tables, work);
+        }
+        let member = rules::first_lookup(List::Block, End::Destination, tables, work);
+        if member && blocked(tables, work) {
+            return end(Decision::Blocked, tables, work);
+        }
+    }
+    if tables.settings().limits != 0 && limit::exceeds(packet, tables, work) {
+        return end(Decision::Limited, tables, work);
+    }
+    Decision::Pass
+}
+
+#[inline(always)]
+fn prepare<P: PacketBytes, T: Tables>(outcome: Outcome, packet: &P, tables: &T, work: &mut Work) {
+    let search = &mut work.search;
+    search.no_ports = u32::from(!matches!(outcome, Outcome::Tcp | Outcome::Udp));
+    search.direction = match tables.hook() {
+        Hook::Ingress | Hook::SocketIn => RuleDirection::Ingress as u32,
+        Hook::Egress | Hook::SocketOut => RuleDirection::Egress as u32,
+    };
+    search.ifindex = tables.ifindex();
+    search.packets = tables.wire_packets().max(1);
+    search.bytes = packet.len();
+}
+
+/// Whether a block rule that drops applies; one that only monitors is counted.
+#[inline(never)]
+fn blocked<T: Tables>(tables: &T, work: &mut Work) -> bool {
+    let found = rules::resolve(List::Block, tables, work);
+    let monitored = work.search.monitored;
+    if monitored != 0 {
+        let now = rules::now(tables, work);
+        tables.hit(monitored, false, work.search.packets.into(), work.search.bytes.into(), now);
+        if !found {
+            tables.count(Counter::WouldBlock);
+        }
+    }
+    found
+}
+
+/// A rule wants to drop: asks failsafe and the allowlist, the rule's action and the mode, and counts the hit.
+#[inline(never)]
+fn end<T: Tables>(wanted: Decision, tables: &T, work: &mut Work) -> Decision {
+    let rule = work.search.found;
+    if failsafe::is_failsafe(tables, work) {
+        tables.count(Counter::Failsafe);
+        return Decision::Pass;
+    }
+    if allowed(tables, work) {
+        tables.count(Counter::Allowed);
+        return Decision::Pass;
+    }
+    work.search.found = rule;
+    let monitor = tables.rule(rule).is_none_or(|rule| rule.action == Action::Monitor as u8);
+    let drop = !monitor && tables.enforcing();
+    let now = rules::now(tables, work);
+    tables.hit(rule, drop, work.search.packets.into(), work.search.bytes.into(), now);
+    if drop {
+        return wanted;
+    }
+    tables.count(if matches!(wanted, Decision::Limited) {
+        Counter::WouldLimit
+    } else {
+        Counter::WouldBlock
+    });
+    Decision::Pass
+}
+
+#[inline(never)]
+fn allowed<T: Tables>(tables: &T, work: &mut Work) -> bool {
+    if rules::first_lookup(List::Allow, End::Source, tables, work)
+        && rules::resolve(List::Allow, tables, work)
+    {
+        return allow_hit(tables, work);
+    }
+    if rules::first_lookup(List::Allow, End::Destination, tables, work)
+        && rules::resolve(List::Allow, tables, work)
+    {
+        return allow_hit(tables, work);
+    }
+    false
+}
+
+#[inline(always)]
+fn allow_hit<T: Tables>(tables: &T, work: &mut Work) -> bool {
+    let rule = work.search.found;
+    if rule != rules::UNCONDITIONAL {
+        let now = rules::now(tables, work);
+        tables.hit(rule, false, work.search.packets.into(), work.search.bytes.into(), now);
+    }
+    true
+}

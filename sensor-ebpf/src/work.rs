@@ -1,0 +1,190 @@
+//! Scratch of one packet: what does not fit on the kernel's 512-byte stack. One per CPU, reused, never cleared as a whole.
+//!
+//! Bound: [`Window::DATA_BYTES`] of payload are in it at a time.
+
+use zerocopy::IntoBytes;
+
+use crate::{
+    abi::{
+        flow_key::{FlowKey, Tuple},
+        policy::{LimitKey, LpmKey4, LpmKey6},
+        sample::{SNAP_BYTES_MAX, SampleHeader},
+        settings::ListenerKey,
+    },
+    packet::Headers,
+    tables::{FragmentKey, RecentKey},
+    tracker::Flow,
+};
+
+/// All scratch of one packet. Every bit pattern is valid.
+#[repr(C, align(8))]
+#[derive(Clone, Debug, Default)]
+pub struct Work {
+    /// The packet's headers.
+    pub headers: Headers,
+    /// Its tuple as reported: of the first sighting, in this packet's direction.
+    pub tuple: Tuple,
+    /// Key of its flow.
+    pub key: FlowKey,
+    /// Header of the next record.
+    pub record: SampleHeader,
+    /// Key of the listener table.
+    pub listener: ListenerKey,
+    /// Key of the table of recent segments.
+    pub recent: RecentKey,
+    /// Key of the fragment table.
+    pub fragment: FragmentKey,
+    /// Keys of the policy tries.
+    pub lpm4: LpmKey4,
+    /// See `lpm4`.
+    pub lpm6: LpmKey6,
+    /// Key of the limit states.
+    pub limit: LimitKey,
+    /// A flow entry before it is inserted.
+    pub fresh: Flow,
+    /// Where the tracker is in this packet.
+    pub cursor: Cursor,
+    /// Where the policy look-up is.
+    pub search: Search,
+    /// Payload bytes, with room for a record header before them.
+    pub window: Window,
+}
+
+/// Position of the tracker in a segment. Indexes count from the window's first data byte.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cursor {
+    /// Payload bytes of the segment.
+    pub segment_len: u32,
+    /// Payload offset of the next byte to load into the window.
+    pub next: u32,
+    /// Sequence number of the window's first byte.
+    pub window_seq: u32,
+    /// Bytes in the window.
+    pub end: u32,
+    /// Next byte to look at.
+    pub scan: u32,
+    /// First byte of the current line (or head).
+    pub line: u32,
+    /// First byte of the current head that is not in a record yet.
+    pub emit_from: u32,
+    /// [`crate::abi::sample::Hook`] of the sighting.
+    pub hook: u32,
+    /// Always zero.
+    pub pad: u32,
+    /// Which end of the flow key sent this packet: 0 low, 1 high.
+    pub side: u32,
+    /// 1 when anything of a head was in the segment.
+    pub head_seen: u32,
+    /// 1 when the segment was consumed (not only given up by the loop limit).
+    pub done: u32,
+    /// Time of the sighting, 0 = not read yet.
+    pub now_ns: u64,
+}
+
+/// State of a policy look-up.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Search {
+    /// Rule (or limit) to be asked next, 0 = ask the trie.
+    pub pending: u32,
+    /// Rule that applies, 0 = none (yet).
+    pub found: u32,
+    /// Length of the prefix that `pending` came from.
+    pub prefix_len: u32,
+    /// Which list, address family and end of the packet.
+    pub list: u32,
+    /// Port of the end that is not listed.
+    pub service_port: u32,
+    /// 1 when the packet has no ports (later fragment).
+    pub no_ports: u32,
+    /// [`crate::abi::policy::RuleDirection`] of the packet.
+    pub direction: u32,
+    /// Interface of the packet.
+    pub ifindex: u32,
+    /// Wire packets in the skb.
+    pub packets: u32,
+    /// Bytes of the skb.
+    pub bytes: u32,
+    /// 1 when a limit was exceeded.
+    pub exceeded: u32,
+    /// Rule that only monitors and matched, 0 = none.
+    pub monitored: u32,
+}
+
+/// Payload bytes on their way into the ring. Words, because scanning goes by aligned words.
+#[repr(C, align(8))]
+#[derive(Clone, Debug)]
+pub struct Window {
+    words: [u64; Self::WORDS],
+}
+
+impl Default for Window {
+    fn default() -> Self {
+        Self { words: [0; Self::WORDS] }
+    }
+}
+
+impl Window {
+    /// Room before the data for a record's header.
+    pub const HEADROOM: usize = size_of::<SampleHeader>();
+    /// Payload bytes at most: one record's worth.
+    pub const DATA_BYTES: u32 = SNAP_BYTES_MAX;
+    /// Words in all: headroom, any masked index, and one record behind it.
+    pub const WORDS: usize = 544;
+    /// Mask of an index into the data.
+    pub const INDEX_MASK: u32 = 2047;
+
+    const FIRST: usize = Self::HEADROOM / 8;
+
+    /// The aligned word in which data byte `index` lies.
+    #[inline(always)]
+    pub fn aligned_word(&self, index: u32) -> u64 {
+        self.words
+            .get(Self::FIRST + ((index & Self::INDEX_MASK) >> 3) as usize)
+            .copied()
+            .unwrap_or(0)
+    }
+
+    /// Eight data bytes from `index` on, the first in the lowest bits. Bytes beyond the window's end are noise.
+    #[inline(always)]
+    pub fn word_at(&self, index: u32) -> u64 {
+        let low = u64::from_le(self.aligned_word(index));
+        let high = u64::from_le(self.aligned_word(index + 8));
+        let shift = (index & 7) * 8;
+        // Two shifts, because one by 64 is not defined.
+        (low >> shift) | ((high << 1) << (63 - shift))
+    }
+
+    /// Sets the word of data at an index that is a multiple of 8.
+    #[inline(always)]
+    pub fn put_word(&mut self, index: u32, word: u64) {
+        if let Some(slot) =
+            self.words.get_mut(Self::FIRST + ((index & Self::INDEX_MASK) >> 3) as usize)
+        {
+            *slot = word.to_le();
+        }
+    }
+
+    /// Puts a tuple at the start of the data.
+    pub fn put_tuple(&mut self, tuple: &Tuple) {
+        if let Some((to, _)) = self.data_mut().split_at_mut_checked(size_of::<Tuple>()) {
+            to.copy_from_slice(tuple.as_bytes());
+        }
+    }
+
+    /// The data as bytes.
+    pub fn data(&self) -> &[u8] {
+        self.words.as_bytes().get(Self::HEADROOM..).unwrap_or(&[])
+    }
+
+    /// The data as bytes.
+    pub fn data_mut(&mut self) -> &mut [u8] {
+        self.words.as_mut_bytes().get_mut(Self::HEADROOM..).unwrap_or(&mut [])
+    }
+
+    /// All words, headroom included.
+    pub fn words_mut(&mut self) -> &mut [u64; Self::WORDS] {
+        &mut self.words
+    }
+}
