@@ -296,7 +296,23 @@ fn enforce(scene: &Scene, cast: &Cast, agent: &Agent) -> Result<()> {
 
 fn hits(agent: &Agent) -> Result<()> {
     let status = agent.json("status")?;
-    say(&format!("  hits: {}", status["rules"]));
+    let rules = rows(&status["policy"], "rules");
+    for rule in &rules {
+        let (packets, bytes) = (&rule["packets"], &rule["bytes"]);
+        say(&format!(
+            "  hits of {} ({}): {packets} packets, {bytes} bytes dropped in the kernel",
+            word(rule, "rule"),
+            word(rule, "kind")
+        ));
+    }
+    for name in ["rogue", "batch"] {
+        let dropped = rules
+            .iter()
+            .find(|rule| word(rule, "rule") == name)
+            .and_then(|rule| rule["packets"].as_u64())
+            .unwrap_or(0);
+        ensure!(dropped > 0, "expected: hits of the rule {name}; seen: {}", status["policy"]);
+    }
     Ok(())
 }
 
