@@ -11,8 +11,8 @@ use crate::{
 
 /// Lints, checks the generated code, then tests; `full` adds the licence checker.
 pub(crate) fn ci(full: bool) -> Result<()> {
+    setup::setup_for(&[Purpose::Lint, Purpose::Test], Consent::Given)?;
     if full {
-        setup::setup(Purpose::Lint, Consent::Given)?;
         lint::install_deny()?;
     }
     lint::lint(&lint::LintArguments { yes: true, only_own: false })?;

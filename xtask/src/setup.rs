@@ -9,6 +9,7 @@ use std::{
     io::{self, BufRead as _, IsTerminal as _, Write as _},
     path::Path,
     process::Command,
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use anyhow::{Result, bail};
@@ -65,6 +66,9 @@ const PROGRAMS: &[(&str, &str, &[Purpose])] = {
     ]
 };
 
+/// Set once the package lists are fresh.
+static UPDATED: AtomicBool = AtomicBool::new(false);
+
 /// What is missing, by the way it is installed.
 #[derive(Debug, Default)]
 struct Missing {
@@ -81,7 +85,12 @@ impl Missing {
 
 /// Makes the machine ready for one purpose; asks before it changes anything.
 pub(crate) fn setup(purpose: Purpose, consent: Consent) -> Result<()> {
-    let mut missing = find_missing(purpose);
+    setup_for(&[purpose], consent)
+}
+
+/// The same for several purposes at once: one list, one question.
+pub(crate) fn setup_for(purposes: &[Purpose], consent: Consent) -> Result<()> {
+    let mut missing = find_missing(purposes);
     if missing.is_empty() {
         return Ok(());
     }
@@ -108,7 +117,7 @@ pub(crate) fn setup(purpose: Purpose, consent: Consent) -> Result<()> {
     if missing.linker {
         install_linker()?;
     }
-    let left = find_missing(purpose);
+    let left = find_missing(purposes);
     if !left.is_empty() {
         bail!("still missing after set-up: {}", describe(&left).join("; "));
     }
@@ -117,9 +126,8 @@ pub(crate) fn setup(purpose: Purpose, consent: Consent) -> Result<()> {
 
 /// The verb: everything for building, testing and the demo.
 pub(crate) fn verb(consent: Consent) -> Result<()> {
-    for purpose in [Purpose::Build, Purpose::Lint, Purpose::Test, Purpose::Demo, Purpose::Bench] {
-        setup(purpose, consent)?;
-    }
+    use Purpose::{Bench, Build, Demo, Lint, Test};
+    setup_for(&[Build, Lint, Test, Demo, Bench], consent)?;
     if let (Some(compiler), Some(linker)) = (toolchain::compiler(), toolchain::linker()) {
         say(&format!("bpf compiler: {} ({})", compiler.version, compiler.rustc.display()));
         say(&format!("bpf linker:   {BPF_LINKER} ({})", linker.display()));
@@ -128,10 +136,10 @@ pub(crate) fn verb(consent: Consent) -> Result<()> {
     Ok(())
 }
 
-fn find_missing(purpose: Purpose) -> Missing {
+fn find_missing(purposes: &[Purpose]) -> Missing {
     let mut missing = Missing::default();
-    for (program, package, purposes) in PROGRAMS {
-        if purposes.contains(&purpose) && find(program).is_none() {
+    for (program, package, users) in PROGRAMS {
+        if purposes.iter().any(|purpose| users.contains(purpose)) && find(program).is_none() {
             missing.packages.push((*package).to_owned());
         }
     }
@@ -147,7 +155,9 @@ fn find_missing(purpose: Purpose) -> Missing {
         }
     }
     let debian = compiler.is_some_and(|compiler| compiler.rustc.starts_with("/usr/bin"));
-    if purpose == Purpose::Lint && debian && !Path::new("/usr/bin/cargo-clippy").is_file() {
+    // Where the compiler comes by this very set-up, its clippy comes along.
+    let lint = purposes.contains(&Purpose::Lint) && (debian || missing.nightly);
+    if lint && has_apt_compiler() && !Path::new("/usr/bin/cargo-clippy").is_file() {
         missing.packages.push("rust-web-clippy".to_owned());
     }
     missing
@@ -216,8 +226,7 @@ fn choose_compiler(missing: &mut Missing) -> Result<()> {
     if !missing.nightly {
         return Ok(());
     }
-    let policy = output(Command::new("apt-cache").args(["policy", "rustc-web"]))?;
-    if policy.lines().any(|line| line.contains("Candidate:") && !line.contains("(none)")) {
+    if has_apt_compiler() {
         missing.packages.extend(DEBIAN_COMPILER.iter().map(|name| (*name).to_owned()));
         missing.nightly = false;
     } else if find("rustup").is_none() {
@@ -230,7 +239,18 @@ fn choose_compiler(missing: &mut Missing) -> Result<()> {
     Ok(())
 }
 
+/// Whether the distribution has the compiler, as far as its package lists say.
+fn has_apt_compiler() -> bool {
+    output(Command::new("apt-cache").args(["policy", "rustc-web"])).is_ok_and(|policy| {
+        policy.lines().any(|line| line.contains("Candidate:") && !line.contains("(none)"))
+    })
+}
+
+/// Updates the package lists, once in the life of this program.
 fn apt_update() -> Result<()> {
+    if UPDATED.swap(true, Ordering::Relaxed) {
+        return Ok(());
+    }
     let mut update = apt();
     update.args(["-qq", "update"]);
     quiet("update the package lists", &mut update)
