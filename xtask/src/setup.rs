@@ -90,7 +90,7 @@ pub(crate) fn setup(purpose: Purpose, consent: Consent) -> Result<()> {
 
 /// The same for several purposes at once: one list, one question.
 pub(crate) fn setup_for(purposes: &[Purpose], consent: Consent) -> Result<()> {
-    let mut missing = find_missing(purposes);
+    let missing = find_missing(purposes);
     if missing.is_empty() {
         return Ok(());
     }
@@ -102,7 +102,20 @@ pub(crate) fn setup_for(purposes: &[Purpose], consent: Consent) -> Result<()> {
         return Err(Exit::with(2, format!("needs root once: apt-get install {packages}")).into());
     }
     ask(&missing, consent)?;
+    install(missing)?;
+    // What can be had is known only once the package lists are there.
+    let later = find_missing(purposes);
+    if !later.is_empty() {
+        install(later)?;
+    }
+    let left = find_missing(purposes);
+    if !left.is_empty() {
+        bail!("still missing after set-up: {}", describe(&left).join("; "));
+    }
+    Ok(())
+}
 
+fn install(mut missing: Missing) -> Result<()> {
     if !missing.packages.is_empty() || missing.nightly {
         apt_update()?;
         choose_compiler(&mut missing)?;
@@ -116,10 +129,6 @@ pub(crate) fn setup_for(purposes: &[Purpose], consent: Consent) -> Result<()> {
     }
     if missing.linker {
         install_linker()?;
-    }
-    let left = find_missing(purposes);
-    if !left.is_empty() {
-        bail!("still missing after set-up: {}", describe(&left).join("; "));
     }
     Ok(())
 }
