@@ -9,7 +9,7 @@ use crate::process::{root, say};
 
 /// Modules of core from the wire inwards; a module may use its own level and those before it.
 const LEVELS: &[&[&str]] = &[
-    &["time", "bytes", "limits", "digest", "keyed_hash", "state"],
+    &["time", "bytes", "limits", "digest", "keyed_hash", "state", "locality", "yaml"],
     &["sample"],
     &["flow", "http"],
     &["catalogue", "policy"],
