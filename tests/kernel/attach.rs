@@ -6,8 +6,10 @@ use std::{
 };
 
 use sensor_agent::kernel::{
-    HookKind, InterfaceState, InterfaceStatus, Kernel, KernelConfig, Mode, Ring, Selection, TcHook, detach_all, tcx_chain,
+    self, Detached, HookKind, InterfaceState, InterfaceStatus, Kernel, KernelConfig, Mode, PolicyTables, Ring,
+    Selection, TcHook, caps, detach_namespace, tcx_chain,
 };
+use sensor_ebpf::abi::counter::Counter;
 use sensor_tests::{
     is_root_or_skips,
     lab::{Lab, Namespace},
@@ -64,7 +66,7 @@ fn tcx_is_first_in_the_chain_and_a_neighbour_in_front_is_named() {
     drop(second);
     wait_for(&first, "eth0", InterfaceStatus::is_first);
     left.sh("curl -s -m1 http://10.1.0.2/ || true").unwrap();
-    assert!(first.ledger().unwrap().count(sensor_ebpf::abi::counter::Counter::Sightings) > 0);
+    assert!(first.ledger().unwrap().count(Counter::Sightings) > 0);
 }
 
 #[test]
@@ -91,7 +93,9 @@ fn clsact_filters_outlive_the_agent_are_adopted_and_detached_beside_others() {
     assert_eq!(status.ingress.unwrap().behind.len(), 1);
     std::mem::forget(heir);
 
-    let done = detach_all();
+    let mut done = Detached::default();
+    detach_namespace(&kernel::Namespace::File(left.path()), &mut done);
+    assert_eq!(done.filters.len(), 4, "two of eth0, two of lo: {done:?}");
     assert!(done.errors.is_empty(), "{done:?}");
     let after = filters(&left, "eth0", "ingress");
     assert!(!after.contains("sensor_tc") && after.contains("pref 7"), "{after}");
@@ -129,7 +133,38 @@ fn a_tun_device_gets_the_raw_ip_program_and_a_socket_only_what_it_reads() {
     wait_for(&kernel, "lo", |status| status.hook == Some(HookKind::Socket));
     wait_for(&kernel, "tun0", |status| status.state == InterfaceState::Unsupported);
     left.sh("curl -s -m1 http://127.0.0.1/ || true").unwrap();
-    assert!(kernel.ledger().unwrap().count(sensor_ebpf::abi::counter::Counter::Sightings) > 0);
+    assert!(kernel.ledger().unwrap().count(Counter::Sightings) > 0);
+}
+
+#[test]
+fn three_capabilities_suffice_and_a_missing_one_is_named() {
+    if !is_root_or_skips("three_capabilities_suffice") {
+        return;
+    }
+    let lab = Lab::new().unwrap();
+    let space = lab.namespace("c").unwrap();
+    let sightings = within(&space, || {
+        caps::restrict(caps::Needs::default()).unwrap();
+        // The thread stands for the agent: its own namespace is the laboratory's.
+        let config = KernelConfig {
+            load: load_config(Mode::Observe),
+            selection: Selection::default(),
+            hook: HookKind::Auto,
+        };
+        let (kernel, _ring) = Kernel::start(&object().unwrap(), config).unwrap();
+        assert!(kernel.is_attached(), "{:?}", kernel.interfaces());
+        let refused = std::net::TcpStream::connect("127.0.0.1:9");
+        assert!(refused.is_err());
+        kernel.apply_policy(&PolicyTables::default()).unwrap();
+        kernel.ledger().unwrap().count(Counter::Sightings)
+    });
+    assert!(sightings > 0);
+    let missing = within(&space, || {
+        caps::restrict(caps::Needs::default()).unwrap();
+        let needs = caps::Needs { packet_sockets: true, other_namespaces: false };
+        caps::restrict(needs).unwrap_err().to_string()
+    });
+    assert!(missing.contains("CAP_NET_RAW"), "{missing}");
 }
 
 /// As many pods as come and go: one end here, its peer in a namespace of its own.

@@ -14,6 +14,7 @@ mod counts;
 mod coverage;
 mod enforcement;
 mod forwarding;
+mod golden;
 mod laboratory;
 mod owners;
 mod safety;

@@ -38,16 +38,9 @@ const PROGRAM_PREFIX: &str = "sensor_tc_";
 /// Removes everything of ours. Needs CAP_NET_ADMIN, and CAP_SYS_ADMIN for other namespaces and others' links.
 pub fn detach_all() -> Detached {
     let mut done = Detached::default();
-    let mut namespaces = vec![Namespace::Own];
-    namespaces.extend(namespace::named());
-    for place in namespaces {
-        match namespace::within(&place, detach_filters) {
-            Ok(found) => {
-                done.filters.extend(found.removed.into_iter().map(|filter| format!("{place} {filter}")));
-                done.errors.extend(found.errors);
-            }
-            Err(error) => done.errors.push(format!("network namespace {place}: {error}")),
-        }
+    detach_namespace(&Namespace::Own, &mut done);
+    for place in namespace::named() {
+        detach_namespace(&place, &mut done);
     }
     match sys::tcx_links() {
         Ok(links) => {
@@ -61,6 +54,17 @@ pub fn detach_all() -> Detached {
         Err(error) => done.errors.push(format!("list BPF links: {error}")),
     }
     done
+}
+
+/// Removes our filters of one network namespace.
+pub fn detach_namespace(place: &Namespace, done: &mut Detached) {
+    match namespace::within(place, detach_filters) {
+        Ok(found) => {
+            done.filters.extend(found.removed.into_iter().map(|filter| format!("{place} {filter}")));
+            done.errors.extend(found.errors);
+        }
+        Err(error) => done.errors.push(format!("network namespace {place}: {error}")),
+    }
 }
 
 #[derive(Default)]

@@ -28,7 +28,7 @@ mod watch;
 pub use attach::{Chain, HookKind, LinkLayer};
 pub use clock::now;
 pub use counters::KernelLedger;
-pub use detach::{Detached, detach_all};
+pub use detach::{Detached, detach_all, detach_namespace};
 pub use handle::{Kernel, KernelConfig, StartError};
 pub use load::{Degraded, LoadConfig, LoadError, Mode, object};
 pub use owner::{ExchangeOwners, Owners};

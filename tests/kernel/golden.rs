@@ -1,0 +1,108 @@
+//! Golden packets: the loaded programs judge generated packets as the pure code does, and a program loaded to
+//! observe passes every one of them, whatever the maps say.
+
+use sensor_agent::kernel::{Bench, Mode, PolicyTables};
+use sensor_ebpf::abi::{
+    counter::Counter,
+    policy::{Action, Limit, LimitKind, LpmKey4, LpmKey6, PolicyEntry, Rule},
+};
+use sensor_tests::{
+    is_root_or_skips,
+    object::{load_config, object},
+    packets::{Dice, Layer, packet},
+};
+
+/// Programs with the packets that they read.
+const PROGRAMS: [(&str, Layer); 4] = [
+    ("sensor_tc_ingress_eth", Layer::Ethernet),
+    ("sensor_tc_egress_eth", Layer::Ethernet),
+    ("sensor_tc_ingress_ip", Layer::RawIp),
+    ("sensor_tc_egress_ip", Layer::RawIp),
+];
+/// `TCX_NEXT`, which is `TC_ACT_UNSPEC`.
+const NEXT: i32 = -1;
+/// Of each program.
+const OBSERVED_PACKETS: u64 = 25_000;
+
+const fn entry(rule: u32, prefix_len: u8) -> PolicyEntry {
+    PolicyEntry { rule, prefix_len, pad: [0; 3] }
+}
+
+const fn rule(action: Action) -> Rule {
+    Rule {
+        expires_ns: 0,
+        ifindex: 0,
+        next: 0,
+        port_min: 0,
+        port_max: u16::MAX,
+        action: action as u8,
+        protocol: 0,
+        direction: 0,
+        flags: 0,
+    }
+}
+
+/// Blocks and limits everything.
+fn hostile() -> PolicyTables {
+    let all4 = LpmKey4::default();
+    let all6 = LpmKey6::default();
+    let limit = |kind, next| Limit {
+        increment: u64::MAX >> 8,
+        tolerance: 0,
+        rule: 1,
+        next,
+        kind: kind as u8,
+        prefix_v4: 32,
+        prefix_v6: 64,
+        pad: [0; 5],
+    };
+    PolicyTables {
+        block4: vec![(all4, entry(1, 0))],
+        block6: vec![(all6, entry(1, 0))],
+        limit4: vec![(all4, entry(1, 0))],
+        limit6: vec![(all6, entry(1, 0))],
+        rules: vec![Rule::default(), rule(Action::Drop)],
+        limits: vec![Limit::default(), limit(LimitKind::Packets, 2), limit(LimitKind::Connections, 0)],
+        ..PolicyTables::default()
+    }
+}
+
+/// Loads, and fails when a program was refused.
+fn load(mode: Mode) -> Bench {
+    let bench = Bench::load(&object().unwrap(), &load_config(mode)).unwrap();
+    assert!(bench.degraded().is_empty(), "{:?}", bench.degraded());
+    bench
+}
+
+#[test]
+fn observing_passes_100_000_packets_against_hostile_maps_and_enforcing_does_not() {
+    if !is_root_or_skips("observing_passes_100_000_packets") {
+        return;
+    }
+    let mut observe = load(Mode::Observe);
+    observe.apply_policy(&hostile()).unwrap();
+    let mut dice = Dice::new(1);
+    for (program, layer) in PROGRAMS {
+        for number in 0..OBSERVED_PACKETS {
+            let bytes = packet(&mut dice, layer);
+            let action = observe.run(program, &bytes, 1).unwrap().action;
+            assert_eq!(action, NEXT, "{program}, packet {number}: {bytes:02x?}");
+        }
+        while observe.ring().next_record().is_some() {}
+    }
+    let ledger = observe.ledger().unwrap();
+    assert_eq!(ledger.count(Counter::Sightings), OBSERVED_PACKETS * PROGRAMS.len() as u64);
+    assert_eq!(ledger.bucket_sum(), ledger.count(Counter::Sightings));
+    assert_eq!((ledger.count(Counter::Blocked), ledger.count(Counter::Limited)), (0, 0));
+    assert!(ledger.count(Counter::WouldBlock) > OBSERVED_PACKETS, "the entries were not asked");
+    drop(observe);
+
+    // The same maps do drop once the operator says so: the packets above were not spared by accident.
+    let mut enforce = load(Mode::Enforce);
+    enforce.apply_policy(&hostile()).unwrap();
+    let dropped = (0..1_000).filter(|_| {
+        let bytes = packet(&mut dice, Layer::Ethernet);
+        enforce.run("sensor_tc_ingress_eth", &bytes, 1).unwrap().action != NEXT
+    });
+    assert!(dropped.count() > 500);
+}
