@@ -1,10 +1,11 @@
 //! Runs one loaded program on bytes (`BPF_PROG_TEST_RUN`): for the golden packets and the benchmarks.
 //!
-//! Nothing is attached. The packet needs at least 14 bytes, as the kernel wants of a TC test run.
+//! Nothing is attached. The kernel takes no packet shorter than 14 bytes, and recent ones none that an Ethernet type
+//! announces as IP and that ends within the IP header: [`TestRunError::TooShort`].
 
 use std::time::Duration;
 
-use aya::programs::{Program, TestRun, TestRunOptions};
+use aya::programs::{Program, ProgramError, TestRun, TestRunOptions};
 use sensor_ebpf::abi::policy::RuleHits;
 
 use super::{
@@ -29,9 +30,12 @@ pub enum TestRunError {
     /// The object has no such program, or one that cannot be test-run.
     #[error("no TC program {0}")]
     NoProgram(String),
+    /// The kernel does not make an skb of so few bytes.
+    #[error("too short for a test run")]
+    TooShort,
     /// The kernel said no.
     #[error(transparent)]
-    Run(#[from] aya::programs::ProgramError),
+    Run(ProgramError),
 }
 
 /// What a test run gave.
@@ -68,7 +72,7 @@ impl Bench {
             return Err(TestRunError::NoProgram(program.to_owned()));
         };
         let options = TestRunOptions { data_in: Some(packet), repeat, ..TestRunOptions::default() };
-        let result = classifier.test_run(options)?;
+        let result = classifier.test_run(options).map_err(refused)?;
         Ok(Ran { action: result.return_value.cast_signed(), duration: result.duration })
     }
 
@@ -96,5 +100,14 @@ impl Bench {
     /// The ring.
     pub const fn ring(&mut self) -> &mut Ring {
         &mut self.ring
+    }
+}
+
+fn refused(error: ProgramError) -> TestRunError {
+    match &error {
+        ProgramError::SyscallError(syscall) if syscall.io_error.raw_os_error() == Some(nix::libc::EINVAL) => {
+            TestRunError::TooShort
+        }
+        _ => TestRunError::Run(error),
     }
 }
