@@ -4,11 +4,17 @@
 //! `SENSOR_RING_BYTES`, flag `--ring-bytes`.
 
 mod file;
+mod folder;
+mod host;
+mod policy_file;
 mod raw;
 mod resolved;
 mod units;
 
 pub use file::{ConfigError, DEFAULT_FILE, read, schema};
+pub use folder::{CatalogueFolder, FolderError, Loaded};
+pub use host::host_facts;
+pub use policy_file::{PolicyFileError, read_policy, unix_ns};
 pub use raw::{ClientAddress, Hook, Mode, Raw, SamplingBudget, TcAttach};
 pub use resolved::{Config, Interfaces, MetricsListen};
 pub use units::{Bytes, Share, Span};

@@ -1,0 +1,52 @@
+//! The policy file on disk to a validated [`Policy`].
+//!
+//! `ttl` of a rule counts from the file's time of change. Bound: the core's `FILE_BYTES_MAX`.
+
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use sensor_core::{
+    policy::{self, FILE_BYTES_MAX, Policy, PolicyErrors},
+    time::UnixNs,
+};
+
+/// Why a policy file is not used.
+#[derive(Debug, thiserror::Error)]
+pub enum PolicyFileError {
+    /// Not there, or not readable.
+    #[error("policy {path}: {source}; deploy/policy.example.yaml shows the format")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Mistakes in it.
+    #[error(transparent)]
+    Invalid(#[from] PolicyErrors),
+}
+
+/// Reads and checks a policy file.
+pub fn read_policy(path: &Path) -> Result<Policy, PolicyFileError> {
+    let failed = |source| PolicyFileError::Read { path: path.to_owned(), source };
+    let file = File::open(path).map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
+    if metadata.is_dir() {
+        return Err(failed(io::Error::new(io::ErrorKind::IsADirectory, "is a folder")));
+    }
+    let changed = unix_ns(metadata.modified().unwrap_or(UNIX_EPOCH));
+    let mut bytes = Vec::new();
+    file.take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
+    Ok(policy::parse(&path.display().to_string(), &bytes, changed)?)
+}
+
+/// A point in time as the core has it; 0 before 1970.
+#[must_use]
+pub fn unix_ns(time: SystemTime) -> UnixNs {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    UnixNs(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+}
