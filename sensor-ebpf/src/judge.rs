@@ -198,7 +198,7 @@ fn handshake<P: PacketBytes, T: Tables>(packet: &P, tables: &T, work: &mut Work)
             }
             Sighting::First if answer => {
                 if let Some(canonical) = tables.alias(&work.headers.tuple) {
-                    work.tuple = *canonical;
+                    work.tuple = canonical;
                 }
             }
             Sighting::First => {
@@ -249,7 +249,7 @@ fn find_or_join<P: PacketBytes, T: Tables>(
 ) -> Option<T::FlowRef> {
     if tables.settings().hooks > HOOKS_OF_ONE_DEVICE {
         if let Some(canonical_tuple) = tables.alias(&work.headers.tuple) {
-            work.tuple = *canonical_tuple;
+            work.tuple = canonical_tuple;
             work.cursor.side = canonical(&work.tuple, &mut work.key);
             if let Some(flow) = tables.take_flow(&work.key) {
                 return Some(flow);
@@ -329,7 +329,7 @@ fn first_sighting<T: Tables>(tables: &T, work: &mut Work) -> Sighting {
 /// `work.headers.tuple` is another name of `first`: from now on its segments belong to the first's flow.
 #[inline(never)]
 fn make_alias<T: Tables>(first: &Tuple, tables: &T, work: &mut Work) {
-    let known = tables.alias(&work.headers.tuple).is_some_and(|known| known == first);
+    let known = tables.alias(&work.headers.tuple).is_some_and(|known| known == *first);
     if known {
         return;
     }

@@ -307,9 +307,9 @@ impl<const DIRECT: bool> Tables for Kernel<DIRECT> {
     }
 
     #[inline(always)]
-    fn alias(&self, tuple: &Tuple) -> Option<&Tuple> {
-        // SAFETY: copied at once by the caller.
-        unsafe { ALIASES.get(tuple) }
+    fn alias(&self, tuple: &Tuple) -> Option<Tuple> {
+        // SAFETY: read at once, before any other map operation.
+        unsafe { ALIASES.get(tuple) }.copied()
     }
 
     #[inline(always)]

@@ -209,7 +209,7 @@ pub trait Tables {
     /// Remembers it.
     fn set_fragment(&self, key: &FragmentKey, value: &FragmentVerdict);
     /// The canonical tuple of this one.
-    fn alias(&self, tuple: &Tuple) -> Option<&Tuple>;
+    fn alias(&self, tuple: &Tuple) -> Option<Tuple>;
     /// Says that `tuple` is `canonical` on another hook.
     fn set_alias(&self, tuple: &Tuple, canonical: &Tuple);
     /// Forgets it.

@@ -1,1 +1,352 @@
-//! Host implementation of [`crate::tables::Tables`] over std collections, so that tests run the same code as the kernel does.
+//! Host implementation of [`Tables`] over std collections, so that tests run the same code as the kernel does.
+//!
+//! One [`Host`] is a host with any number of hooks; [`Host::see`] shows it one packet. No bound: for tests only.
+
+use core::{
+    cell::{Cell, RefCell},
+    ops::{Deref, DerefMut},
+};
+use std::{boxed::Box, collections::HashMap, rc::Rc, vec, vec::Vec};
+
+use zerocopy::IntoBytes;
+
+use crate::{
+    abi::{
+        counter::Counter,
+        flow_key::{FlowKey, Tuple},
+        policy::{FailsafeEntry, Limit, LimitKey, LpmKey4, LpmKey6, PolicyEntry, Rule, RuleHits},
+        sample::{Hook, SampleHeader},
+        settings::{ListenerCounts, ListenerKey, Settings},
+    },
+    judge::judge,
+    packet::{Link, Slice},
+    tables::{
+        FragmentKey, FragmentVerdict, List, ListenerEvent, RecentKey, RecentValue, Step, Tables,
+    },
+    tracker::Flow,
+    verdict::{Decision, TatCell},
+    work::{Window, Work},
+};
+
+/// A host under test: its tables, what it counted and what it emitted.
+pub struct Host {
+    /// As the agent would set them.
+    pub settings: Settings,
+    /// Mode enforce.
+    pub enforce: bool,
+    /// The clock.
+    pub now_ns: u64,
+    /// Hook of the next packet.
+    pub hook: Hook,
+    /// Interface of the next packet.
+    pub ifindex: u32,
+    /// Wire packets of the next skb.
+    pub wire_packets: u32,
+    /// Records that still fit into the ring.
+    pub ring_room: Cell<u64>,
+    /// Rules by number.
+    pub rules: Vec<Rule>,
+    /// Limits by number.
+    pub limits: Vec<Limit>,
+    /// Failsafe entries.
+    pub failsafe: Vec<FailsafeEntry>,
+    /// (prefix, entry) of a list: allow, block, limit; IPv4 prefixes v4-mapped with 96 more bits.
+    pub lists: [Vec<([u8; 16], u32, PolicyEntry)>; 3],
+    /// Hits of rules.
+    pub hits: RefCell<HashMap<u32, RuleHits>>,
+    /// Counters.
+    pub counters: RefCell<Vec<u64>>,
+    /// Records: header and data.
+    pub records: RefCell<Vec<(SampleHeader, Vec<u8>)>>,
+    /// Listener table.
+    pub listeners: RefCell<HashMap<ListenerKey, ListenerCounts>>,
+    /// Flow table.
+    pub flows: RefCell<HashMap<FlowKey, Flow>>,
+    limit_state: RefCell<HashMap<LimitKey, Rc<Cell<u64>>>>,
+    recent: RefCell<HashMap<RecentKey, RecentValue>>,
+    aliases: RefCell<HashMap<Tuple, Tuple>>,
+    fragments: RefCell<HashMap<FragmentKey, FragmentVerdict>>,
+    work: RefCell<Box<Work>>,
+}
+
+impl Default for Host {
+    fn default() -> Self {
+        Self {
+            settings: Settings {
+                sample_threshold: u32::MAX,
+                sample_weight: 1,
+                head_bytes_max: 16_384,
+                hooks: 1,
+                wake_bytes: u32::MAX,
+                ..Settings::default()
+            },
+            enforce: false,
+            now_ns: 1_000_000_000_000,
+            hook: Hook::Ingress,
+            ifindex: 1,
+            wire_packets: 0,
+            ring_room: Cell::new(u64::MAX),
+            rules: vec![Rule::default()],
+            limits: vec![Limit::default()],
+            failsafe: Vec::new(),
+            lists: Default::default(),
+            hits: RefCell::default(),
+            counters: RefCell::new(vec![0; Counter::COUNT]),
+            records: RefCell::default(),
+            listeners: RefCell::default(),
+            flows: RefCell::default(),
+            limit_state: RefCell::default(),
+            recent: RefCell::default(),
+            aliases: RefCell::default(),
+            fragments: RefCell::default(),
+            work: RefCell::default(),
+        }
+    }
+}
+
+impl Host {
+    /// Shows one packet.
+    pub fn see(&self, link: Link, packet: &[u8]) -> Decision {
+        judge(link, &Slice(packet), self, &mut self.work.borrow_mut())
+    }
+
+    /// A counter's value.
+    pub fn counter(&self, counter: Counter) -> u64 {
+        self.counters.borrow().get(counter as usize).copied().unwrap_or(0)
+    }
+
+    /// Adds a prefix to a list.
+    pub fn list(&mut self, list: List, prefix: [u8; 16], len: u8, rule: u32) {
+        let own = if prefix.starts_with(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255]) {
+            len - 96
+        } else {
+            len
+        };
+        let entry = PolicyEntry { rule, prefix_len: own, pad: [0; 3] };
+        match list {
+            List::Allow => {}
+            List::Block => self.settings.block_entries += 1,
+            List::Limit => self.settings.limits += 1,
+        }
+        if let Some(entries) = self.lists.get_mut(list as usize) {
+            entries.push((prefix, len.into(), entry));
+        }
+    }
+
+    fn longest(&self, list: List, address: [u8; 16], len: u32) -> Option<PolicyEntry> {
+        let address = u128::from_be_bytes(address);
+        let entries = self.lists.get(list as usize)?;
+        let matching = entries.iter().filter(|(prefix, prefix_len, _)| {
+            let difference = address ^ u128::from_be_bytes(*prefix);
+            *prefix_len <= len && difference.checked_shr(128 - prefix_len).unwrap_or(0) == 0
+        });
+        matching.max_by_key(|(_, len, _)| *len).map(|(_, _, entry)| *entry)
+    }
+}
+
+/// A flow that is out of the table for one packet.
+pub struct Taken(Box<(FlowKey, Flow)>);
+
+impl Deref for Taken {
+    type Target = Flow;
+    fn deref(&self) -> &Flow {
+        &self.0.1
+    }
+}
+
+impl DerefMut for Taken {
+    fn deref_mut(&mut self) -> &mut Flow {
+        &mut self.0.1
+    }
+}
+
+/// A limit's state.
+pub struct HostCell(Rc<Cell<u64>>);
+
+impl TatCell for HostCell {
+    fn load(&self) -> u64 {
+        self.0.get()
+    }
+
+    fn swap_if(&self, old: u64, new: u64) -> bool {
+        let same = self.0.get() == old;
+        if same {
+            self.0.set(new);
+        }
+        same
+    }
+}
+
+impl Tables for Host {
+    type FlowRef = Taken;
+    type Cell = HostCell;
+
+    fn settings(&self) -> &Settings {
+        &self.settings
+    }
+    fn enforcing(&self) -> bool {
+        self.enforce
+    }
+    fn now_ns(&self) -> u64 {
+        self.now_ns
+    }
+    fn hook(&self) -> Hook {
+        self.hook
+    }
+    fn ifindex(&self) -> u32 {
+        self.ifindex
+    }
+    fn wire_packets(&self) -> u32 {
+        self.wire_packets
+    }
+    fn cgroup_id(&self) -> u64 {
+        0
+    }
+    fn count_index(&self, index: u32, by: u64) {
+        if let Some(value) = self.counters.borrow_mut().get_mut(index as usize) {
+            *value += by;
+        }
+    }
+    fn repeat<S: Step>(&self, max: u32, step: &mut S) -> bool {
+        (0..max).any(|_| step.step().is_break())
+    }
+    fn lookup4(&self, list: List, key: &LpmKey4) -> Option<PolicyEntry> {
+        let [a, b, c, d] = key.addr;
+        let mapped = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, a, b, c, d];
+        self.longest(list, mapped, key.prefix_len + 96)
+    }
+    fn lookup6(&self, list: List, key: &LpmKey6) -> Option<PolicyEntry> {
+        self.longest(list, key.addr, key.prefix_len)
+    }
+    fn rule(&self, index: u32) -> Option<&Rule> {
+        self.rules.get(index as usize)
+    }
+    fn limit(&self, index: u32) -> Option<&Limit> {
+        self.limits.get(index as usize)
+    }
+    fn failsafe(&self, index: u32) -> Option<&FailsafeEntry> {
+        self.failsafe.get(index as usize)
+    }
+    fn hit(&self, rule: u32, dropped: bool, packets: u64, bytes: u64, now_ns: u64) {
+        let mut hits = self.hits.borrow_mut();
+        let hits = hits.entry(rule).or_default();
+        hits.last_ns = now_ns;
+        if dropped {
+            hits.packets += packets;
+            hits.bytes += bytes;
+        } else {
+            hits.would_packets += packets;
+            hits.would_bytes += bytes;
+        }
+    }
+    fn limit_cell(&self, key: &LimitKey) -> Option<HostCell> {
+        Some(HostCell(Rc::clone(self.limit_state.borrow_mut().entry(*key).or_default())))
+    }
+    fn recent(&self, key: &RecentKey) -> Option<RecentValue> {
+        self.recent.borrow().get(key).copied()
+    }
+    fn set_recent(&self, key: &RecentKey, value: &RecentValue) {
+        self.recent.borrow_mut().insert(*key, *value);
+    }
+    fn fragment(&self, key: &FragmentKey) -> Option<FragmentVerdict> {
+        self.fragments.borrow().get(key).copied()
+    }
+    fn set_fragment(&self, key: &FragmentKey, value: &FragmentVerdict) {
+        self.fragments.borrow_mut().insert(*key, *value);
+    }
+    fn alias(&self, tuple: &Tuple) -> Option<Tuple> {
+        self.aliases.borrow().get(tuple).copied()
+    }
+    fn set_alias(&self, tuple: &Tuple, canonical: &Tuple) {
+        self.aliases.borrow_mut().insert(*tuple, *canonical);
+    }
+    fn remove_alias(&self, tuple: &Tuple) {
+        self.aliases.borrow_mut().remove(tuple);
+    }
+    fn take_flow(&self, key: &FlowKey) -> Option<Taken> {
+        let flow = self.flows.borrow_mut().remove(key)?;
+        Some(Taken(Box::new((*key, flow))))
+    }
+    fn put_flow(&self, flow: Taken) {
+        self.flows.borrow_mut().insert(flow.0.0, flow.0.1);
+    }
+    fn insert_flow(&self, key: &FlowKey, flow: &Flow) -> bool {
+        self.flows.borrow_mut().insert(*key, *flow);
+        true
+    }
+    fn remove_flow(&self, key: &FlowKey) {
+        self.flows.borrow_mut().remove(key);
+    }
+    fn listener(&self, key: &ListenerKey, event: ListenerEvent, now_ns: u64) {
+        let mut listeners = self.listeners.borrow_mut();
+        let counts = listeners.entry(*key).or_default();
+        counts.last_ns = now_ns;
+        *match event {
+            ListenerEvent::Opened => &mut counts.opened,
+            ListenerEvent::Http => &mut counts.http,
+            ListenerEvent::H2c => &mut counts.h2c,
+            ListenerEvent::Tls => &mut counts.tls,
+            ListenerEvent::Other => &mut counts.other,
+            ListenerEvent::Closed => &mut counts.closed,
+            ListenerEvent::Silent => &mut counts.silent,
+        } += 1;
+    }
+    fn emit(&self, work: &mut Work, from: u32) -> bool {
+        let Some(room) = self.ring_room.get().checked_sub(1) else { return false };
+        self.ring_room.set(room);
+        let (from, len) = (from as usize, work.record.data_len as usize);
+        // As in the kernel: the header is written over what lies before the data.
+        let bytes = work.window.words_mut().as_mut_bytes();
+        let header = work.record;
+        let Some(before) = bytes.get_mut(from..from + Window::HEADROOM) else { return false };
+        before.copy_from_slice(header.as_bytes());
+        let data = bytes.get(from + Window::HEADROOM..from + Window::HEADROOM + len);
+        self.records.borrow_mut().push((header, data.unwrap_or(&[]).to_vec()));
+        true
+    }
+}
+
+/// One TCP segment to be built.
+#[derive(Clone, Debug)]
+pub struct Segment {
+    /// IPv4 source.
+    pub src: [u8; 4],
+    /// IPv4 destination.
+    pub dst: [u8; 4],
+    /// Source port.
+    pub src_port: u16,
+    /// Destination port.
+    pub dst_port: u16,
+    /// Sequence number.
+    pub seq: u32,
+    /// Acknowledgement number.
+    pub ack: u32,
+    /// TCP flags.
+    pub flags: u8,
+    /// Payload.
+    pub payload: Vec<u8>,
+}
+
+impl Segment {
+    /// An Ethernet frame with IPv4 and TCP headers without options.
+    pub fn frame(&self) -> Vec<u8> {
+        let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
+        let total = u16::try_from(40 + self.payload.len()).unwrap_or(0);
+        frame.extend_from_slice(&[0x45, 0]);
+        frame.extend_from_slice(&total.to_be_bytes());
+        frame.extend_from_slice(&[0, 1, 0x40, 0, 64, 6, 0, 0]);
+        frame.extend_from_slice(&self.src);
+        frame.extend_from_slice(&self.dst);
+        frame.extend_from_slice(&self.src_port.to_be_bytes());
+        frame.extend_from_slice(&self.dst_port.to_be_bytes());
+        frame.extend_from_slice(&self.seq.to_be_bytes());
+        frame.extend_from_slice(&self.ack.to_be_bytes());
+        frame.extend_from_slice(&[0x50, self.flags, 0xff, 0xff, 0, 0, 0, 0]);
+        frame.extend_from_slice(&self.payload);
+        // A short frame is padded by the sender's card.
+        while frame.len() < 60 {
+            frame.push(b'G');
+        }
+        frame
+    }
+}

@@ -106,14 +106,15 @@ impl<P: PacketBytes, T: Tables> Run<'_, P, T> {
     #[inline(always)]
     fn refill(&mut self) -> ControlFlow<()> {
         if self.work.cursor.end != 0 {
-            if matches!(self.stream.state, state::HEAD | state::HELLO) {
-                let end = self.work.cursor.end;
-                self.flush(end, 0);
-            }
+            // First the line: a record's header is written over what lies before its data.
             if self.stream.state == state::HELLO {
                 self.stream.carry_len = 0;
             } else {
                 self.keep_line();
+            }
+            if matches!(self.stream.state, state::HEAD | state::HELLO) {
+                let end = self.work.cursor.end;
+                self.flush(end, 0);
             }
         }
         let cursor = &mut self.work.cursor;
@@ -336,6 +337,7 @@ impl<P: PacketBytes, T: Tables> Run<'_, P, T> {
         let end = cursor.scan + self.stream.left as u32;
         cursor.scan = end;
         self.flush(end, crate::abi::sample::flag::HEAD_END);
+        self.stream.doubt();
         self.common.flags |= flow_flag::NEGATIVE;
         ControlFlow::Break(())
     }
