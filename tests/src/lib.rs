@@ -8,6 +8,7 @@
 pub mod lab;
 #[cfg(target_os = "linux")]
 pub mod object;
+pub mod generate;
 pub mod packets;
 
 /// Whether this process may run tests of the kernel tier; prints a visible, countable line when not.

@@ -9,7 +9,7 @@ use sensor_ebpf::abi::flow_key::FlowKey;
 
 use super::assembled::{Assembled, FlowClass, socket_addr};
 use super::counts::{FlowCounter, FlowCounts};
-use super::half::{Fit, Half};
+use super::half::{Fit, Half, Held};
 use super::pairing::{After, HeadStart, Http};
 use super::segment::{Segment, tcp_flag};
 use super::seq::SeqNo;
@@ -339,13 +339,27 @@ impl Connection {
         let started = std::mem::replace(&mut half.started, true) || half.isn.is_none();
         half.next = Some(seq.plus(len));
         let start = HeadStart { time, seq, ack };
-        match self.mode {
-            Mode::Undecided => self.decide(from, start, data, started, out),
+        let unread = match self.mode {
+            Mode::Undecided => {
+                self.decide(from, start, data, started, out);
+                0
+            }
             Mode::Http => self.read(from, start, data, out),
-            Mode::Hello => self.hello(from, data, time, out),
-            Mode::Ignored => {}
-        }
+            Mode::Hello => {
+                self.hello(from, data, time, out);
+                0
+            }
+            Mode::Ignored => 0,
+        };
         self.last_from = Some(from);
+        if unread > 0 {
+            let used = data.len() - unread;
+            let data = data.get(used..).unwrap_or_default();
+            let used = u32::try_from(used).unwrap_or(len).min(len);
+            let rest = Held { seq: seq.plus(used), ack, time, wire_len: len - used, data: data.into() };
+            self.half_mut(from).put_back(rest);
+            return;
+        }
         let cut = u64::from(len).saturating_sub(data.len() as u64);
         if cut > 0 {
             out.counts.one(FlowCounter::Gaps);
@@ -366,7 +380,7 @@ impl Connection {
                     self.mode = Mode::Ignored;
                 } else {
                     self.open_http(from, Kind::Response, start.time, out);
-                    self.read(from, start, data, out);
+                    let _none_waits = self.read(from, start, data, out);
                 }
             }
             _ => self.decide_joined(from, start, data, out),
@@ -386,7 +400,7 @@ impl Connection {
         match detected {
             [Detect::Yes, ..] => {
                 self.open_http(from, Kind::Request, start.time, out);
-                self.read(from, start, bytes, out);
+                let _none_waits = self.read(from, start, bytes, out);
             }
             [_, Detect::Yes, _] => {
                 self.classify(FlowClass::H2c, start.time, out);
@@ -420,7 +434,7 @@ impl Connection {
         self.mode = Mode::Http;
         self.http = Some(Box::new(Http { requests_blind: true, heads_missed: true, ..Http::new(Position::Lost) }));
         self.last_from = None;
-        self.read(from, start, data, out);
+        let _none_waits = self.read(from, start, data, out);
     }
 
     fn open_http(&mut self, _from: usize, kind: Kind, time: UnixNs, out: &mut Out<'_>) {
@@ -494,15 +508,19 @@ impl Connection {
         }
     }
 
-    fn read(&mut self, from: usize, start: HeadStart, data: &[u8], out: &mut Out<'_>) {
+    /// Reads on; returns how many bytes at the end must wait (responses whose request did not come yet).
+    fn read(&mut self, from: usize, start: HeadStart, data: &[u8], out: &mut Out<'_>) -> usize {
         let kind = if self.client == Some(from) { Kind::Request } else { Kind::Response };
         let mut input = data;
         let mut may_begin = self.last_from != Some(from);
         let mut first = true;
         while !input.is_empty() {
-            let Some(http) = &mut self.http else { return };
-            let restarts = first && http.may_restart(kind, from) && http::request(input, true) == Detect::Yes;
-            let Some(reader) = http.readers.get_mut(from) else { return };
+            let Some(http) = &mut self.http else { return 0 };
+            if kind == Kind::Response && http.wants_request(from) {
+                return input.len();
+            }
+            let restarts = first && http.may_restart(kind, from, start.ack) && http::request(input, true) == Detect::Yes;
+            let Some(reader) = http.readers.get_mut(from) else { return 0 };
             if restarts {
                 reader.restart();
             }
@@ -517,7 +535,8 @@ impl Connection {
                 Step::Head(head) => {
                     if !self.take_head(from, kind, &head, Extent::Whole, out) {
                         out.counts.one(FlowCounter::HeadsMalformed);
-                        return self.lose(from);
+                        self.lose(from);
+                        return 0;
                     }
                 }
                 Step::BodyEnd { bytes } => match kind {
@@ -538,6 +557,7 @@ impl Connection {
             may_begin = false;
             first = false;
         }
+        0
     }
 
     fn lose(&mut self, from: usize) {

@@ -122,6 +122,11 @@ impl Half {
         let mut from = seq;
         let mut at = self.held.partition_point(|held| held.seq.plus(held.wire_len).since(from) <= 0);
         while end.since(from) > 0 && self.held.len() < HELD_SEGMENTS_MAX {
+            if segment.wire_len > 1 && self.held.get(at).is_some_and(|held| held.wire_len == 1 && held.seq.since(end) < 0) {
+                // A byte alone may be a keep-alive probe that came early in the file, and its byte is made up.
+                self.remove(at);
+                continue;
+            }
             let (gap_end, resume) = match self.held.get(at) {
                 Some(held) if held.seq.since(end) < 0 => (held.seq, held.seq.plus(held.wire_len)),
                 _ => (end, end),
@@ -135,6 +140,12 @@ impl Half {
         }
     }
 
+    fn remove(&mut self, at: usize) {
+        if let Some(held) = self.held.remove(at) {
+            self.held_bytes = self.held_bytes.saturating_sub(held.data.len() + size_of::<Held>());
+        }
+    }
+
     fn insert(&mut self, at: usize, segment: &Segment<'_>, seq: SeqNo, from: SeqNo, to: SeqNo) {
         let offset = |position: SeqNo| {
             usize::try_from(position.since(seq)).unwrap_or(0).min(segment.payload.len())
@@ -143,6 +154,17 @@ impl Half {
         self.held_bytes += data.len() + size_of::<Held>();
         let wire_len = to.since(from).unsigned_abs();
         self.held.insert(at, Held { seq: from, ack: SeqNo(segment.ack), time: segment.time, wire_len, data });
+    }
+
+    /// Keeps the rest of a segment that was delivered in part.
+    pub(super) fn put_back(&mut self, rest: Held) {
+        if self.held.is_empty() {
+            self.wait_since = rest.time;
+            self.wait_segments = 0;
+        }
+        self.next = Some(rest.seq);
+        self.held_bytes += rest.data.len() + size_of::<Held>();
+        self.held.push_front(rest);
     }
 
     /// Another segment of the connection was seen while something waits here.

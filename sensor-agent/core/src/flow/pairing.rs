@@ -51,8 +51,8 @@ pub(super) struct Http {
     pub(super) heads_missed: bool,
     /// Requests of this connection are not captured: do not wait for them.
     pub(super) requests_blind: bool,
-    /// The first waiting request got a final response before its announced body began.
-    pub(super) answered_early: bool,
+    /// Where the response began that answered a request which expected `100 Continue`: its body may never come.
+    pub(super) answered_early: Option<SeqNo>,
 }
 
 impl Http {
@@ -64,7 +64,7 @@ impl Http {
             current: None,
             heads_missed: false,
             requests_blind: false,
-            answered_early: false,
+            answered_early: None,
         }
     }
 
@@ -88,7 +88,7 @@ impl Http {
             counts.one(FlowCounter::RequestsOverflow);
             self.give_up_first(counts, emit);
         }
-        self.answered_early = false;
+        self.answered_early = None;
         let expects_continue = head.expect_continue && !matches!(head.framing, Framing::None);
         self.pending.push_back(Pending {
             exchange: Exchange {
@@ -135,7 +135,8 @@ impl Http {
         };
         let framing = head.framing_for(Some(&pending.exchange.method));
         let connected = pending.exchange.method == Method::Connect && (200..300).contains(&head.status);
-        self.answered_early = pending.expects_continue && head.status >= 300 && self.pending.is_empty();
+        let early = pending.expects_continue && head.status >= 400 && self.pending.is_empty();
+        self.answered_early = early.then_some(start.seq);
         counts.one(FlowCounter::RequestsAnswered);
         counts.one(FlowCounter::ResponsesAnswered);
         let exchange = &mut pending.exchange;
@@ -184,10 +185,10 @@ impl Http {
             && self.readers.get(server).is_some_and(Reader::at_head_start)
     }
 
-    /// Whether `kind` at this position may start anew in the middle of what was announced.
-    pub(super) fn may_restart(&self, kind: Kind, half: usize) -> bool {
+    /// Whether a request may begin where a body was announced: the client had the final response when it sent this.
+    pub(super) fn may_restart(&self, kind: Kind, half: usize, ack: SeqNo) -> bool {
         kind == Kind::Request
-            && self.answered_early
+            && self.answered_early.is_some_and(|response| ack.since(response) > 0)
             && self.readers.get(half).is_some_and(|reader| matches!(reader.position(), Position::Length(_)))
     }
 
