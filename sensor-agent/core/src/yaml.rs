@@ -17,7 +17,12 @@ pub(crate) fn from_str<T: DeserializeOwned>(text: &str) -> Result<T, YamlError> 
     serde_saphyr::from_str_with_options(text, options(text.len())).map_err(|error| {
         let error = error.without_snippet();
         let line = error.location().map(|location| location.line()).filter(|line| *line > 0);
-        YamlError { line, message: one_line(&error.to_string()) }
+        let mut message = one_line(&error.to_string());
+        // The place is told before the message.
+        if let Some(at) = message.rfind(" at line ").filter(|_| line.is_some()) {
+            message.truncate(at);
+        }
+        YamlError { line, message }
     })
 }
 

@@ -71,20 +71,14 @@ impl Scope {
 
     /// The scope as a user reads it.
     pub(super) fn text(&self) -> String {
-        let mut text = match &self.host {
-            HostPattern::Any => "every host".to_owned(),
-            HostPattern::Exact(name) | HostPattern::Wildcard(name) => name.to_string(),
+        let host = match &self.host {
+            HostPattern::Any => "every host",
+            HostPattern::Exact(name) | HostPattern::Wildcard(name) => name,
         };
-        if let Some(port) = self.url_port {
-            text.push_str(&format!(":{port}"));
-        }
-        if let Some(network) = self.network {
-            text.push_str(&format!(" on {network}"));
-        }
-        if let Some(port) = self.port {
-            text.push_str(&format!(" at port {port}"));
-        }
-        text
+        let url_port = self.url_port.map(|port| format!(":{port}")).unwrap_or_default();
+        let network = self.network.map(|network| format!(" on {network}")).unwrap_or_default();
+        let port = self.port.map(|port| format!(" at port {port}")).unwrap_or_default();
+        format!("{host}{url_port}{network}{port}")
     }
 }
 

@@ -106,7 +106,7 @@ impl Catalogue {
             return Declaration::bare(DeclarationKind::PathUnknown);
         };
         let mut best: Option<(u64, u8, Declaration<'_>)> = None;
-        for trie in self.index.tries(bound) {
+        for trie in self.index.tries(&bound) {
             let Some(terminal) = trie.find(&segments, method) else { continue };
             let declaration = Declaration::of(self, terminal, method);
             let rank = (terminal.generality, declaration.kind as u8);
@@ -123,8 +123,8 @@ impl Catalogue {
         let bound = self.index.bind(service);
         let mut all: Vec<DeclaredOperation<'_>> = self
             .index
-            .tries(bound)
-            .flat_map(|trie| trie.terminals())
+            .tries(&bound)
+            .flat_map(super::trie::Trie::terminals)
             .flat_map(|terminal| terminal.operations.iter().map(move |(_, entry)| (terminal, entry)))
             .filter_map(|(terminal, entry)| {
                 let operation = self.operation(entry.operation)?;

@@ -95,18 +95,17 @@ impl Index {
         let mut known: HashMap<Vec<Insertion>, u32, RandomState> = HashMap::default();
         let mut entries = 0_usize;
         for (scope, insertions) in scopes {
-            let trie = match known.get(&insertions) {
-                Some(trie) => *trie,
-                None => {
-                    entries = entries.saturating_add(insertions.len());
-                    if entries > ENTRIES_MAX {
-                        return Err(Overflow::Entries);
-                    }
-                    let number = u32::try_from(index.tries.len()).unwrap_or(u32::MAX);
-                    index.tries.push(build_trie(&insertions, notes));
-                    known.insert(insertions, number);
-                    number
+            let trie = if let Some(trie) = known.get(&insertions) {
+                *trie
+            } else {
+                entries = entries.saturating_add(insertions.len());
+                if entries > ENTRIES_MAX {
+                    return Err(Overflow::Entries);
                 }
+                let number = u32::try_from(index.tries.len()).unwrap_or(u32::MAX);
+                index.tries.push(build_trie(&insertions, notes));
+                known.insert(insertions, number);
+                number
             };
             index.add_scope(scope, trie)?;
         }
@@ -144,8 +143,9 @@ impl Index {
         bound
     }
 
-    pub(super) fn tries(&self, bound: Bound) -> impl Iterator<Item = &Trie> {
-        bound.tries.into_iter().take(bound.count).filter_map(|trie| self.tries.get(usize::try_from(trie).ok()?))
+    pub(super) fn tries<'i>(&'i self, bound: &Bound) -> impl Iterator<Item = &'i Trie> + use<'i> {
+        let (tries, count) = (bound.tries, bound.count);
+        tries.into_iter().take(count).filter_map(|trie| self.tries.get(usize::try_from(trie).ok()?))
     }
 }
 

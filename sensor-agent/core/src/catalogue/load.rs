@@ -3,7 +3,7 @@
 //! Deterministic: documents are taken in the order of their names, paths in theirs, so that ties fall the same way
 //! whatever order the files were read in.
 
-use std::{collections::BTreeMap, rc::Rc};
+use std::{collections::{BTreeMap, BTreeSet}, rc::Rc};
 
 use serde_json::Value;
 
@@ -178,10 +178,10 @@ impl Loader {
             }
             let own: Vec<&Binding> = bindings.iter().filter(|binding| *binding.document == *name).collect();
             document.document.retired = name.starts_with("retired/") || own.iter().any(|binding| binding.retired);
-            let mut placer = Placer { scopes: &mut scopes, shown: BTreeMap::new(), reasons: Vec::new() };
+            let mut placer = Placer { scopes: &mut scopes, shown: BTreeSet::new(), reasons: Vec::new() };
             let first = u32::try_from(catalogue.operations.len()).unwrap_or(u32::MAX);
             placer.place(&document, &own, first);
-            let unused = own.iter().find(|binding| !binding.strip.is_empty() && !placer.strips(&document, binding));
+            let unused = own.iter().find(|binding| !binding.strip.is_empty() && !strips(&document, binding));
             if let Some(binding) = unused {
                 let problem = Problem::StripWithoutEffect(binding.strip.clone());
                 self.report(binding_name, Some(binding.line), String::new(), Severity::Warning, problem);
@@ -216,7 +216,7 @@ impl Loader {
 
     fn report_notes(&mut self, catalogue: &Catalogue, notes: Vec<Note>, named: &[(&str, &[u8])]) {
         let mut told: BTreeMap<u32, usize> = BTreeMap::new();
-        let mut seen = std::collections::BTreeSet::new();
+        let mut seen = BTreeSet::new();
         for note in notes {
             let (number, problem) = match note {
                 Note::Taken { operation, by } => (operation, taken(catalogue, operation, by)),
@@ -290,7 +290,7 @@ fn segments(path: &str) -> usize {
 /// Puts a document's operations into scopes and remembers what to say about it.
 struct Placer<'s> {
     scopes: &'s mut BTreeMap<Scope, Vec<Insertion>>,
-    shown: BTreeMap<String, ()>,
+    shown: BTreeSet<String>,
     reasons: Vec<BindingReason>,
 }
 
@@ -348,29 +348,30 @@ impl Placer<'_> {
             }
             if self.shown.len() < super::limits::SERVERS_MAX * 4 {
                 let prefix = seen_prefix(server, binding);
-                self.shown.insert(format!("{}{prefix}", scope.text()), ());
+                self.shown.insert(format!("{}{prefix}", scope.text()));
             }
         }
-    }
-
-    fn strips(&self, document: &ParsedDocument, binding: &Binding) -> bool {
-        document.operations.iter().any(|parsed| {
-            parsed.servers.iter().any(|server| {
-                let full = format!("{}{}", server.prefix, parsed.operation.path);
-                binding::strip_prefix(&full, &binding.strip).is_some()
-            })
-        })
     }
 
     fn row(&self, name: &str) -> BindingRow {
         BindingRow {
             document: name.into(),
-            scopes: self.shown.keys().take(20).cloned().collect(),
+            scopes: self.shown.iter().take(20).cloned().collect(),
             scopes_total: self.shown.len(),
             // The most specific reason is the one to tell; a document without operations is bound to nothing.
             reason: self.reasons.iter().min().copied().unwrap_or(BindingReason::NoServers),
         }
     }
+}
+
+/// Whether a binding's prefix is there to be stripped from any path.
+fn strips(document: &ParsedDocument, binding: &Binding) -> bool {
+    document.operations.iter().any(|parsed| {
+        parsed.servers.iter().any(|server| {
+            let full = format!("{}{}", server.prefix, parsed.operation.path);
+            binding::strip_prefix(&full, &binding.strip).is_some()
+        })
+    })
 }
 
 /// The path as the sensor sees it: `add` + (server prefix + path, without `strip`).

@@ -70,7 +70,7 @@ fn read_json(text: &str) -> Result<Value, ReadError> {
         if let Some(at) = message.rfind(" at line ") {
             message.truncate(at);
         }
-        track.fail(line, message)
+        track.fail(line, &message)
     })
 }
 
@@ -82,7 +82,7 @@ fn read_yaml(text: &str) -> Result<Value, ReadError> {
     result.map_err(|error| {
         let error = error.without_snippet();
         let line = error.location().map(|location| location.line()).filter(|line| *line > 0);
-        track.fail(line, one_line(&error.to_string()))
+        track.fail(line, &error.to_string())
     })
 }
 
@@ -115,12 +115,12 @@ struct Track {
 }
 
 impl Track {
-    fn fail(self, line: Option<u64>, message: String) -> ReadError {
+    fn fail(self, line: Option<u64>, message: &str) -> ReadError {
         let mut pointer = String::new();
         for token in self.path.into_inner() {
             push_token(&mut pointer, &token);
         }
-        let problem = self.problem.into_inner().unwrap_or_else(|| Problem::Syntax(one_line(&message)));
+        let problem = self.problem.into_inner().unwrap_or_else(|| Problem::Syntax(one_line(message)));
         ReadError { line, pointer, problem }
     }
 

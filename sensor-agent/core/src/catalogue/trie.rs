@@ -112,11 +112,21 @@ impl Default for Trie {
 impl Trie {
     /// Adds an operation; `text` is what the template is called if no equal one is there yet.
     pub(super) fn insert(&mut self, template: &Template, text: &str, method: &Method, entry: Entry) -> Inserted {
-        let Some(place) = self.place(template) else { return Inserted::PartialFull };
-        let terminal = match place {
-            Some(terminal) => terminal,
-            None => self.add_terminal(template, text),
+        let Some((node, rest)) = self.node_of(template) else { return Inserted::PartialFull };
+        let next = number(self.terminals.len());
+        let Some(node) = self.nodes.get_mut(index(node)) else { return Inserted::PartialFull };
+        let slot = if rest {
+            &mut node.rest
+        } else if template.trailing_slash {
+            &mut node.end_slash
+        } else {
+            &mut node.end
         };
+        let terminal = *slot.get_or_insert(next);
+        if terminal == next {
+            let generality = template.generality();
+            self.terminals.push(Terminal { template: text.into(), generality, operations: Vec::new() });
+        }
         let Some(terminal) = self.terminals.get_mut(index(terminal)) else { return Inserted::New };
         let same = |(have, old): &&(Method, Entry)| have == method && old.retired == entry.retired;
         if let Some((_, old)) = terminal.operations.iter().find(same) {
@@ -128,41 +138,6 @@ impl Trie {
             Some(first) if *terminal.template != *text => Inserted::Renamed(first),
             _ => Inserted::New,
         }
-    }
-
-    /// The terminal of a template if it is there; `None` outside when there is no room for it.
-    fn place(&mut self, template: &Template) -> Option<Option<u32>> {
-        let (node, rest) = self.node_of(template)?;
-        let node = self.nodes.get(index(node))?;
-        Some(if rest {
-            node.rest
-        } else if template.trailing_slash {
-            node.end_slash
-        } else {
-            node.end
-        })
-    }
-
-    fn add_terminal(&mut self, template: &Template, text: &str) -> u32 {
-        let id = number(self.terminals.len());
-        self.terminals.push(Terminal {
-            template: text.into(),
-            generality: template.generality(),
-            operations: Vec::new(),
-        });
-        if let Some((node, rest)) = self.node_of(template)
-            && let Some(node) = self.nodes.get_mut(index(node))
-        {
-            let slot = if rest {
-                &mut node.rest
-            } else if template.trailing_slash {
-                &mut node.end_slash
-            } else {
-                &mut node.end
-            };
-            *slot = Some(id);
-        }
-        id
     }
 
     /// The node of a template, made if needed, and whether it ends in the rest.

@@ -27,18 +27,8 @@ pub struct Failsafe {
     pub ssh_ports: Vec<(u16, u16)>,
     /// Networks from which ssh is never dropped (default none).
     pub ssh_management: Vec<IpNet>,
-    /// ssh peers that are connected when the policy is applied (default yes).
-    pub ssh_established: bool,
-    /// DNS of the host's resolvers (default yes).
-    pub dns: bool,
-    /// DHCP (default yes).
-    pub dhcp: bool,
-    /// Loopback addresses (default yes).
-    pub loopback: bool,
-    /// API server and kubelet peers, where the host knows them (default yes).
-    pub kubernetes: bool,
-    /// The sensor's own upstream (default yes).
-    pub upstream: bool,
+    /// What the sensor knows by itself (default: all).
+    pub builtin: Vec<Builtin>,
     /// What else the operator names.
     pub also: Vec<FailsafeRule>,
 }
@@ -48,13 +38,43 @@ impl Default for Failsafe {
         Self {
             ssh_ports: vec![(22, 22)],
             ssh_management: Vec::new(),
-            ssh_established: true,
-            dns: true,
-            dhcp: true,
-            loopback: true,
-            kubernetes: true,
-            upstream: true,
+            builtin: Builtin::ALL.to_vec(),
             also: Vec::new(),
+        }
+    }
+}
+
+/// Traffic that is kept by what the host knows about itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Builtin {
+    /// ssh peers that are connected when the policy is applied.
+    SshEstablished,
+    /// DNS of the host's resolvers.
+    Dns,
+    /// DHCP of the gateways and on the link.
+    Dhcp,
+    /// Loopback addresses.
+    Loopback,
+    /// API server and kubelet peers, where the host knows them.
+    Kubernetes,
+    /// The sensor's own upstream.
+    Upstream,
+}
+
+impl Builtin {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::SshEstablished, Self::Dns, Self::Dhcp, Self::Loopback, Self::Kubernetes, Self::Upstream];
+
+    /// What the file says about it; `None` is yes.
+    fn wanted(self, raw: &RawFailsafe) -> Option<bool> {
+        match self {
+            Self::SshEstablished => raw.ssh.established,
+            Self::Dns => raw.dns,
+            Self::Dhcp => raw.dhcp,
+            Self::Loopback => raw.loopback,
+            Self::Kubernetes => raw.kubernetes,
+            Self::Upstream => raw.upstream,
         }
     }
 }
@@ -113,12 +133,7 @@ pub(super) fn validate(raw: &RawFailsafe, fail: &mut dyn FnMut(u64, String, Stri
     Failsafe {
         ssh_ports,
         ssh_management: read_networks(&raw.ssh.management, "failsafe.ssh.management", fail),
-        ssh_established: raw.ssh.established.unwrap_or(default.ssh_established),
-        dns: raw.dns.unwrap_or(default.dns),
-        dhcp: raw.dhcp.unwrap_or(default.dhcp),
-        loopback: raw.loopback.unwrap_or(default.loopback),
-        kubernetes: raw.kubernetes.unwrap_or(default.kubernetes),
-        upstream: raw.upstream.unwrap_or(default.upstream),
+        builtin: Builtin::ALL.into_iter().filter(|builtin| builtin.wanted(raw).unwrap_or(true)).collect(),
         also,
     }
 }
@@ -160,13 +175,13 @@ impl Failsafe {
         let tcp = Some(Protocol::Tcp);
         let mut rules = self.also.clone();
         rules.push(rule("ssh from management networks", self.ssh_management.clone(), self.ssh_ports.clone(), tcp, Side::Ours));
-        if self.ssh_established {
+        if self.keeps(Builtin::SshEstablished) {
             rules.push(rule("ssh peers", hosts(&facts.ssh_peers), self.ssh_ports.clone(), tcp, Side::Ours));
         }
-        if self.dns {
+        if self.keeps(Builtin::Dns) {
             rules.push(rule("resolvers", hosts(&facts.resolvers), vec![(53, 53)], None, Side::Peer));
         }
-        if self.dhcp {
+        if self.keeps(Builtin::Dhcp) {
             let udp = Some(Protocol::Udp);
             let mut servers = hosts(&facts.gateways);
             servers.retain(|server| matches!(server, IpNet::V4(_)));
@@ -174,18 +189,22 @@ impl Failsafe {
             rules.push(rule("DHCP", servers, vec![(67, 68)], udp, Side::Peer));
             rules.push(rule("DHCPv6", nets(&["fe80::/10", "ff02::/16"]), vec![(546, 547)], udp, Side::Peer));
         }
-        if self.loopback {
+        if self.keeps(Builtin::Loopback) {
             rules.push(rule("loopback", nets(&["127.0.0.0/8", "::1/128"]), Vec::new(), None, Side::Ours));
         }
-        if self.kubernetes {
+        if self.keeps(Builtin::Kubernetes) {
             rules.extend(facts.api_servers.iter().map(|server| service("API server", *server)));
             rules.push(rule("kubelet", hosts(&facts.kubelet_peers), vec![(10250, 10250)], tcp, Side::Ours));
         }
-        if self.upstream {
+        if self.keeps(Builtin::Upstream) {
             rules.extend(facts.upstreams.iter().map(|upstream| service("upstream of the sensor", *upstream)));
         }
         rules.retain(|rule| !rule.networks.is_empty());
         rules
+    }
+
+    fn keeps(&self, builtin: Builtin) -> bool {
+        self.builtin.contains(&builtin)
     }
 
     /// Map entries of all rules; an error says how many there would be.

@@ -1,7 +1,5 @@
 //! Policies from text to map entries, hostile files included.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
-
 use super::*;
 use crate::time::{MonoNs, UnixNs};
 
@@ -98,7 +96,7 @@ fn deep_nesting_is_flattened_then_refused() {
     let nested = |count: u32| {
         let mut text = String::from("block:\n");
         for n in 0..count {
-            text.push_str(&format!("  - {{id: r{n}, clients: [10.0.0.0/{}], ports: [{}]}}\n", 8 + n, 1000 + n * 2));
+            text.extend([format!("  - {{id: r{n}, clients: [10.0.0.0/{}], ports: [{}]}}\n", 8 + n, 1000 + n * 2)]);
         }
         text
     };

@@ -42,7 +42,7 @@ pub fn parse(file: &str, bytes: &[u8], changed: UnixNs) -> Result<Policy, Policy
     }
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let before = bytes.get(..error.valid_up_to()).unwrap_or_default();
-        let line = before.iter().filter(|byte| **byte == b'\n').count() as u64 + 1;
+        let line = memchr::memchr_iter(b'\n', before).count() as u64 + 1;
         refuse(line, "not UTF-8 text; save the file as UTF-8".to_owned())
     })?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -126,13 +126,13 @@ impl Check {
         let owner = raw.owner.as_ref().and_then(|owner| self.text(owner, "owner"));
         let mut rules = Vec::new();
         for (number, rule) in raw.allow.iter().enumerate() {
-            rules.extend(self.plain(common!(format!("allow[{number}]"), rule), &rule.value, What::Allow, owner.as_deref()));
+            rules.extend(self.plain(&common!(format!("allow[{number}]"), rule), &rule.value, What::Allow, owner.as_deref()));
         }
         for (number, rule) in raw.block.iter().enumerate() {
-            rules.extend(self.plain(common!(format!("block[{number}]"), rule), &rule.value, What::Block, owner.as_deref()));
+            rules.extend(self.plain(&common!(format!("block[{number}]"), rule), &rule.value, What::Block, owner.as_deref()));
         }
         for (number, rule) in raw.limits.iter().enumerate() {
-            rules.extend(self.limit(common!(format!("limits[{number}]"), rule), &rule.value, owner.as_deref()));
+            rules.extend(self.limit(&common!(format!("limits[{number}]"), rule), &rule.value, owner.as_deref()));
         }
         if rules.len() >= RULES_MAX as usize {
             self.fail(0, String::new(), format!("{} rules are over the limit of {}", rules.len(), RULES_MAX - 1));
@@ -143,15 +143,15 @@ impl Check {
         rules
     }
 
-    fn plain(&mut self, common: Common<'_>, raw: &RawRule, what: What, owner: Option<&str>) -> Option<Rule> {
-        let clients = self.clients(&common, &raw.clients);
+    fn plain(&mut self, common: &Common<'_>, raw: &RawRule, what: What, owner: Option<&str>) -> Option<Rule> {
+        let clients = self.clients(common, &raw.clients);
         if what == What::Allow
             && let Some(action) = common.action
         {
             let field = format!("{}.action", common.field);
             self.fail(action.referenced.line(), field, "an allow rule has no action; remove the line");
         }
-        let rule = self.rule(&common, what, clients, owner);
+        let rule = self.rule(common, what, clients, owner);
         if let Some(rule) = &rule
             && rule.what == What::Block
             && rule.action == RuleAction::Drop
@@ -162,19 +162,19 @@ impl Check {
         rule
     }
 
-    fn limit(&mut self, common: Common<'_>, raw: &RawLimit, owner: Option<&str>) -> Option<Rule> {
+    fn limit(&mut self, common: &Common<'_>, raw: &RawLimit, owner: Option<&str>) -> Option<Rule> {
         let clients = match &raw.clients {
-            Some(list) => self.clients(&common, list),
+            Some(list) => self.clients(common, list),
             None => prefix::parse("any").unwrap_or_default(),
         };
-        let packets = self.rate(&common, "packets", raw.packets.as_ref());
-        let connections = self.rate(&common, "new_connections", raw.new_connections.as_ref());
+        let packets = self.rate(common, "packets", raw.packets.as_ref());
+        let connections = self.rate(common, "new_connections", raw.new_connections.as_ref());
         if raw.packets.is_none() && raw.new_connections.is_none() {
             let message = "nothing is limited; write `packets: {rate: 1000}` or `new_connections: {rate: 20}`";
             self.fail(common.line, common.field.clone(), message);
         }
-        let prefix_v4 = self.client_prefix(&common, "ipv4", raw.client_prefix.ipv4.as_ref(), 32, 32);
-        let prefix_v6 = self.client_prefix(&common, "ipv6", raw.client_prefix.ipv6.as_ref(), 128, 64);
+        let prefix_v4 = self.client_prefix(common, "ipv4", raw.client_prefix.ipv4.as_ref(), 32, 32);
+        let prefix_v6 = self.client_prefix(common, "ipv6", raw.client_prefix.ipv6.as_ref(), 128, 64);
         if let Some(direction) = common.direction
             && direction.value == "egress"
         {
@@ -182,7 +182,7 @@ impl Check {
             self.fail(direction.referenced.line(), format!("{}.direction", common.field), message);
         }
         let terms = LimitTerms { packets, connections, prefix_v4, prefix_v6 };
-        let rule = self.rule(&common, What::Limit(terms), clients, owner)?;
+        let rule = self.rule(common, What::Limit(terms), clients, owner)?;
         if rule.when.ports.len() > 1 {
             let message = "a limit has one port or one range, so that its allowance is one; write a limit for each";
             self.fail(common.line, format!("{}.ports", common.field), message);

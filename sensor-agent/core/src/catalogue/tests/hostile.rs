@@ -81,7 +81,7 @@ fn alias_bombs_are_refused_quickly() {
     let mut bomb = String::from("openapi: 3.0.0\nx0: &x0 [a, a, a, a, a, a, a, a, a, a]\n");
     for n in 1..12 {
         let below = format!("*x{}", n - 1);
-        bomb.push_str(&format!("x{n}: &x{n} [{}]\n", vec![below; 10].join(", ")));
+        bomb.extend([format!("x{n}: &x{n} [{}]\n", vec![below; 10].join(", "))]);
     }
     bomb.push_str("paths: {}\n");
     refused("bomb.yaml", bomb.as_bytes());
@@ -104,7 +104,7 @@ fn deep_nesting_is_skipped_or_refused_and_never_a_crash() {
     for depth in [100, 200, 5_000, 100_000] {
         let lists = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
         let maps = format!("{}1{}", "{\"a\":".repeat(depth), "}".repeat(depth));
-        let block: String = (0..depth.min(3_000)).map(|n| format!("{}a:\n", " ".repeat(n))).collect();
+        let block: String = (0..depth.min(3_000)).flat_map(|n| [" ".repeat(n), "a:\n".to_owned()]).collect();
         for deep in [&lists, &maps] {
             for key in ["x", "schemas", "paths"] {
                 let json = format!("{{\"openapi\": \"3.0.0\", \"paths\": {{}}, \"{key}\": {deep}}}");

@@ -87,7 +87,7 @@ fn any_bytes_are_read_or_refused() {
 fn bombs_and_depth_are_refused_quickly() {
     let mut bomb = String::from("x0: &x0 [a, a, a, a, a, a, a, a, a, a]\n");
     for n in 1..12 {
-        bomb.push_str(&format!("x{n}: &x{n} [{}]\n", vec![format!("*x{}", n - 1); 10].join(", ")));
+        bomb.extend([format!("x{n}: &x{n} [{}]\n", vec![format!("*x{}", n - 1); 10].join(", "))]);
     }
     let deep = format!("block: {}{}", "[".repeat(50_000), "]".repeat(50_000));
     let maps = format!("{}1{}", "{block: ".repeat(50_000), "}".repeat(50_000));
@@ -98,15 +98,15 @@ fn bombs_and_depth_are_refused_quickly() {
 
 #[test]
 fn too_much_is_refused_with_the_figure() {
-    let rules: String = (0..4200).map(|n| format!("  - {{id: r{n}, clients: [10.0.0.1]}}\n")).collect();
-    assert!(errors(&format!("block:\n{rules}")).contains("4200 rules are over the limit of 4095"));
+    let rules: Vec<String> = (0..4200).map(|n| format!("  - {{id: r{n}, clients: [10.0.0.1]}}\n")).collect();
+    assert!(errors(&format!("block:\n{}", rules.concat())).contains("4200 rules are over the limit of 4095"));
     let ports: Vec<String> = (0..5000).map(|n| (n * 2 + 1).to_string()).collect();
     let wide = format!("block:\n  - {{id: a, clients: [10.0.0.1], ports: [{}]}}\n", ports.join(", "));
     assert!(errors(&wide).contains("than the 8 that a packet"), "{}", errors(&wide));
     let many: Vec<String> = (0..100).map(|n| format!("10.0.{n}.0/24")).collect();
     let failsafe = format!("failsafe: {{ssh: {{management: [{}]}}}}\n", many.join(", "));
     assert!(errors(&failsafe).contains("over the limit of 64"));
-    let mistakes: String = (0..100_000).map(|_| "x, ").collect();
+    let mistakes = "x, ".repeat(100_000);
     let found = errors(&format!("block:\n  - {{id: a, clients: [{mistakes}]}}\n"));
     assert_eq!(found.lines().count(), PolicyErrors::SHOWN_MAX);
 }
