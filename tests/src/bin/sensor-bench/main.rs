@@ -1,4 +1,4 @@
-//! `sensor-bench kernel | generate KIND COUNT FILE`: what `cargo xtask bench` cannot do without the product's crates.
+//! `sensor-bench kernel [OBJECT]`: what `cargo xtask bench` cannot do without the product's crates.
 //!
 //! `kernel` needs root and prints one figure a line (`name`, `value`, `unit`, `baseline`, `ratio`, `runs`).
 #![cfg_attr(
@@ -18,7 +18,9 @@ fn main() -> Result<()> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         #[cfg(target_os = "linux")]
-        ["kernel"] => kernel::kernel(),
-        _ => bail!("usage: sensor-bench kernel"),
+        ["kernel"] => kernel::kernel(None),
+        #[cfg(target_os = "linux")]
+        ["kernel", object] => kernel::kernel(Some(object.as_ref())),
+        _ => bail!("usage: sensor-bench kernel [OBJECT]"),
     }
 }

@@ -5,6 +5,9 @@ use std::net::Ipv4Addr;
 /// The host that is measured.
 pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 
+/// First sequence number of the server.
+const SERVER_SEQ: u32 = 7_000;
+
 /// TCP flags.
 pub(crate) const SYN: u8 = 0x02;
 pub(crate) const ACK: u8 = 0x10;
@@ -23,20 +26,29 @@ pub(crate) struct Segment<'a> {
 impl Segment<'_> {
     /// The frame as it arrives.
     pub(crate) fn frame(&self) -> Vec<u8> {
-        let mut tcp = vec![];
-        tcp.extend(self.port.to_be_bytes());
-        tcp.extend(80_u16.to_be_bytes());
-        tcp.extend(self.seq.to_be_bytes());
-        tcp.extend(1_u32.to_be_bytes());
-        tcp.extend([5 << 4, self.flags, 0xff, 0xff, 0, 0, 0, 0]);
-        tcp.extend(self.payload);
-        ipv4(self.client, 6, &tcp)
+        let header = tcp((self.port, 80), (self.seq, SERVER_SEQ + 1), self.flags);
+        ipv4((self.client, SERVER), 6, &[&header, self.payload].concat())
     }
+}
+
+/// The server's answer to a SYN with the number before `seq`.
+pub(crate) fn syn_ack(client: Ipv4Addr, port: u16, seq: u32) -> Vec<u8> {
+    ipv4((SERVER, client), 6, &tcp((80, port), (SERVER_SEQ, seq), SYN | ACK))
+}
+
+fn tcp(ports: (u16, u16), (seq, ack): (u32, u32), flags: u8) -> Vec<u8> {
+    let mut header = vec![];
+    header.extend(ports.0.to_be_bytes());
+    header.extend(ports.1.to_be_bytes());
+    header.extend(seq.to_be_bytes());
+    header.extend(ack.to_be_bytes());
+    header.extend([5 << 4, flags, 0xff, 0xff, 0, 0, 0, 0]);
+    header
 }
 
 /// An echo request: IP, but neither TCP nor UDP.
 pub(crate) fn icmp(client: Ipv4Addr) -> Vec<u8> {
-    ipv4(client, 1, &[8, 0, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0])
+    ipv4((client, SERVER), 1, &[8, 0, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0])
 }
 
 /// A request head of exactly this many bytes.
@@ -49,14 +61,14 @@ pub(crate) fn head(bytes: usize, path: u32) -> Vec<u8> {
     head
 }
 
-fn ipv4(client: Ipv4Addr, protocol: u8, payload: &[u8]) -> Vec<u8> {
+fn ipv4((from, to): (Ipv4Addr, Ipv4Addr), protocol: u8, payload: &[u8]) -> Vec<u8> {
     let length = u16::try_from(20 + payload.len()).unwrap_or(u16::MAX);
     let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
     frame.extend([0x45, 0]);
     frame.extend(length.to_be_bytes());
     frame.extend([0, 0, 0x40, 0, 64, protocol, 0, 0]);
-    frame.extend(client.octets());
-    frame.extend(SERVER.octets());
+    frame.extend(from.octets());
+    frame.extend(to.octets());
     frame.extend(payload);
     frame
 }
