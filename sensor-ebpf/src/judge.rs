@@ -11,7 +11,7 @@ use crate::{
         settings::Settings,
     },
     packet::{Link, Outcome, PacketBytes, TcpFlags, parse},
-    tables::{CHARGED_PACKET, FIRST_TUPLE, RecentValue, Tables},
+    tables::{CHARGED_PACKET, FIRST_TUPLE, Tables},
     tracker::{self, Class, Flow, Position, flow_flag, state, stream_flag},
     verdict::{Decision, now},
     work::Work,
@@ -192,20 +192,18 @@ fn handshake<P: PacketBytes, T: Tables>(packet: &P, tables: &T, work: &mut Work)
         recent_key(FIRST_TUPLE, packet, work);
         match first_sighting(tables, work) {
             Sighting::SameTuple => return Counter::Duplicate,
-            Sighting::OtherTuple(first) => {
-                make_alias(&first, tables, work);
+            Sighting::OtherTuple => {
+                make_alias(tables, work);
                 return Counter::Duplicate;
             }
             Sighting::First if answer => {
-                if let Some(canonical) = tables.alias(&work.headers.tuple) {
-                    work.tuple = canonical;
-                }
+                tables.alias(&work.headers.tuple, &mut work.tuple);
             }
             Sighting::First => {
                 // A new connection: what its addresses meant before does not hold any more.
                 tables.remove_alias(&work.headers.tuple);
-                let back = reversed(&work.headers.tuple);
-                tables.remove_alias(&back);
+                reverse(&work.headers.tuple, &mut work.back);
+                tables.remove_alias(&work.back);
             }
         }
         let time = now(tables, work);
@@ -248,8 +246,7 @@ fn find_or_join<P: PacketBytes, T: Tables>(
     work: &mut Work,
 ) -> Option<T::FlowRef> {
     if tables.settings().hooks > HOOKS_OF_ONE_DEVICE {
-        if let Some(canonical_tuple) = tables.alias(&work.headers.tuple) {
-            work.tuple = canonical_tuple;
+        if tables.alias(&work.headers.tuple, &mut work.tuple) {
             work.cursor.side = canonical(&work.tuple, &mut work.key);
             if let Some(flow) = tables.take_flow(&work.key) {
                 return Some(flow);
@@ -257,9 +254,9 @@ fn find_or_join<P: PacketBytes, T: Tables>(
         }
         if work.headers.payload_len != 0 {
             recent_key(FIRST_TUPLE, packet, work);
-            if let Sighting::OtherTuple(first) = first_sighting(tables, work) {
-                make_alias(&first, tables, work);
-                work.tuple = first;
+            if matches!(first_sighting(tables, work), Sighting::OtherTuple) {
+                make_alias(tables, work);
+                work.tuple = work.seen.tuple;
                 work.cursor.side = canonical(&work.tuple, &mut work.key);
                 if let Some(flow) = tables.take_flow(&work.key) {
                     return Some(flow);
@@ -308,49 +305,44 @@ fn fresh_flow<T: Tables>(tables: &T, work: &mut Work) {
 enum Sighting {
     First,
     SameTuple,
-    OtherTuple(Tuple),
+    /// The first one's tuple is in `work.seen.tuple`.
+    OtherTuple,
 }
 
 #[inline(always)]
 fn first_sighting<T: Tables>(tables: &T, work: &mut Work) -> Sighting {
     let time = now(tables, work);
-    match tables.recent(&work.recent) {
-        Some(first) if time.saturating_sub(first.time_ns) < SAME_SEGMENT_NS => {
-            if first.tuple == work.headers.tuple {
-                Sighting::SameTuple
-            } else {
-                Sighting::OtherTuple(first.tuple)
-            }
-        }
-        _ => Sighting::First,
+    if !tables.recent(&work.recent, &mut work.seen)
+        || time.saturating_sub(work.seen.time_ns) >= SAME_SEGMENT_NS
+    {
+        return Sighting::First;
     }
+    if work.seen.tuple == work.headers.tuple { Sighting::SameTuple } else { Sighting::OtherTuple }
 }
 
-/// `work.headers.tuple` is another name of `first`: from now on its segments belong to the first's flow.
+/// `work.headers.tuple` is another name of `work.seen.tuple`: from now on its segments belong to the first one's flow.
 #[inline(never)]
-fn make_alias<T: Tables>(first: &Tuple, tables: &T, work: &mut Work) {
-    let known = tables.alias(&work.headers.tuple).is_some_and(|known| known == *first);
-    if known {
+fn make_alias<T: Tables>(tables: &T, work: &mut Work) {
+    if tables.alias(&work.headers.tuple, &mut work.back) && work.back == work.seen.tuple {
         return;
     }
-    tables.set_alias(&work.headers.tuple, first);
-    let (back, first_back) = (reversed(&work.headers.tuple), reversed(first));
-    tables.set_alias(&back, &first_back);
+    tables.set_alias(&work.headers.tuple, &work.seen.tuple);
+    reverse(&work.headers.tuple, &mut work.back);
+    reverse(&work.seen.tuple, &mut work.canonical_back);
+    tables.set_alias(&work.back, &work.canonical_back);
     // A flow that was begun under the other name would be counted twice.
     canonical(&work.headers.tuple, &mut work.key);
     tables.remove_flow(&work.key);
-    canonical(first, &mut work.key);
+    canonical(&work.seen.tuple, &mut work.key);
     if !is_sampled(&work.key, tables.settings()) {
         return;
     }
-    let (tuple, from) = (work.tuple, 0);
-    work.window.put_tuple(first);
+    work.window.put_tuple(&work.seen.tuple);
     work.tuple = work.headers.tuple;
     work.fresh.common.epoch_ns = 0;
     work.fresh.common.flags = flow_flag::SAMPLED;
     work.fresh.common.weight = tables.settings().sample_weight;
-    tracker::send_alias(tables, work, from);
-    work.tuple = tuple;
+    tracker::send_alias(tables, work, 0);
 }
 
 /// Key of this segment in `RECENT`.
@@ -379,14 +371,12 @@ pub(crate) fn recent_key<P: PacketBytes>(purpose: u8, packet: &P, work: &mut Wor
 /// Remembers this sighting under `work.recent`.
 #[inline(never)]
 pub(crate) fn remember<T: Tables>(time_ns: u64, tables: &T, work: &mut Work) {
-    let value = RecentValue {
-        time_ns,
-        tuple: work.tuple,
-        ifindex: tables.ifindex(),
-        hook: tables.hook() as u8,
-        pad: [0; 3],
-    };
-    tables.set_recent(&work.recent, &value);
+    let value = &mut work.sighting;
+    value.time_ns = time_ns;
+    value.tuple = work.tuple;
+    value.ifindex = tables.ifindex();
+    value.hook = tables.hook() as u8;
+    tables.set_recent(&work.recent, &work.sighting);
 }
 
 /// Puts the direction-free key of a tuple into `key`; gives the sender's side: 0 low, 1 high.
@@ -411,15 +401,12 @@ pub fn canonical(tuple: &Tuple, key: &mut FlowKey) -> u32 {
 }
 
 #[inline(always)]
-fn reversed(tuple: &Tuple) -> Tuple {
-    Tuple {
-        src: tuple.dst,
-        dst: tuple.src,
-        src_port: tuple.dst_port,
-        dst_port: tuple.src_port,
-        protocol: tuple.protocol,
-        pad: [0; 3],
-    }
+fn reverse(tuple: &Tuple, to: &mut Tuple) {
+    to.src = tuple.dst;
+    to.dst = tuple.src;
+    to.src_port = tuple.dst_port;
+    to.dst_port = tuple.src_port;
+    to.protocol = tuple.protocol;
 }
 
 /// Whether a flow is sampled: by a hash that a client cannot predict without the key.

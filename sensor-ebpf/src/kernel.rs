@@ -285,9 +285,13 @@ impl<const DIRECT: bool> Tables for Kernel<DIRECT> {
     }
 
     #[inline(always)]
-    fn recent(&self, key: &RecentKey) -> Option<RecentValue> {
+    fn recent(&self, key: &RecentKey, to: &mut RecentValue) -> bool {
         // SAFETY: read at once, before any other map operation.
-        unsafe { RECENT.get(key) }.copied()
+        let found = unsafe { RECENT.get(key) };
+        if let Some(value) = found {
+            *to = *value;
+        }
+        found.is_some()
     }
 
     #[inline(always)]
@@ -307,9 +311,13 @@ impl<const DIRECT: bool> Tables for Kernel<DIRECT> {
     }
 
     #[inline(always)]
-    fn alias(&self, tuple: &Tuple) -> Option<Tuple> {
+    fn alias(&self, tuple: &Tuple, to: &mut Tuple) -> bool {
         // SAFETY: read at once, before any other map operation.
-        unsafe { ALIASES.get(tuple) }.copied()
+        let found = unsafe { ALIASES.get(tuple) };
+        if let Some(value) = found {
+            *to = *value;
+        }
+        found.is_some()
     }
 
     #[inline(always)]

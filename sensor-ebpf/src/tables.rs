@@ -200,16 +200,16 @@ pub trait Tables {
     /// State of a limit, made when it is not there; `None` when there is no room.
     fn limit_cell(&self, key: &LimitKey) -> Option<Self::Cell>;
 
-    /// First sighting of a segment.
-    fn recent(&self, key: &RecentKey) -> Option<RecentValue>;
+    /// First sighting of a segment, copied into `to`; false when there was none.
+    fn recent(&self, key: &RecentKey, to: &mut RecentValue) -> bool;
     /// Remembers a sighting.
     fn set_recent(&self, key: &RecentKey, value: &RecentValue);
     /// Verdict of a first fragment.
     fn fragment(&self, key: &FragmentKey) -> Option<FragmentVerdict>;
     /// Remembers it.
     fn set_fragment(&self, key: &FragmentKey, value: &FragmentVerdict);
-    /// The canonical tuple of this one.
-    fn alias(&self, tuple: &Tuple) -> Option<Tuple>;
+    /// The canonical tuple of this one, copied into `to`; false when it is not an alias.
+    fn alias(&self, tuple: &Tuple, to: &mut Tuple) -> bool;
     /// Says that `tuple` is `canonical` on another hook.
     fn set_alias(&self, tuple: &Tuple, canonical: &Tuple);
     /// Forgets it.

@@ -242,8 +242,8 @@ impl Tables for Host {
     fn limit_cell(&self, key: &LimitKey) -> Option<HostCell> {
         Some(HostCell(Rc::clone(self.limit_state.borrow_mut().entry(*key).or_default())))
     }
-    fn recent(&self, key: &RecentKey) -> Option<RecentValue> {
-        self.recent.borrow().get(key).copied()
+    fn recent(&self, key: &RecentKey, to: &mut RecentValue) -> bool {
+        self.recent.borrow().get(key).map(|value| *to = *value).is_some()
     }
     fn set_recent(&self, key: &RecentKey, value: &RecentValue) {
         self.recent.borrow_mut().insert(*key, *value);
@@ -254,8 +254,8 @@ impl Tables for Host {
     fn set_fragment(&self, key: &FragmentKey, value: &FragmentVerdict) {
         self.fragments.borrow_mut().insert(*key, *value);
     }
-    fn alias(&self, tuple: &Tuple) -> Option<Tuple> {
-        self.aliases.borrow().get(tuple).copied()
+    fn alias(&self, tuple: &Tuple, to: &mut Tuple) -> bool {
+        self.aliases.borrow().get(tuple).map(|value| *to = *value).is_some()
     }
     fn set_alias(&self, tuple: &Tuple, canonical: &Tuple) {
         self.aliases.borrow_mut().insert(*tuple, *canonical);

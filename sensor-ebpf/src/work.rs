@@ -12,7 +12,7 @@ use crate::{
         settings::ListenerKey,
     },
     packet::Headers,
-    tables::{FragmentKey, RecentKey},
+    tables::{FragmentKey, RecentKey, RecentValue},
     tracker::Flow,
 };
 
@@ -32,6 +32,14 @@ pub struct Work {
     pub listener: ListenerKey,
     /// Key of the table of recent segments.
     pub recent: RecentKey,
+    /// First sighting that was found.
+    pub seen: RecentValue,
+    /// This sighting, on its way into the table.
+    pub sighting: RecentValue,
+    /// This packet's tuple reversed, and the canonical one's.
+    pub back: Tuple,
+    /// See `back`.
+    pub canonical_back: Tuple,
     /// Key of the fragment table.
     pub fragment: FragmentKey,
     /// Keys of the policy tries.

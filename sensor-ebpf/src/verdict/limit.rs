@@ -187,8 +187,8 @@ fn seen_before<P: PacketBytes, T: Tables>(
     }
     let now = now(tables, work);
     crate::judge::recent_key(purpose, packet, work);
-    let first = tables.recent(&work.recent);
-    if let Some(first) = first {
+    if tables.recent(&work.recent, &mut work.seen) {
+        let first = &work.seen;
         let age = now.saturating_sub(first.time_ns);
         let same_hook = first.ifindex == tables.ifindex() && first.hook == tables.hook() as u8;
         if purpose == CHARGED_CONNECTION && age < SAME_SYN_NS {
