@@ -10,7 +10,7 @@ use std::{
 };
 
 use aya::maps::MapError;
-use sensor_core::time::MonoNs;
+use sensor_core::{locality::LocalAddresses, policy::PolicyTables, time::MonoNs};
 use sensor_ebpf::abi::{policy::RuleHits, settings::ListenerCounts};
 
 use super::{
@@ -18,11 +18,10 @@ use super::{
     counters::{Counters, KernelLedger},
     listeners::Listeners,
     load::{self, Degraded, LoadConfig, LoadError, Wanted},
-    policy_maps::{Applied, ApplyError, PolicyMaps, PolicyTables},
+    policy_maps::{Applied, ApplyError, PolicyMaps},
     ring::Ring,
     select::{Namespace, Selection},
     status::{InterfaceStatus, Shared},
-    view::LocalView,
     watch::{Watch, WatchConfig},
 };
 
@@ -56,7 +55,7 @@ pub enum StartError {
 /// The sensor in the kernel.
 pub struct Kernel {
     // Dropped first: what is attached goes before the maps that it uses.
-    watches: Vec<Watch>,
+    watches: Mutex<Vec<Watch>>,
     shared: Arc<Shared>,
     degraded: Vec<Degraded>,
     counters: Counters,
@@ -88,7 +87,7 @@ impl Kernel {
         }
         let ring = Ring::new(loaded.ring, loaded.settings, config.load.ring_bytes);
         let kernel = Self {
-            watches,
+            watches: Mutex::new(watches),
             shared,
             degraded: loaded.degraded,
             counters: loaded.counters,
@@ -131,10 +130,11 @@ impl Kernel {
         self.shared.resyncs()
     }
 
-    /// What is local to this host, as of now.
+    /// What is local to this host, as of now. The same `Arc` as long as nothing changes: give it to the pipeline
+    /// (`set_locality`) when `Arc::ptr_eq` says that it did.
     #[must_use]
-    pub fn view(&self) -> Arc<LocalView> {
-        self.shared.view()
+    pub fn local(&self) -> Arc<LocalAddresses> {
+        self.shared.local()
     }
 
     /// The kernel's counters.
@@ -164,7 +164,7 @@ impl Kernel {
     }
 
     /// Detaches from everything; the maps stay readable.
-    pub fn detach(&mut self) {
-        self.watches.clear();
+    pub fn detach(&self) {
+        self.watches.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }

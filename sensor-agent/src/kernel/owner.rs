@@ -7,18 +7,12 @@
 use std::{
     collections::HashMap,
     fs,
-    net::SocketAddr,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use sensor_core::{
-    http::{Exchange, OwnerHint},
-    time::MonoNs,
-};
-
-use super::view::LocalView;
+use sensor_core::time::MonoNs;
 
 /// Folders that are looked at in one walk, and ids that are remembered.
 const CGROUPS_MAX: usize = 16_384;
@@ -32,15 +26,6 @@ const DEPTH_MAX: usize = 24;
 const CONTAINER_DIGITS: usize = 12;
 /// Length of a full container id.
 const CONTAINER_ID_LEN: usize = 64;
-
-/// Names of the owners of both ends, where they are known.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ExchangeOwners {
-    /// Who sent the request.
-    pub client: Option<Arc<str>>,
-    /// Who answered.
-    pub server: Option<Arc<str>>,
-}
 
 /// Looks up owners by cgroup id.
 #[derive(Debug)]
@@ -77,17 +62,6 @@ impl Owners {
         self.unknown += u64::from(name.is_none());
         // The root of the tree owns what nobody put anywhere: that is not a name.
         name.filter(|name| !name.is_empty())
-    }
-
-    /// The owners of an exchange's client and server, as far as the senders' cgroups are to be believed.
-    pub fn of_exchange(&mut self, exchange: &Exchange, view: &LocalView, now: MonoNs) -> ExchangeOwners {
-        let mut owner = |address: SocketAddr, hint: &OwnerHint| {
-            if view.sender_is_trusted(address.ip(), hint) { self.name(hint.cgroup_id, now) } else { None }
-        };
-        ExchangeOwners {
-            client: owner(exchange.client, &exchange.client_hint),
-            server: owner(exchange.server, &exchange.server_hint),
-        }
     }
 
     fn look_for(&mut self, cgroup_id: u64, now: MonoNs) {

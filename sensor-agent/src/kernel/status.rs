@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use arc_swap::ArcSwap;
+use sensor_core::locality::LocalAddresses;
 use serde::Serialize;
 
 use super::{
@@ -13,7 +14,7 @@ use super::{
     netlink::record::Link,
     select::Namespace,
     settings::SettingsMap,
-    view::{LocalView, NamespaceView},
+    view::{self, NamespaceView},
 };
 
 /// One interface.
@@ -111,7 +112,7 @@ struct NamespaceState {
 /// What the watches publish and the rest of the agent reads.
 pub(crate) struct Shared {
     namespaces: Mutex<Vec<NamespaceState>>,
-    view: ArcSwap<LocalView>,
+    local: ArcSwap<LocalAddresses>,
     hooks: AtomicU32,
     settings: Arc<SettingsMap>,
 }
@@ -120,14 +121,14 @@ impl Shared {
     pub(crate) fn new(namespaces: usize, settings: Arc<SettingsMap>) -> Self {
         Self {
             namespaces: Mutex::new((0..namespaces).map(|_| NamespaceState::default()).collect()),
-            view: ArcSwap::default(),
+            local: ArcSwap::default(),
             hooks: AtomicU32::new(0),
             settings,
         }
     }
 
-    pub(crate) fn view(&self) -> Arc<LocalView> {
-        self.view.load_full()
+    pub(crate) fn local(&self) -> Arc<LocalAddresses> {
+        self.local.load_full()
     }
 
     pub(crate) fn interfaces(&self) -> Vec<InterfaceStatus> {
@@ -145,8 +146,11 @@ impl Shared {
         if let Some(state) = namespaces.get_mut(index) {
             *state = NamespaceState { view, interfaces, resyncs };
         }
-        let views = namespaces.iter().map(|state| state.view.clone()).collect();
-        self.view.store(Arc::new(LocalView::new(views)));
+        // The same content keeps the same Arc, so that readers can tell a change by its address.
+        let local = view::merge(namespaces.iter().map(|state| &state.view));
+        if local != **self.local.load() {
+            self.local.store(Arc::new(local));
+        }
     }
 
     pub(crate) fn hooks_add(&self, count: u32) {

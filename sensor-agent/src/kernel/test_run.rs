@@ -6,12 +6,13 @@
 use std::time::Duration;
 
 use aya::programs::{Program, ProgramError, TestRun, TestRunOptions};
+use sensor_core::policy::PolicyTables;
 use sensor_ebpf::abi::policy::RuleHits;
 
 use super::{
     counters::{Counters, KernelLedger},
     load::{self, Degraded, LoadConfig, LoadError, Wanted},
-    policy_maps::{Applied, ApplyError, PolicyMaps, PolicyTables},
+    policy_maps::{Applied, ApplyError, PolicyMaps},
     ring::Ring,
 };
 

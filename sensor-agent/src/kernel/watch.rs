@@ -1,7 +1,7 @@
 //! Keeps one network namespace observed: interfaces come and go, each wanted one is attached at once.
 //!
 //! One thread per namespace. It reads rtnetlink events, attaches and lets go, and publishes two things: the
-//! status of the interfaces and the namespace's part of the [`LocalView`]. Lost events cause a full re-read.
+//! status of the interfaces and the namespace's part of what is local. Lost events cause a full re-read.
 //! Bounds: [`INTERFACES_MAX`] attachments per namespace; status at most every [`PUBLISH_MS`].
 
 use std::{

@@ -86,7 +86,7 @@ impl Pipeline {
 
     /// Puts another set of local addresses in force.
     pub fn set_locality(&mut self, locality: Locality) {
-        self.stages.locality = locality;
+        self.stages.locality.replace(locality);
     }
 
     /// Sets the window W.

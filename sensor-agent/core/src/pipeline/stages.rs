@@ -120,8 +120,8 @@ impl Stages {
         }
     }
 
-    pub(super) fn on_exchange(&mut self, exchange: Exchange) {
-        let role = self.locality.role(&exchange);
+    pub(super) fn on_exchange(&mut self, mut exchange: Exchange) {
+        let role = self.locality.place(&mut exchange);
         self.last = self.last.max(exchange.time);
         if exchange.weight > 1 {
             self.inventory.sampled(exchange.time);
