@@ -99,7 +99,10 @@ impl LocalAddresses {
         from.max(to)
     }
 
-    fn role(&self, exchange: &Exchange) -> Role {
+    /// The role of an exchange (states.md): own addresses are certain, a container's interface nearly so, and a veth
+    /// into some other namespace decides only where nothing else does.
+    #[must_use]
+    pub fn role(&self, exchange: &Exchange) -> Role {
         let server = self.behind(&exchange.server_hint, &exchange.client_hint);
         let client = self.behind(&exchange.client_hint, &exchange.server_hint);
         if self.is_own(exchange.server.ip()) || server == Workload::Strict {

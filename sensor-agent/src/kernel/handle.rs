@@ -133,7 +133,7 @@ impl Kernel {
     /// What is local to this host, as of now. The same `Arc` as long as nothing changes: give it to the pipeline
     /// (`set_locality`) when `Arc::ptr_eq` says that it did.
     #[must_use]
-    pub fn local(&self) -> Arc<LocalAddresses> {
+    pub fn view(&self) -> Arc<LocalAddresses> {
         self.shared.local()
     }
 

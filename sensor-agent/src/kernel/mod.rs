@@ -3,6 +3,8 @@
 //! aya is used nowhere else. `sys` and `pod` hold the agent's `unsafe`. Which interface is observed by default: all of
 //! the own namespace, loopback included, because a newcomer's first `curl localhost` passes only there.
 
+pub use sensor_core::locality::LocalAddresses as LocalView;
+
 mod attach;
 pub mod caps;
 mod clock;
