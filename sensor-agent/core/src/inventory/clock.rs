@@ -39,6 +39,12 @@ impl Inventory {
         self.watch.lost = self.watch.lost.max(now);
     }
 
+    /// When heads were lost last; zero: never.
+    #[must_use]
+    pub fn last_loss(&self) -> UnixNs {
+        self.watch.lost
+    }
+
     /// Flows are sampled: until that leaves the window, silence proves nothing.
     pub fn sampled(&mut self, now: UnixNs) {
         self.watch.sampled = self.watch.sampled.max(now);

@@ -18,7 +18,10 @@ impl<'a> HostName<'a> {
     /// Reads a host as sent, using `buffer` for its one spelling.
     pub(super) fn parse(raw: Option<&[u8]>, buffer: &'a mut [u8; HOST_BYTES_MAX]) -> Self {
         let Some(raw) = raw else { return Self::Listener };
-        let host = without_port(raw.trim_ascii());
+        let raw = raw.trim_ascii();
+        // User information of an absolute-form target is a credential.
+        let raw = memchr::memrchr(b'@', raw).and_then(|at| raw.get(at + 1..)).unwrap_or(raw);
+        let host = without_port(raw);
         let host = host.strip_suffix(b".").unwrap_or(host);
         let Some(into) = buffer.get_mut(..host.len()) else { return Self::Listener };
         for (to, from) in into.iter_mut().zip(host) {
@@ -72,7 +75,7 @@ mod tests {
 
     #[test]
     fn spellings_of_a_host_are_one() {
-        for raw in ["api.example.com", "API.Example.com", "api.example.com:80", "api.example.com.", " api.example.com:8443 ", "api.example.com.:80"] {
+        for raw in ["api.example.com", "API.Example.com", "api.example.com:80", "api.example.com.", " api.example.com:8443 ", "api.example.com.:80", "ann:secret@api.example.com:80"] {
             check(raw, Some("api.example.com"));
         }
     }
