@@ -136,7 +136,7 @@ fn estimate(registers: &[u8]) -> u64 {
     let alpha = 0.7213 / (1.0 + 1.079 / m);
     let sum: f64 = registers.iter().map(|rank| (-f64::from(*rank)).exp2()).sum();
     let raw = alpha * m * m / sum;
-    let zeros = registers.iter().filter(|rank| **rank == 0).count();
+    let zeros = registers.iter().fold(0_usize, |zeros, rank| zeros + usize::from(*rank == 0));
     // Linear counting is better while registers are still empty.
     let best = if raw <= 2.5 * m && zeros > 0 { m * (m / zeros as f64).ln() } else { raw };
     best.round() as u64

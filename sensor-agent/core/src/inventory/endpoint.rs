@@ -219,7 +219,10 @@ impl Endpoint {
         }
         if !query.is_empty() {
             for name in query::names(query, context.limits.query_name_bytes) {
-                self.query_names.add(context.query_names, name, context.limits.query_names);
+                // Known names first: they are nearly all.
+                if !self.query_names.has(context.query_names, name) && query::is_plain(name) {
+                    self.query_names.add(context.query_names, name, context.limits.query_names);
+                }
             }
         }
     }

@@ -85,7 +85,7 @@ impl Inventory {
 }
 
 /// One sentence for a state.
-pub(super) fn reason(decision: &Decision) -> Cow<'static, str> {
+pub(super) fn reason(decision: Decision) -> Cow<'static, str> {
     let text = match decision.state {
         State::Egress => "the server is not on this host",
         State::Ignored => "ignored by an operator",

@@ -9,6 +9,7 @@ mod cache;
 mod clients;
 mod clock;
 mod coverage;
+mod declared;
 mod egress;
 mod endpoint;
 mod evaluate;
@@ -25,6 +26,7 @@ mod record;
 mod row;
 mod segment;
 mod service;
+mod slots;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -95,7 +95,7 @@ impl NameSet {
     /// The names, sorted.
     pub(super) fn texts(&self, names: &Names) -> Vec<String> {
         let mut texts: Vec<String> =
-            self.0.iter().filter_map(|id| names.name(*id)).map(|name| name.to_string()).collect();
+            self.0.iter().filter_map(|id| names.name(*id)).map(ToString::to_string).collect();
         texts.sort_unstable();
         texts
     }

@@ -37,7 +37,7 @@ impl<'a> Target<'a> {
 fn after_authority(target: &[u8]) -> Option<&[u8]> {
     let colon = memchr::memchr(b':', target)?;
     let scheme = target.get(..colon)?;
-    if scheme.is_empty() || !scheme.iter().all(|byte| byte.is_ascii_alphanumeric()) {
+    if scheme.is_empty() || !scheme.iter().all(u8::is_ascii_alphanumeric) {
         return None;
     }
     let authority = target.get(colon..)?.strip_prefix(b"://")?;

@@ -6,8 +6,17 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use super::evidence::ByClass;
-use crate::{http::Method, time::UnixNs};
+use super::{
+    evidence::{ByClass, Outcome},
+    host::HostName,
+    listener::Listener,
+    table::Inventory,
+};
+use crate::{
+    catalogue::{Catalogue, ServiceView},
+    http::Method,
+    time::UnixNs,
+};
 
 /// Index of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -82,3 +91,100 @@ pub(super) fn identity(address: SocketAddr, host: Option<&str>, method: &Method,
     let text = format!("{address}\0{}\0{}\0{template}", host.unwrap_or_default(), method.as_str());
     crate::keyed_hash::siphash24([0, 0], text.as_bytes())
 }
+
+/// Whether the service found for a host is the one it will keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Folding {
+    /// It is.
+    Final,
+    /// The host name is not proven: a success gives it a service of its own.
+    Provisional,
+}
+
+impl Inventory {
+    /// The listener of an address, made when there is room.
+    pub(super) fn listener_id(&mut self, address: SocketAddr) -> Option<u32> {
+        let address = canonical(address);
+        if let Some(id) = self.listener_ids.get(&address) {
+            return Some(*id);
+        }
+        if self.listeners.len() >= self.limits.listeners || self.services.len() >= self.limits.services {
+            return None;
+        }
+        let id = u32::try_from(self.listeners.len()).ok()?;
+        self.listeners.push(Listener::new(address));
+        self.listener_ids.insert(address, id);
+        self.add_service(id, None);
+        Some(id)
+    }
+
+    /// Makes a service; the listener's own is its first.
+    pub(super) fn add_service(&mut self, listener: u32, host: Option<&str>) -> ServiceId {
+        let id = ServiceId(u32::try_from(self.services.len()).unwrap_or(u32::MAX));
+        if let Some(entry) = self.listeners.get_mut(listener as usize) {
+            let service = Service::new(listener, entry.address, host);
+            entry.services.push((service.host.clone(), id));
+            entry.hosts += usize::from(host.is_some());
+            self.services.push(service);
+        }
+        id
+    }
+
+    /// The service of a listener with this host, when there is one.
+    pub(super) fn known_service(&self, listener: u32, host: Option<&str>) -> Option<ServiceId> {
+        let services = &self.listeners.get(listener as usize)?.services;
+        services.iter().find(|(name, _)| name.as_deref() == host).map(|(_, id)| *id)
+    }
+
+    pub(super) fn service_for(
+        &mut self,
+        listener: u32,
+        host: HostName<'_>,
+        outcome: Outcome,
+        catalogue: &Catalogue,
+    ) -> (ServiceId, Folding) {
+        let own = self.known_service(listener, None).unwrap_or(ServiceId(0));
+        let HostName::Name(name) = host else { return (own, Folding::Final) };
+        if let Some(id) = self.known_service(listener, Some(name)) {
+            return (id, Folding::Final);
+        }
+        let Some(entry) = self.listeners.get(listener as usize) else { return (own, Folding::Final) };
+        if outcome != Outcome::Success && !is_named(catalogue, name, entry.address) {
+            return (own, Folding::Provisional);
+        }
+        if entry.hosts >= self.limits.hosts_per_listener || self.services.len() >= self.limits.services {
+            self.losses.hosts_full += 1;
+            return (own, Folding::Final);
+        }
+        (self.add_service(listener, Some(name)), Folding::Final)
+    }
+
+    /// The service for a stored record, made when there is room.
+    pub(super) fn restored_service(&mut self, address: SocketAddr, host: Option<&str>) -> Option<ServiceId> {
+        let listener = self.listener_id(address)?;
+        if let Some(id) = self.known_service(listener, host) {
+            return Some(id);
+        }
+        let entry = self.listeners.get(listener as usize)?;
+        if entry.hosts >= self.limits.hosts_per_listener || self.services.len() >= self.limits.services {
+            return None;
+        }
+        Some(self.add_service(listener, host))
+    }
+}
+
+/// Calls `f` with the view that the catalogue takes of a service.
+pub(super) fn with_view<T>(address: SocketAddr, host: Option<&str>, f: impl FnOnce(&ServiceView<'_>) -> T) -> T {
+    let one = [host.unwrap_or_default()];
+    let hosts = if host.is_some() { &one[..] } else { &[] };
+    f(&ServiceView { hosts, address: Some(address.ip()), port: address.port() })
+}
+
+/// Whether a document names this host, and not any host.
+pub(super) fn is_named(catalogue: &Catalogue, host: &str, address: SocketAddr) -> bool {
+    let named = |host| with_view(address, Some(host), |view| catalogue.names(view));
+    !catalogue.is_empty() && named(host) && !named(NO_HOST)
+}
+
+/// A host that no document names (RFC 2606).
+const NO_HOST: &str = "no-such-host.invalid";

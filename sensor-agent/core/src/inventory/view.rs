@@ -7,14 +7,14 @@ use std::{
 
 use super::{
     egress::shown,
-    endpoint::{Declared, Endpoint, auth_names},
+    endpoint::{Declared, Endpoint, Proof, auth_names},
     evaluate::{Evaluated, reason},
     host::{HOST_BYTES_MAX, HostName},
     row::{
         Accuracy, CoverageRow, EgressRow, EndpointRow, INVENTORY_SCHEMA, InventoryView, Kind, LatencyRow,
     },
-    service::{Service, ServiceId, identity},
-    table::{EndpointId, Inventory, with_view},
+    service::{Service, ServiceId, identity, is_named, with_view},
+    table::{EndpointId, Inventory},
 };
 use crate::{
     catalogue::{Catalogue, DeclaredOperation},
@@ -81,7 +81,7 @@ impl Inventory {
     #[must_use]
     pub fn row(&self, id: EndpointId, now: UnixNs, mask: &Mask) -> Option<EndpointRow> {
         let endpoint = self.endpoint(id)?;
-        self.make_row(endpoint, &self.evaluate(endpoint, now), mask)
+        self.make_row(endpoint, self.evaluate(endpoint, now), mask)
     }
 
     /// Names of an endpoint's service and its template.
@@ -127,7 +127,7 @@ impl Inventory {
                     readable: totals.readable(),
                     server_names: listener.coverage.server_names.texts(&self.hello_names),
                     alpn: listener.coverage.alpn.texts(&self.hello_names),
-                    owner: listener.owner.and_then(|id| self.owners.names.name(id)).map(|name| name.to_string()),
+                    owner: listener.owner.and_then(|id| self.owners.names.name(id)).map(ToString::to_string),
                 }
             })
             .collect();
@@ -139,11 +139,11 @@ impl Inventory {
         let evaluated = self.evaluate(endpoint, now);
         match evaluated.decision.state {
             State::Probing | State::Egress | State::Ignored => None,
-            _ => self.make_row(endpoint, &evaluated, mask),
+            _ => self.make_row(endpoint, evaluated, mask),
         }
     }
 
-    fn make_row(&self, endpoint: &Endpoint, evaluated: &Evaluated, mask: &Mask) -> Option<EndpointRow> {
+    fn make_row(&self, endpoint: &Endpoint, evaluated: Evaluated, mask: &Mask) -> Option<EndpointRow> {
         let service = self.service(endpoint.service)?;
         let listener = self.listeners.get(service.listener as usize)?;
         let host = service.host.as_deref();
@@ -154,13 +154,13 @@ impl Inventory {
             id: format!("{:016x}", identity(listener.address, host, &endpoint.method, &endpoint.template)),
             service: service.name.to_string(),
             listener: listener.address.to_string(),
-            hosts: service.host.iter().map(|host| host.to_string()).collect(),
+            hosts: service.host.iter().map(ToString::to_string).collect(),
             method: endpoint.method.as_str().to_owned(),
             path_template: endpoint.template.to_string(),
             kind: Kind::of_response(&endpoint.template, response_types.first().map(String::as_str)),
             state: evaluated.decision.state,
             confidence: evaluated.decision.confidence,
-            reason: reason(&evaluated.decision).into_owned(),
+            reason: reason(evaluated.decision).into_owned(),
             not_covered: evaluated.decision.reason,
             declaration: endpoint.declared.kind,
             lifecycle: evaluated.lifecycle,
@@ -219,7 +219,7 @@ impl Inventory {
     fn operations_of<'c>(&self, service: &Service, catalogue: &'c Catalogue) -> Vec<DeclaredOperation<'c>> {
         let Some(listener) = self.listeners.get(service.listener as usize) else { return Vec::new() };
         let host = service.host.as_deref();
-        if !service.serves_declared && !host.is_some_and(|host| super::table::is_named(catalogue, host, listener.address)) {
+        if !service.serves_declared && !host.is_some_and(|host| is_named(catalogue, host, listener.address)) {
             return Vec::new();
         }
         with_view(listener.address, host, |view| catalogue.operations_of(view))
@@ -236,7 +236,7 @@ impl Inventory {
                 let overflow = service.overflow;
                 let method = Method::parse("*")?;
                 let mut endpoint = Endpoint::new(ServiceId(id), method, "/{overflow}".into(), 0, declared);
-                endpoint.proof = super::endpoint::Proof::Success;
+                endpoint.proof = Proof::Success;
                 endpoint.times.success = overflow.last;
                 (endpoint.first, endpoint.last) = (overflow.first, overflow.last);
                 (endpoint.observed, endpoint.weighted) = (overflow.observed, overflow.weighted);

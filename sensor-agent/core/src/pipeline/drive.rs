@@ -157,14 +157,6 @@ impl Pipeline {
             let value = |all: &[u64; Counter::COUNT]| all.get(counter as usize).copied().unwrap_or(0);
             self.kernel_seen && value(counters) > value(&self.kernel)
         };
-        const LOSSES: [Counter; 6] = [
-            Counter::RequestHeadsLost,
-            Counter::ResponseHeadsLost,
-            Counter::RecordsLost,
-            Counter::LoopLimit,
-            Counter::FlowTableFull,
-            Counter::ListenerTableFull,
-        ];
         if LOSSES.into_iter().any(moved) {
             self.stages.inventory.heads_lost(now);
         }
@@ -328,3 +320,13 @@ const fn tell_every_ns(endpoints: usize) -> u64 {
 
 /// Coverage and ledger are told this often.
 const SNAPSHOT_EVERY_NS: u64 = 10_000_000_000;
+
+/// Counters of the kernel whose movement means that heads were not seen.
+const LOSSES: [Counter; 6] = [
+    Counter::RequestHeadsLost,
+    Counter::ResponseHeadsLost,
+    Counter::RecordsLost,
+    Counter::LoopLimit,
+    Counter::FlowTableFull,
+    Counter::ListenerTableFull,
+];

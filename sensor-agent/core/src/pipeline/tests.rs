@@ -1,6 +1,6 @@
 //! The pipeline as a whole: nothing secret leaves, every exchange is in one counter, states are told once.
 
-use std::net::SocketAddr;
+use std::{fmt::Write as _, net::SocketAddr};
 
 use proptest::prelude::*;
 
@@ -60,7 +60,7 @@ fn everything_out(pipeline: &mut Pipeline) -> String {
     let view = pipeline.view(UnixNs(START + S), &RowFilter::default());
     let mut out = serde_json::to_string(&view).expect("json");
     for event in pipeline.take_events().collect::<Vec<_>>() {
-        out += &format!("{event:?}");
+        write!(out, "{event:?}").expect("a string");
     }
     for record in pipeline.take_changes().records {
         out += &record.key;

@@ -1,0 +1,148 @@
+//! What the catalogue says of a request, and of all endpoints when another catalogue comes into force.
+
+use super::{
+    endpoint::{Declared, Proof, Standing},
+    path::{Templating, write_template},
+    service::{ServiceId, with_view},
+    table::{EndpointId, Inventory, is_grpc},
+};
+use crate::{
+    catalogue::Catalogue,
+    http::{Exchange, Method},
+    state::DeclarationKind,
+    time::UnixNs,
+};
+
+/// Where the template of a request comes from.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum TemplateText<'c> {
+    Document(&'c str),
+    /// In the scratch buffer.
+    Typed,
+}
+
+impl TemplateText<'_> {
+    pub(super) fn text<'a>(&'a self, scratch: &'a [u8]) -> &'a str {
+        match self {
+            Self::Document(text) => text,
+            // `write_template` writes ASCII only.
+            Self::Typed => std::str::from_utf8(scratch).unwrap_or("/"),
+        }
+    }
+}
+
+impl Inventory {
+    /// Puts a catalogue in force: all declarations are read anew.
+    pub fn set_catalogue(&mut self, catalogue: &Catalogue) {
+        if catalogue.digest() != self.catalogue_digest {
+            self.reload(catalogue);
+        }
+    }
+
+    /// Makes the next exchange (or the next call of `set_catalogue`) read all declarations anew.
+    pub(super) fn declare_anew(&mut self) {
+        self.catalogue_digest = UNREAD;
+    }
+
+    /// What the catalogue says of a request, and the template to count it under.
+    pub(super) fn declare<'c>(
+        &mut self,
+        service: ServiceId,
+        exchange: &Exchange,
+        path: &[u8],
+        catalogue: &'c Catalogue,
+    ) -> (Declared, TemplateText<'c>) {
+        let (declared, template) = self.ask(service, &exchange.method, path, catalogue);
+        if let Some(template) = template {
+            return (declared, TemplateText::Document(template));
+        }
+        let templating = if is_grpc(exchange) { Templating::Verbatim } else { Templating::Typed };
+        let (bytes_max, segments_max) = (self.limits.template_bytes, self.limits.template_segments);
+        write_template(path, templating, bytes_max, segments_max, &mut self.scratch);
+        (declared, TemplateText::Typed)
+    }
+
+    pub(super) fn ask<'c>(
+        &self,
+        service: ServiceId,
+        method: &Method,
+        path: &[u8],
+        catalogue: &'c Catalogue,
+    ) -> (Declared, Option<&'c str>) {
+        let unknown = Declared { kind: DeclarationKind::NoCatalogue, deprecated: false, sunset: UnixNs(0) };
+        if catalogue.is_empty() {
+            return (unknown, None);
+        }
+        let Some(service) = self.service(service) else { return (unknown, None) };
+        let Some(listener) = self.listeners.get(service.listener as usize) else { return (unknown, None) };
+        let declaration = with_view(listener.address, service.host.as_deref(), |view| {
+            catalogue.declare(view, method, path)
+        });
+        let declared = Declared {
+            kind: declaration.kind,
+            deprecated: declaration.lifecycle.deprecated,
+            sunset: declaration.lifecycle.sunset.unwrap_or_default(),
+        };
+        // The bound of templates holds for documents too.
+        let template = declaration.template.filter(|template| template.len() <= self.limits.template_bytes * 4);
+        (declared, template)
+    }
+
+    /// Reads all declarations anew: another catalogue is in force.
+    pub(super) fn reload(&mut self, catalogue: &Catalogue) {
+        self.catalogue_digest = catalogue.digest();
+        self.cache.clear();
+        for service in &mut self.services {
+            service.serves_declared = false;
+        }
+        for slot in 0..self.endpoints.len() {
+            let Ok(slot) = u32::try_from(slot) else { break };
+            self.redeclare(EndpointId(slot), catalogue);
+        }
+    }
+
+    pub(super) fn redeclare(&mut self, id: EndpointId, catalogue: &Catalogue) {
+        let Some(endpoint) = self.endpoint(id) else { return };
+        let (service, path) = (endpoint.service, super::path::example_path(&endpoint.template));
+        let (declared, template) = self.ask(service, &endpoint.method, path.as_bytes(), catalogue);
+        let renamed = template.filter(|template| *template != &*endpoint.template);
+        if renamed.is_none() && declared == endpoint.declared {
+            self.note_served_declared(id);
+            return;
+        }
+        let Some(mut endpoint) = self.take(id) else { return };
+        if let Some(template) = renamed {
+            if endpoint.standing == Standing::Endpoint {
+                self.removed.push(self.stored_key(&endpoint));
+            }
+            endpoint.template = template.into();
+            endpoint.template_hash = self.path_hash(template.as_bytes());
+        }
+        endpoint.declared = declared;
+        endpoint.dirty = true;
+        let merged = self.merge_or_put(endpoint);
+        self.note_served_declared(merged);
+        let Some(entry) = self.endpoints.get_mut(merged.0 as usize).and_then(Option::as_mut) else { return };
+        if entry.standing == Standing::Candidate && !entry.declared.is_undeclared() {
+            entry.standing = Standing::Endpoint;
+            self.candidates_live -= 1;
+            self.totals.probing = self.totals.probing.saturating_sub(entry.observed);
+            self.totals.endpoints += entry.observed;
+            self.discovered.push(merged);
+        }
+    }
+
+    pub(super) fn note_served_declared(&mut self, id: EndpointId) {
+        let Some(endpoint) = self.endpoint(id) else { return };
+        if endpoint.declared.is_undeclared() || endpoint.proof == Proof::NotYet {
+            return;
+        }
+        let service = endpoint.service;
+        if let Some(service) = self.services.get_mut(service.0 as usize) {
+            service.serves_declared = true;
+        }
+    }
+}
+
+/// No catalogue was read yet.
+pub(super) const UNREAD: u64 = u64::MAX;
