@@ -1,22 +1,55 @@
 //! `replay FILE`: the pipeline over a capture, a HAR file or JSON lines of requests. No root, any system.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Read, Write as _};
+use std::io::{self, IsTerminal as _, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::{Context as _, Result};
-use sensor_core::flow::{Assembled, Assembler, Limits};
+use anyhow::Result;
+use sensor_core::catalogue::{Catalogue, Severity, parse_rfc3339};
+use sensor_core::flow::{FlowCounter, Segment};
+use sensor_core::inventory::RowFilter;
+use sensor_core::locality::{LocalAddresses, Locality};
+use sensor_core::pipeline::{ExchangeEvents, Pipeline, Settings};
+use sensor_core::time::UnixNs;
 
+use super::render::{self, Rows};
 use super::{Exit, Prerequisite, output};
+use crate::config::{CatalogueFolder, Span};
+use crate::source::packet::PacketCounts;
 use crate::source::pcap::CaptureError;
 use crate::source::recording::{Recording, read_capture, read_text};
 
+mod emitter;
 mod exchange_line;
+mod ledger;
 
-/// Runs the pipeline over a recording (pcap, pcapng, HAR 1.2, JSON lines of requests; `-` for standard input).
+use emitter::Emitter;
+
+/// Files smaller than this are read before anyone could look at a progress bar.
+const PROGRESS_FROM_BYTES: u64 = 64 << 20;
+
+/// Runs the pipeline over a recording (pcap, pcapng, HAR 1.2, JSON lines of requests; `-` for standard input)
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Recording to read, `-` for standard input
-    file: std::path::PathBuf,
+    file: PathBuf,
+    /// Folder of OpenAPI documents (or one such file) that declare the endpoints
+    #[arg(long, value_name = "FOLDER")]
+    catalogue: Option<PathBuf>,
+    /// Time that states are told for, RFC 3339 [default: the last packet]
+    #[arg(long, value_name = "TIME")]
+    now: Option<String>,
+    /// Window that activity and coverage speak of
+    #[arg(long, default_value = "30d", value_name = "SPAN")]
+    window: Span,
+    /// Which servers are ours (repeatable); others make the egress list [default: all are]
+    #[arg(long, value_name = "CIDR")]
+    local: Vec<ipnet::IpNet>,
+    /// Show pages, files and probes too
+    #[arg(long)]
+    all: bool,
     /// Print JSON lines instead of the view for people
     #[arg(long, value_enum)]
     emit: Option<Emit>,
@@ -34,58 +67,148 @@ enum Emit {
 
 /// Reads the recording.
 pub(super) fn run(args: &Args) -> Result<Exit> {
-    let name = args.file.display().to_string();
-    let reader: Box<dyn Read> = if args.file.as_os_str() == "-" {
-        Box::new(io::stdin())
+    let now = args.now.as_deref().map(|text| {
+        let wrong = || Prerequisite::new(format!("--now {text}: write RFC 3339, such as 2026-06-30T12:00:00Z"));
+        parse_rfc3339(text).ok_or_else(wrong)
+    });
+    let now = now.transpose()?;
+    let (recording, bytes) = open(&args.file)?;
+    let mut pipeline = pipeline(args)?;
+    let mut emitter = Emitter::new(args.emit);
+    let read = match recording {
+        Recording::Capture(mut capture) => {
+            let bar = progress(bytes);
+            let take = |segment: &Segment<'_>| {
+                pipeline.on_segment(segment, &mut |assembled| emitter.assembled(assembled));
+                emitter.events(&mut pipeline);
+            };
+            let end = read_capture(&mut capture, take, |offset| {
+                if let Some(bar) = &bar {
+                    bar.set_position(offset);
+                }
+            });
+            if let Some(bar) = bar {
+                bar.finish_and_clear();
+            }
+            ReadEnd { packets: Some(end.counts), fault: end.fault.map(|fault| fault.to_string()) }
+        }
+        text => {
+            let end = read_text(text, |exchange| {
+                emitter.exchange(&exchange);
+                pipeline.on_exchange(exchange);
+                emitter.events(&mut pipeline);
+            });
+            let fault = end.map_or_else(Some, |end| {
+                end.first_fault.map(|fault| format!("{} records were left out, the first: {fault}", end.wrong))
+            });
+            ReadEnd { packets: None, fault }
+        }
+    };
+    pipeline.finish(&mut |assembled| emitter.assembled(assembled));
+    emitter.events(&mut pipeline);
+    finish(args, &pipeline, emitter, &read, now)
+}
+
+/// How the input ended.
+struct ReadEnd {
+    packets: Option<PacketCounts>,
+    fault: Option<String>,
+}
+
+fn open(path: &Path) -> Result<(Recording<Box<dyn Read>>, Option<u64>)> {
+    let name = path.display();
+    let (reader, bytes): (Box<dyn Read>, _) = if path.as_os_str() == "-" {
+        (Box::new(io::stdin()), None)
     } else {
-        let file = File::open(&args.file).map_err(|error| Prerequisite::new(format!("cannot read {name}: {error}")))?;
-        Box::new(file)
+        let cannot = |error| Prerequisite::new(format!("cannot read {name}: {error}"));
+        let file = File::open(path).map_err(cannot)?;
+        let bytes = file.metadata().ok().filter(std::fs::Metadata::is_file).map(|metadata| metadata.len());
+        (Box::new(file), bytes)
     };
     let recording = Recording::open(reader).map_err(|error| match error {
         CaptureError::Format(_) => Prerequisite::new(format!("{name}: {error}")).into(),
-        other => anyhow::Error::from(other).context(name.clone()),
+        other => anyhow::Error::from(other).context(name.to_string()),
     })?;
-    let mut out = BufWriter::with_capacity(64 * 1024, io::stdout().lock());
-    let mut failed = None;
-    let mut sink = |assembled| {
-        if let Assembled::Exchange(exchange) = assembled
-            && args.emit == Some(Emit::Exchanges)
-            && failed.is_none()
-        {
-            failed = exchange_line::write(&mut out, &exchange).err();
-        }
+    Ok((recording, bytes))
+}
+
+fn pipeline(args: &Args) -> Result<Pipeline> {
+    let locality = if args.local.is_empty() {
+        Locality::Everything
+    } else {
+        Locality::Host(LocalAddresses::new([], args.local.iter().copied()))
     };
-    match recording {
-        Recording::Capture(mut capture) => {
-            let mut assembler = Assembler::new(Limits::default(), 0);
-            let end = read_capture(&mut capture, |segment| assembler.on_segment(segment, &mut sink), |_| {});
-            assembler.finish(&mut sink);
-            if let Some(fault) = end.fault {
-                output::note(&format!("{name}: {fault}"));
+    let mut pipeline = Pipeline::new(Settings {
+        window_ns: u64::try_from(args.window.0.as_nanos()).unwrap_or(u64::MAX),
+        locality,
+        exchange_events: if args.emit == Some(Emit::Events) { ExchangeEvents::On } else { ExchangeEvents::Off },
+        ..Settings::default()
+    });
+    if let Some(folder) = &args.catalogue {
+        pipeline.set_catalogue(Arc::new(catalogue(folder)?));
+    }
+    Ok(pipeline)
+}
+
+fn catalogue(folder: &Path) -> Result<Catalogue> {
+    let loaded = CatalogueFolder::new(folder).load().map_err(|error| Prerequisite::new(error.to_string()))?;
+    for error in &loaded.errors {
+        let word = if error.severity == Severity::Refused { "refused" } else { "warning" };
+        output::note(&output::clean(&format!("catalogue: {word}: {error}")));
+    }
+    for note in &loaded.notes {
+        output::note(&output::clean(&format!("catalogue: {note}")));
+    }
+    for row in loaded.catalogue.bindings() {
+        let text = format!("catalogue: {} declares {} ({})", row.document, row.scopes.join(", "), row.reason.text());
+        output::note(&output::clean(&text));
+    }
+    Ok(loaded.catalogue)
+}
+
+/// A bar on standard error, for a long file and a terminal.
+fn progress(bytes: Option<u64>) -> Option<indicatif::ProgressBar> {
+    let bytes = bytes.filter(|bytes| *bytes >= PROGRESS_FROM_BYTES && io::stderr().is_terminal())?;
+    let bar = indicatif::ProgressBar::new(bytes);
+    if let Ok(style) = indicatif::ProgressStyle::with_template("{bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(250));
+    Some(bar)
+}
+
+fn finish(args: &Args, pipeline: &Pipeline, mut emitter: Emitter, end: &ReadEnd, now: Option<UnixNs>) -> Result<Exit> {
+    let name = args.file.display();
+    if let Some(fault) = &end.fault {
+        output::note(&output::clean(&format!("{name}: {fault}")));
+    }
+    let unknown = end.packets.map_or(0, |counts| counts.link_unknown);
+    if unknown > 0 {
+        output::note(&format!("{name}: {unknown} packets have a link type that is not read (read are Ethernet, Linux cooked, raw IP, loopback)"));
+    }
+    let view = || pipeline.view(now.unwrap_or(pipeline.last()), &RowFilter::default());
+    match args.emit {
+        None => {
+            let view = view();
+            let rows = if args.all { Rows::All } else { Rows::Api };
+            let mut text = render::inventory(&view, rows);
+            if !view.coverage.is_empty() {
+                text.push('\n');
+                text.push_str(&render::coverage(&view));
             }
-            for (counter, value) in assembler.counts().iter().filter(|(_, value)| *value > 0) {
-                output::note(&format!("{} {value}", counter.name()));
-            }
-            output::note(&format!("{:?}", end.counts));
+            text.push('\n');
+            text.push_str(&ledger::render(pipeline, end.packets));
+            output::print(&text)?;
         }
-        text => {
-            let end = read_text(text, |exchange| sink(Assembled::Exchange(exchange)));
-            match end {
-                Ok(end) => {
-                    if let Some(fault) = end.first_fault {
-                        output::note(&format!("{name}: {} records are wrong, the first: {fault}", end.wrong));
-                    }
-                }
-                Err(fault) => output::note(&format!("{name}: {fault}")),
+        Some(Emit::Inventory) => {
+            for row in &view().endpoints {
+                emitter.line(row);
             }
+            emitter.finish()?;
         }
+        Some(Emit::Exchanges | Emit::Events) => emitter.finish()?,
     }
-    if failed.is_none() {
-        failed = out.flush().err();
-    }
-    match failed {
-        Some(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::Done),
-        Some(error) => Err(error).context("writing to standard output"),
-        None => Ok(Exit::Done),
-    }
+    let heads = pipeline.flow_counts().value(FlowCounter::RequestHeads);
+    let cut = end.fault.is_some() && end.packets.is_some_and(|counts| counts.packets == 0) && heads == 0;
+    Ok(if cut { Exit::Negative } else { Exit::Done })
 }

@@ -1,0 +1,73 @@
+//! The ledger of a replay for people: where every packet, head and exchange went; zeros are left out.
+
+use std::fmt::Write as _;
+
+use sensor_core::flow::FlowCounter;
+use sensor_core::pipeline::Pipeline;
+
+use crate::commands::output::grouped;
+use crate::source::packet::PacketCounts;
+
+/// Makes the text.
+pub(super) fn render(pipeline: &Pipeline, packets: Option<PacketCounts>) -> String {
+    let mut text = String::new();
+    if let Some(counts) = packets {
+        let parts = [
+            ("TCP", counts.tcp),
+            ("not TCP", counts.not_tcp),
+            ("not IP", counts.not_ip),
+            ("fragments", counts.fragments),
+            ("malformed", counts.malformed),
+            ("link type not read", counts.link_unknown),
+        ];
+        line(&mut text, "packets", counts.packets, &parts);
+        let flow = |counter| pipeline.flow_counts().value(counter);
+        use FlowCounter as C;
+        line(
+            &mut text,
+            "request heads",
+            flow(C::RequestHeads),
+            &[
+                ("answered", flow(C::RequestsAnswered)),
+                ("without response", flow(C::RequestsUnanswered)),
+                ("in tunnels", flow(C::RequestsTunnelled)),
+            ],
+        );
+        line(
+            &mut text,
+            "response heads",
+            flow(C::ResponseHeads),
+            &[
+                ("answering", flow(C::ResponsesAnswered)),
+                ("interim", flow(C::ResponsesInterim)),
+                ("request not seen", flow(C::ResponsesOrphan)),
+            ],
+        );
+        let losses = [
+            ("gaps", flow(C::Gaps)),
+            ("bytes in gaps", flow(C::GapBytes)),
+            ("heads cut", flow(C::HeadsTruncated)),
+            ("heads malformed", flow(C::HeadsMalformed)),
+            ("positions lost", flow(C::PositionsLost)),
+            ("connections evicted", flow(C::FlowsEvicted) + flow(C::FlowsOverBudget)),
+            ("segments outside of windows", flow(C::SegmentsOutside)),
+        ];
+        let some: Vec<_> = losses
+            .iter()
+            .filter(|(_, value)| *value > 0)
+            .map(|(name, value)| format!("{} {name}", grouped(*value)))
+            .collect();
+        let some = if some.is_empty() { "none".to_owned() } else { some.join(", ") };
+        let _infallible = writeln!(text, "losses: {some}");
+    }
+    text
+}
+
+fn line(text: &mut String, name: &str, total: u64, parts: &[(&str, u64)]) {
+    // Writing to a string cannot fail.
+    let _infallible = write!(text, "{name}: {}", grouped(total));
+    for (index, (part, value)) in parts.iter().filter(|(_, value)| *value > 0).enumerate() {
+        let _infallible = write!(text, "{}{} {part}", if index == 0 { " = " } else { ", " }, grouped(*value));
+    }
+    text.push('\n');
+}
