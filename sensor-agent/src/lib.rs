@@ -10,6 +10,8 @@ pub mod control;
 pub mod kernel;
 pub mod reload;
 mod restore;
+#[cfg(target_os = "linux")]
+pub mod run;
 pub mod sink;
 pub mod source;
 pub mod store;

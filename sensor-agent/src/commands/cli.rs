@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use super::{
-    Exit, collect, completions, config, detach, exit, inventory, output, policy, replay, status,
+    Exit, collect, completions, config, detach, exit, inventory, output, policy, replay, run, status,
 };
 
 /// Sees API calls in the Linux kernel, learns which endpoints exist, and tells which of them nobody declared.
@@ -28,6 +28,8 @@ Exit codes: 0 done, 1 failed or a negative result, 2 usage or a missing prerequi
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Watches the interfaces of this host (Linux, root)
+    Run(Box<run::Args>),
     /// Runs the pipeline over a capture file: no root, any system
     Replay(replay::Args),
     /// Lists endpoints with their state, and calls to other hosts
@@ -53,6 +55,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
+        Command::Run(args) => run::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Inventory(args) => inventory::run(&args),
         Command::Coverage(args) => inventory::coverage(&args),

@@ -12,6 +12,7 @@ mod place;
 mod policy;
 pub mod render;
 mod replay;
+mod run;
 mod signals;
 mod status;
 mod view;

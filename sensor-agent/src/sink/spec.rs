@@ -113,6 +113,15 @@ impl SinkSpec {
         Ok(spec)
     }
 
+    /// The URL of a receiver; `None` for files and stdout.
+    #[must_use]
+    pub fn upstream(&self) -> Option<&str> {
+        match &self.target {
+            Target::Grpc { url } => Some(url),
+            Target::Stdout | Target::File { .. } => None,
+        }
+    }
+
     fn set(&mut self, option: &str) -> Result<(), SinkError> {
         let (name, value) = option.split_once('=').unwrap_or((option, ""));
         let wrong = |problem: String| SinkError::Value { option: option.into(), problem };

@@ -4,6 +4,7 @@
 //! [`ASIDE_MAX`] stores that were set aside.
 
 use std::{
+    collections::HashSet,
     fs, io,
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
@@ -73,7 +74,7 @@ pub struct Attachment {
 pub struct Batch {
     /// Records to write: table, key, last seen, body.
     pub put: Vec<(Table, String, u64, Vec<u8>)>,
-    /// Records to remove.
+    /// Records to remove, before the others are written.
     pub remove: Vec<(Table, String)>,
     /// This run's attachment, over the one of the same start.
     pub attachment: Option<Attachment>,
@@ -82,6 +83,20 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// Lays a newer batch over this one; bounded by the number of records there are.
+    pub fn merge(&mut self, newer: Self) {
+        if !self.put.is_empty() || !self.remove.is_empty() {
+            let put = newer.put.iter().map(|row| (row.0, row.1.clone()));
+            let touched: HashSet<(Table, String)> = put.chain(newer.remove.iter().cloned()).collect();
+            self.put.retain(|row| !touched.contains(&(row.0, row.1.clone())));
+            self.remove.retain(|row| !touched.contains(row));
+        }
+        self.put.extend(newer.put);
+        self.remove.extend(newer.remove);
+        self.attachment = newer.attachment.or(self.attachment.take());
+        self.ledger = newer.ledger.or(self.ledger.take());
+    }
+
     /// Whether there is nothing to write.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -276,6 +291,9 @@ impl Store {
         write.set_durability(Durability::Immediate)?;
         for table in Table::ALL {
             let mut open = write.open_table(table.definition())?;
+            for (_, key) in batch.remove.iter().filter(|row| row.0 == table) {
+                open.remove(key.as_str())?;
+            }
             for (_, key, last_seen, body) in
                 batch.put.iter().filter(|row| row.0 == table && row.3.len() <= VALUE_BYTES_MAX)
             {
@@ -285,9 +303,6 @@ impl Store {
                     body: body.clone(),
                 };
                 open.insert(key.as_str(), record.encode_to_vec().as_slice())?;
-            }
-            for (_, key) in batch.remove.iter().filter(|row| row.0 == table) {
-                open.remove(key.as_str())?;
             }
         }
         if let Some(row) = &batch.attachment {

@@ -149,7 +149,7 @@ struct Writer {
 impl Writer {
     fn run(mut self, jobs: &Receiver<Job>) {
         while let Ok(job) = jobs.recv() {
-            merge(&mut self.pending, job.batch);
+            self.pending.merge(job.batch);
             self.commit(job.now_unix_nano);
         }
     }
@@ -213,22 +213,4 @@ impl Writer {
     fn tell(&self, change: impl FnOnce(&mut StoreStatus)) {
         change(&mut self.status.lock().unwrap_or_else(PoisonError::into_inner));
     }
-}
-
-/// Lays a newer batch over one that is not written yet: bounded by the number of records there are.
-fn merge(pending: &mut Batch, newer: Batch) {
-    if !pending.is_empty() {
-        let touched: std::collections::HashSet<_> = newer
-            .put
-            .iter()
-            .map(|row| (row.0, row.1.clone()))
-            .chain(newer.remove.iter().cloned())
-            .collect();
-        pending.put.retain(|row| !touched.contains(&(row.0, row.1.clone())));
-        pending.remove.retain(|row| !touched.contains(row));
-    }
-    pending.put.extend(newer.put);
-    pending.remove.extend(newer.remove);
-    pending.attachment = newer.attachment.or(pending.attachment.take());
-    pending.ledger = newer.ledger.or(pending.ledger.take());
 }

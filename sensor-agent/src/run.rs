@@ -1,0 +1,117 @@
+//! THE wiring of the live sensor: kernel -> ring thread -> pipeline -> sinks and store, and who may ask.
+//!
+//! Threads: the ring thread owns the beat of everything and never waits; the store, the reloads and the runtime of
+//! sinks, socket and metrics have their own. [`Live`] is behind one lock: the ring thread holds it for a round, a
+//! question for one view. Order of the end: detach, drain the ring, finish the pipeline, flush sinks, commit the store.
+
+mod live;
+mod ready;
+mod reloads;
+mod status;
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use sensor_core::pipeline::Pipeline;
+
+use crate::{
+    commands::Prerequisite,
+    config::{Config, MetricsListen},
+    control::{Access, Listener},
+    kernel::{self, Kernel, caps},
+    reload::{CatalogueFolder, PolicyFile},
+    sink::{Identity, Prepared},
+    source::ring_buffer::RingThread,
+    store::{Opened, random_id},
+    telemetry::http,
+};
+
+use live::Live;
+use reloads::Reloads;
+use status::{Asked, Facts, Shared};
+
+/// How long sinks get to flush at the end.
+const FLUSH_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Runs the sensor until SIGTERM or SIGINT.
+pub fn run(config: Config) -> Result<()> {
+    // What needs root's other powers comes first: files and sockets of others' folders.
+    let now = live::wall_clock();
+    let kernel_config = live::kernel_config(&config)?;
+    let object = kernel::object(config.ebpf_object.as_deref()).map_err(prerequisite)?;
+    let socket = Listener::bind(&config.socket, Access::of(config.socket_group.as_deref())?)?;
+    let store = Opened::open(&config.store, now.0).context("store; choose another folder with --store")?;
+    let metrics = match config.metrics {
+        MetricsListen::Off => None,
+        MetricsListen::At(address) => Some(http::bind(address)?),
+    };
+    let sinks = Prepared::open(&config.sinks)?;
+    let mut catalogue = config.catalogue.as_deref().map(CatalogueFolder::new);
+    let loaded = catalogue.as_mut().map(reloads::first_catalogue).transpose()?;
+
+    caps::restrict(live::needs(&config, &kernel_config)).map_err(prerequisite)?;
+    let (kernel, ring) = Kernel::start(&object, kernel_config).map_err(prerequisite)?;
+    let kernel = Arc::new(kernel);
+    caps::give_up_start_only().context("give up capabilities")?;
+
+    let identity = Identity {
+        sensor_id: store.identity.sensor_id.clone(),
+        boot_id: random_id().context("random identity of this run")?,
+        host_name: live::host_name(),
+    };
+    let mut pipeline = Pipeline::new(live::settings(&config, &store.identity));
+    live::restore(&mut pipeline, &store.contents);
+    let (keeper, _) = store.start().context("start the store")?;
+
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("sensor-io").enable_all().build()?;
+    let sinks = {
+        let _inside = runtime.enter();
+        sinks.start(&identity)
+    };
+    let live = Arc::new(Mutex::new(Live::new(pipeline, Arc::clone(&kernel), sinks.feed(), keeper)));
+    let polling = live::polling(&config);
+    let beat = Arc::clone(&live);
+    let ring_thread = RingThread::spawn(ring, polling, move |round| live::round(&beat, round)).context("start the ring thread")?;
+    let shared = Arc::new(Shared::new(Facts {
+        live: Arc::clone(&live),
+        kernel: Arc::clone(&kernel),
+        ring: ring_thread.counts(),
+        sinks: sinks.gauge(),
+        identity,
+        mode: config.mode,
+        hook: config.hook,
+        ring_bytes: config.ring_bytes,
+        started: now,
+    }));
+    let policy = config.policy.as_deref().map(PolicyFile::new);
+    let reloads = Reloads::start(catalogue, loaded, policy, Arc::clone(&shared), &config)?;
+
+    live::say_started(&kernel, &config);
+    runtime.block_on(async {
+        tokio::spawn(socket.serve(Arc::new(Asked(Arc::clone(&shared)))));
+        if let Some(listener) = metrics {
+            tokio::spawn(http::serve(listener, Arc::new(Asked(Arc::clone(&shared)))));
+        }
+        reloads.until_stopped().await
+    })?;
+
+    tracing::info!("stopping: draining the ring, flushing sinks and store");
+    drop(reloads);
+    kernel.detach();
+    drop(ring_thread);
+    let last = live::finish(&live);
+    let left = runtime.block_on(sinks.close(FLUSH_DEADLINE));
+    live::close_store(&live, last);
+    live::say_stopped(&left);
+    // Tasks that answer are cut here; a client sees the end of its connection.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    Ok(())
+}
+
+/// What has to be there first ends with exit code 2.
+fn prerequisite(error: impl std::fmt::Display) -> anyhow::Error {
+    Prerequisite::new(error.to_string()).into()
+}

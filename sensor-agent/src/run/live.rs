@@ -1,0 +1,398 @@
+//! What runs on the ring thread: records to the pipeline, time to the pipeline, events to sinks, changes to the store.
+
+use std::{
+    collections::HashSet,
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context as _, Result};
+use sensor_core::{
+    event::{AddressMask, Event, EventBody, LedgerCount, Mask},
+    flow,
+    http::{Exchange, OwnerHint},
+    inventory::{Attached, Changes, Owners as OwnerNames, RecordTable, Span},
+    pipeline::{ExchangeEvents, Host, Pipeline, Settings},
+    state::Role,
+    time::{MonoNs, UnixNs},
+};
+use sensor_ebpf::abi::counter::Counter;
+
+use crate::{
+    config::{ClientAddress, Config, Hook, Mode, SamplingBudget, TcAttach},
+    kernel::{self, HookKind, InterfaceState, Kernel, KernelConfig, LocalView, Namespace, Owners, Selection, caps::Needs},
+    sink::{Feed, SinkStatus, encode},
+    source::{
+        budget::Sampling,
+        ring_buffer::{Polling, Round},
+    },
+    store::{Attachment, Batch, Contents, InstallationIdentity, Keeper, Table},
+    telemetry::Own,
+};
+
+/// Time is given to the pipeline this often.
+const TICK_NS: u64 = 500_000_000;
+/// Changes are given to the store this often.
+const STORE_NS: u64 = 2_000_000_000;
+/// Idle listeners of other hosts are removed this often.
+const SWEEP_NS: u64 = 30_000_000_000;
+/// Addresses of workloads that are remembered as local.
+const WORKLOADS_MAX: usize = 4_096;
+
+/// The pipeline and what it gives to; behind one lock.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) pipeline: Pipeline,
+    kernel: Arc<Kernel>,
+    workloads: Arc<Mutex<HashSet<IpAddr>>>,
+    feed: Feed,
+    keeper: Option<Keeper>,
+    /// What the store did not take yet.
+    unsaved: Batch,
+    ticked: MonoNs,
+    saved: MonoNs,
+    swept: MonoNs,
+    /// Last round: a stale one says that the ring thread hangs.
+    pub(super) beat: MonoNs,
+}
+
+/// A lock that a panic of the other side leaves usable: a view of the inventory is better than none.
+pub(super) fn lock(live: &Mutex<Live>) -> MutexGuard<'_, Live> {
+    live.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Live {
+    /// Starts watching.
+    pub(super) fn new(mut pipeline: Pipeline, kernel: Arc<Kernel>, feed: Feed, keeper: Keeper) -> Self {
+        let now = kernel::now();
+        let workloads = Arc::new(Mutex::new(HashSet::new()));
+        pipeline.set_clock(now, wall_clock());
+        pipeline.set_host(Box::new(ThisHost {
+            view: kernel.view(),
+            kernel: Arc::clone(&kernel),
+            owners: Owners::open(),
+            workloads: Arc::clone(&workloads),
+        }));
+        pipeline.start(now);
+        Self {
+            pipeline,
+            kernel,
+            workloads,
+            feed,
+            keeper: Some(keeper),
+            unsaved: Batch::default(),
+            ticked: now,
+            saved: now,
+            swept: now,
+            beat: now,
+        }
+    }
+
+    /// Reads the kernel's counters and listeners: before time passes, and before somebody looks.
+    pub(super) fn refresh(&mut self, now: MonoNs) {
+        if let Ok(ledger) = self.kernel.ledger() {
+            let mut values = [0; Counter::COUNT];
+            for (slot, (_, value)) in values.iter_mut().zip(ledger.iter()) {
+                *slot = value;
+            }
+            self.pipeline.on_kernel_counters(now, &values);
+        }
+        for (address, counts) in self.kernel.listeners() {
+            self.pipeline.on_listener(address, &counts);
+        }
+    }
+
+    fn tick(&mut self, now: MonoNs) {
+        self.ticked = now;
+        self.refresh(now);
+        self.pipeline.on_tick(now);
+        if now.since(self.swept) >= SWEEP_NS {
+            self.swept = now;
+            let view = self.kernel.view();
+            let workloads = self.workloads.lock().unwrap_or_else(PoisonError::into_inner);
+            self.kernel.sweep_listeners(now, |address| view.is_own(address) || workloads.contains(&address));
+        }
+        if now.since(self.saved) >= STORE_NS {
+            self.saved = now;
+            self.save(now);
+        }
+    }
+
+    /// Offers what changed to the store; what it does not take waits here.
+    fn save(&mut self, now: MonoNs) {
+        let now = self.pipeline.unix(now);
+        let newer = self.batch(now);
+        self.unsaved.merge(newer);
+        if let Some(keeper) = &self.keeper {
+            let batch = std::mem::take(&mut self.unsaved);
+            if let Err(back) = keeper.offer(batch, now.0) {
+                self.unsaved = back;
+            }
+        }
+    }
+
+    fn batch(&mut self, now: UnixNs) -> Batch {
+        let Changes { records, removed } = self.pipeline.take_changes();
+        let put = records.into_iter().map(|record| (table(record.table), record.key, record.last_seen.0, record.body));
+        let span = self.pipeline.inventory().spans().last().copied();
+        let ledger = self.pipeline.ledger().into_iter().map(|count| (count.stage.to_owned(), count.name.to_owned(), count.value));
+        Batch {
+            put: put.collect(),
+            remove: removed.into_iter().map(|key| (Table::Endpoints, key)).collect(),
+            attachment: span.map(|span| Attachment { from: span.from.0, to: span.to.0, ..Attachment::default() }),
+            ledger: span.map(|span| (span.from.0, now.0, ledger.collect())),
+        }
+    }
+
+    /// Hands what the pipeline made to the sinks.
+    fn deliver(&mut self) {
+        for mut event in self.pipeline.take_events() {
+            if self.feed.is_empty() {
+                continue;
+            }
+            if let EventBody::Ledger(counts) = &mut event.body {
+                counts.extend(own_counts());
+            }
+            self.feed.offer(encode(event));
+        }
+    }
+
+    /// Adds an event of the shell.
+    pub(super) fn tell(&mut self, body: EventBody) {
+        let time = self.pipeline.unix(kernel::now());
+        self.pipeline.push_event(Event { time, body });
+    }
+
+    /// The store, while the agent runs.
+    pub(super) fn keeper(&self) -> Option<&Keeper> {
+        self.keeper.as_ref()
+    }
+}
+
+fn own_counts() -> impl Iterator<Item = LedgerCount> {
+    Own::ALL.iter().map(|own| LedgerCount { stage: "agent", name: own.name(), value: own.value() })
+}
+
+/// One round of the ring thread.
+pub(super) fn round(live: &Mutex<Live>, round: &mut Round<'_>) {
+    let mut live = lock(live);
+    let now = round.now;
+    live.beat = now;
+    let pipeline = &mut live.pipeline;
+    // A record that cannot be read is counted by the pipeline.
+    while round.next_record(|record| drop(pipeline.on_record(now, record).is_err())).is_some() {}
+    if now.since(live.ticked) >= TICK_NS {
+        live.tick(now);
+    }
+    live.deliver();
+}
+
+/// Ends the input and gives the last events to the sinks; returns the last time.
+pub(super) fn finish(live: &Mutex<Live>) -> UnixNs {
+    let mut live = lock(live);
+    let now = kernel::now();
+    live.refresh(now);
+    live.pipeline.on_tick(now);
+    live.pipeline.finish(&mut |_| ());
+    live.deliver();
+    live.pipeline.unix(now)
+}
+
+/// Commits everything.
+pub(super) fn close_store(live: &Mutex<Live>, now: UnixNs) {
+    let mut live = lock(live);
+    let newer = live.batch(now);
+    live.unsaved.merge(newer);
+    let batch = std::mem::take(&mut live.unsaved);
+    if let Some(keeper) = live.keeper.take() {
+        let status = keeper.close(batch, now.0);
+        if let Some(error) = status.error {
+            tracing::error!(error, "the last changes are not in the store");
+        }
+    }
+}
+
+/// What the pipeline asks about this host.
+#[derive(Debug)]
+struct ThisHost {
+    kernel: Arc<Kernel>,
+    view: Arc<LocalView>,
+    owners: Owners,
+    workloads: Arc<Mutex<HashSet<IpAddr>>>,
+}
+
+impl Host for ThisHost {
+    fn judge(&mut self, exchange: &mut Exchange, names: &mut OwnerNames) -> Role {
+        self.view = self.kernel.view();
+        let (client, server) = (exchange.client.ip(), exchange.server.ip());
+        self.name_owner(client, &mut exchange.client_hint, names);
+        self.name_owner(server, &mut exchange.server_hint, names);
+        let role = self.view.role(exchange);
+        if role == Role::Server && !self.view.is_own(server) {
+            let mut workloads = self.workloads.lock().unwrap_or_else(PoisonError::into_inner);
+            if workloads.len() < WORKLOADS_MAX {
+                workloads.insert(server.to_canonical());
+            }
+        }
+        role
+    }
+
+    fn is_local(&self, address: IpAddr) -> bool {
+        let workloads = || self.workloads.lock().unwrap_or_else(PoisonError::into_inner);
+        self.view.is_own(address) || workloads().contains(&address.to_canonical())
+    }
+}
+
+impl ThisHost {
+    /// Gives a sender's cgroup a name, or takes it away where it is not to be believed.
+    fn name_owner(&mut self, sender: IpAddr, hint: &mut OwnerHint, names: &mut OwnerNames) {
+        if !self.view.sender_is_trusted(sender, hint) {
+            hint.cgroup_id = 0;
+            return;
+        }
+        if !names.knows(hint.cgroup_id)
+            && let Some(name) = self.owners.name(hint.cgroup_id, kernel::now())
+        {
+            names.set(hint.cgroup_id, Some(&name));
+        }
+    }
+}
+
+const fn table(table: RecordTable) -> Table {
+    match table {
+        RecordTable::Endpoints => Table::Endpoints,
+        RecordTable::Egress => Table::Egress,
+    }
+}
+
+/// Takes back what earlier runs stored.
+pub(super) fn restore(pipeline: &mut Pipeline, contents: &Contents) {
+    let spans = contents.attachments.iter().map(|row| Span { from: UnixNs(row.from), to: UnixNs(row.to) });
+    pipeline.inventory_mut().restore_spans(&spans.collect::<Vec<_>>());
+    for (from, _, body) in &contents.records {
+        let table = match from {
+            Table::Endpoints => RecordTable::Endpoints,
+            Table::Egress => RecordTable::Egress,
+            Table::Services => continue,
+        };
+        if pipeline.inventory_mut().restore(table, body).is_err() {
+            Own::StoreRecordsSkipped.count();
+        }
+    }
+}
+
+/// Settings of the pipeline of a live run.
+pub(super) fn settings(config: &Config, identity: &InstallationIdentity) -> Settings {
+    let key = identity.hash_key_words();
+    let window_ns = u64::try_from(config.window.as_nanos()).unwrap_or(u64::MAX);
+    let flows_max = usize::try_from(config.flows_max).unwrap_or(usize::MAX);
+    Settings {
+        attached: Attached::Now,
+        flow: flow::Limits { flows_max, ..flow::Limits::default() },
+        window_ns,
+        exchange_events: if config.exchange_events { ExchangeEvents::On } else { ExchangeEvents::Off },
+        mask: mask(config, key),
+        key,
+        ..Settings::default()
+    }
+}
+
+fn mask(config: &Config, key: [u64; 2]) -> Mask {
+    let mode = match config.client_address {
+        ClientAddress::Full => AddressMask::Full,
+        ClientAddress::Truncate => AddressMask::Truncated,
+        ClientAddress::Hash => AddressMask::Hashed,
+    };
+    Mask::new(mode, key)
+}
+
+/// What to load and where to attach.
+pub(super) fn kernel_config(config: &Config) -> Result<KernelConfig> {
+    let in_namespace = |glob: &String| match &config.netns {
+        Some(path) if !glob.contains('@') => format!("{glob}@{}", path.display()),
+        _ => glob.clone(),
+    };
+    let specs = |globs: &[String]| {
+        let parsed = globs.iter().map(|glob| {
+            let spec = in_namespace(glob);
+            spec.parse().with_context(|| format!("interface `{glob}`"))
+        });
+        parsed.collect::<Result<Vec<_>>>()
+    };
+    let hook = match (config.hook, config.tc_attach) {
+        (Hook::Socket, _) => HookKind::Socket,
+        (Hook::Tc, TcAttach::Auto) => HookKind::Auto,
+        (Hook::Tc, TcAttach::Tcx) => HookKind::Tcx,
+        (Hook::Tc, TcAttach::Clsact) => HookKind::Clsact,
+    };
+    Ok(KernelConfig {
+        load: kernel::LoadConfig {
+            mode: match config.mode {
+                Mode::Observe => kernel::Mode::Observe,
+                Mode::Enforce => kernel::Mode::Enforce,
+            },
+            ring_bytes: config.ring_bytes,
+            flows: Some(config.flows_max),
+            policy_entries: None,
+            test_clock: false,
+            settings: kernel::first_settings(config.sampling.as_f64(), config.head_bytes_max, config.ring_bytes / 2),
+        },
+        selection: Selection {
+            include: specs(&config.interfaces.include)?,
+            exclude: specs(&config.interfaces.exclude)?,
+        },
+        hook,
+    })
+}
+
+/// Capabilities beyond the usual.
+pub(super) fn needs(config: &Config, kernel: &KernelConfig) -> Needs {
+    Needs {
+        other_namespaces: kernel.selection.namespaces().iter().any(|namespace| *namespace != Namespace::Own),
+        packet_sockets: config.hook == Hook::Socket,
+    }
+}
+
+/// How the ring is polled.
+pub(super) fn polling(config: &Config) -> Polling {
+    let sampling = match config.sampling_budget {
+        SamplingBudget::Adaptive => Sampling::Adaptive,
+        SamplingBudget::Fixed => Sampling::Fixed,
+    };
+    Polling { pause_ms: u16::try_from(config.poll_interval.as_millis()).unwrap_or(u16::MAX), sampling }
+}
+
+/// Wall-clock time; 0 before 1970.
+pub(super) fn wall_clock() -> UnixNs {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    UnixNs(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// The name that events carry.
+pub(super) fn host_name() -> String {
+    nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// Tells a person at a terminal what happens and what to do next.
+pub(super) fn say_started(kernel: &Kernel, config: &Config) {
+    let interfaces = kernel.interfaces();
+    let (attached, others): (Vec<_>, Vec<_>) = interfaces.iter().partition(|one| one.state == InterfaceState::Attached);
+    let names: Vec<_> = attached.iter().map(|one| one.name.as_str()).collect();
+    tracing::info!(interfaces = names.join(" "), mode = config.mode.as_str(), "watching");
+    for one in others.iter().filter(|one| one.state != InterfaceState::Unsupported) {
+        tracing::warn!(interface = one.name, error = one.error.as_deref().unwrap_or_default(), "not attached");
+    }
+    for missing in kernel.degraded() {
+        tracing::warn!(program = missing.program, reason = missing.reason, "the kernel refused a program: what it does is missing");
+    }
+    tracing::info!("ask it: sensor-agent inventory, sensor-agent coverage, sensor-agent status");
+}
+
+/// Tells what was left in sinks.
+pub(super) fn say_stopped(sinks: &[SinkStatus]) {
+    for sink in sinks.iter().filter(|sink| sink.waiting_events > 0 || sink.dropped > 0) {
+        tracing::warn!(sink = sink.sink, unsent = sink.waiting_events, dropped = sink.dropped, "events did not reach their sink");
+    }
+    tracing::info!("stopped");
+}

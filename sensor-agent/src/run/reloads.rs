@@ -1,0 +1,237 @@
+//! The reload thread: looks at the catalogue folder and the policy file every second, and at once on SIGHUP.
+
+use std::{
+    io,
+    sync::{
+        Arc, PoisonError,
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use sensor_core::event::{EventBody, PolicyChange, PolicyEvent, RuleHit};
+use sensor_core::time::UnixNs;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{
+    live::{lock, wall_clock},
+    status::Shared,
+};
+use crate::{
+    commands::Prerequisite,
+    config::{Config, Mode},
+    control::CatalogueStatus,
+    kernel,
+    reload::{CatalogueFolder, Loaded, PolicyFile, host_facts},
+    sink::SinkSpec,
+    telemetry::events::{self, Emit as _},
+};
+
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Facts of the host and hits are looked at in every so many rounds.
+const HOST_EVERY: u32 = 5;
+
+/// The thread; dropping it stops it.
+#[derive(Debug)]
+pub(super) struct Reloads {
+    now: Option<SyncSender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Reloads {
+    /// Puts the first catalogue and policy in force, then keeps looking.
+    pub(super) fn start(
+        catalogue: Option<CatalogueFolder>,
+        loaded: Option<Loaded>,
+        policy: Option<PolicyFile>,
+        shared: Arc<Shared>,
+        config: &Config,
+    ) -> Result<Self> {
+        let upstreams = config.sinks.iter().filter_map(SinkSpec::upstream).map(str::to_owned).collect();
+        let (now, asked) = sync_channel(1);
+        *shared.rules.lock().unwrap_or_else(PoisonError::into_inner) = policy;
+        let mut watch = Watch { catalogue, shared, upstreams, mode: config.mode, hits_told: Vec::new() };
+        if let Some(loaded) = loaded {
+            watch.use_catalogue(loaded);
+        }
+        watch.policy(When::First);
+        let thread = std::thread::Builder::new().name("sensor-reload".into()).spawn(move || watch.run(&asked))?;
+        Ok(Self { now: Some(now), thread: Some(thread) })
+    }
+
+    /// Waits for SIGTERM or SIGINT; SIGHUP reloads at once.
+    pub(super) async fn until_stopped(&self) -> Result<()> {
+        let mut term = signal(SignalKind::terminate()).context("handle SIGTERM")?;
+        let mut int = signal(SignalKind::interrupt()).context("handle SIGINT")?;
+        let mut hup = signal(SignalKind::hangup()).context("handle SIGHUP")?;
+        loop {
+            tokio::select! {
+                _ = term.recv() => return Ok(()),
+                _ = int.recv() => return Ok(()),
+                _ = hup.recv() => {
+                    if let Some(now) = &self.now {
+                        // Full: one is asked for already.
+                        drop(now.try_send(()));
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Reloads {
+    fn drop(&mut self) {
+        self.now = None;
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
+
+/// The first read of the catalogue: a folder that is not there is a mistake of the command line.
+pub(super) fn first_catalogue(folder: &mut CatalogueFolder) -> Result<Loaded> {
+    folder.load().map_err(|error: io::Error| {
+        Prerequisite::new(format!("catalogue {}: {error}; give a folder of OpenAPI documents", folder.folder().display())).into()
+    })
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum When {
+    First,
+    Asked,
+    Changed,
+    Host,
+}
+
+struct Watch {
+    catalogue: Option<CatalogueFolder>,
+    shared: Arc<Shared>,
+    upstreams: Vec<String>,
+    mode: Mode,
+    hits_told: Vec<(String, u64)>,
+}
+
+impl Watch {
+    fn run(mut self, asked: &Receiver<()>) {
+        let mut rounds: u32 = 0;
+        loop {
+            let when = match asked.recv_timeout(LOOK_EVERY) {
+                Ok(()) => When::Asked,
+                Err(RecvTimeoutError::Timeout) => When::Changed,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            rounds = rounds.wrapping_add(1);
+            self.look_at_catalogue(when);
+            self.policy(when);
+            if rounds.is_multiple_of(HOST_EVERY) {
+                self.policy(When::Host);
+                self.tell_hits();
+            }
+        }
+    }
+
+    fn look_at_catalogue(&mut self, when: When) {
+        let Some(folder) = self.catalogue.as_mut().filter(|folder| when == When::Asked || folder.changed()) else { return };
+        match folder.load() {
+            Ok(loaded) => self.use_catalogue(loaded),
+            Err(error) => {
+                let error = format!("{}: {error}; the catalogue read before stays", folder.folder().display());
+                events::DocumentRefused { error: &error }.emit();
+                let mut reloaded = self.shared.reloaded.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(status) = &mut reloaded.catalogue {
+                    status.errors = vec![error];
+                }
+            }
+        }
+    }
+
+    fn use_catalogue(&mut self, loaded: Loaded) {
+        let Some(folder) = &self.catalogue else { return };
+        for error in &loaded.errors {
+            events::DocumentRefused { error }.emit();
+        }
+        for binding in &loaded.bindings {
+            tracing::info!(document = &*crate::commands::output::clean(binding), "catalogue");
+        }
+        let (documents, operations) = (loaded.catalogue.documents().len(), loaded.catalogue.operations().len());
+        events::CatalogueLoaded { folder: folder.folder(), documents, operations }.emit();
+        let status = CatalogueStatus {
+            folder: folder.folder().display().to_string(),
+            documents: documents as u64,
+            operations: operations as u64,
+            loaded_unix_ns: wall_clock().0,
+            errors: loaded.errors,
+        };
+        lock(&self.shared.facts.live).pipeline.set_catalogue(Arc::new(loaded.catalogue));
+        self.shared.reloaded.lock().unwrap_or_else(PoisonError::into_inner).catalogue = Some(status);
+    }
+
+    fn policy(&mut self, when: When) {
+        let mut slot = self.shared.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(policy) = &mut *slot else { return };
+        let kernel = &self.shared.facts.kernel;
+        let facts = || host_facts(wall_clock(), kernel::now(), &kernel.interfaces(), &self.upstreams);
+        let before = policy.status().generation;
+        let outcome = match when {
+            When::Changed if !policy.changed() => return,
+            When::First | When::Asked | When::Changed => policy.reload(facts(), kernel),
+            When::Host => {
+                let facts = facts();
+                if !policy.host_changed(&facts) {
+                    return;
+                }
+                policy.recompile(facts, kernel)
+            }
+        };
+        let status = policy.status().clone();
+        drop(slot);
+        let change = match outcome {
+            Err(error) => Some(PolicyChange::Refused { error }),
+            Ok(()) if status.generation != before => Some(PolicyChange::Applied),
+            Ok(()) => None,
+        };
+        if let Some(change) = change {
+            self.tell(change, &status);
+        }
+        self.shared.reloaded.lock().unwrap_or_else(PoisonError::into_inner).policy = Some(status);
+    }
+
+    /// Tells the rules that were hit since they were told last.
+    fn tell_hits(&mut self) {
+        let (rules, status) = {
+            let slot = self.shared.rules.lock().unwrap_or_else(PoisonError::into_inner);
+            let (Some(policy), Ok(hits)) = (&*slot, self.shared.facts.kernel.rule_hits()) else { return };
+            (policy.rules(&hits, |at| self.shared.unix(at)), policy.status().clone())
+        };
+        let total = |rule: &crate::control::RuleStatus| rule.packets.saturating_add(rule.would_packets);
+        let before = |id: &str| self.hits_told.iter().find(|(told, _)| told == id).map_or(0, |(_, count)| *count);
+        let hits: Vec<_> = rules
+            .iter()
+            .filter(|rule| total(rule) != before(&rule.id))
+            .map(|rule| RuleHit {
+                rule: rule.id.clone(),
+                packets: total(rule),
+                bytes: rule.bytes.saturating_add(rule.would_bytes),
+                last: UnixNs(rule.last_unix_ns),
+            })
+            .collect();
+        self.hits_told = rules.iter().map(|rule| (rule.id.clone(), total(rule))).collect();
+        if !hits.is_empty() {
+            self.tell(PolicyChange::Hits(hits), &status);
+        }
+        self.shared.reloaded.lock().unwrap_or_else(PoisonError::into_inner).rules = rules;
+    }
+
+    fn tell(&self, change: PolicyChange, status: &crate::control::PolicyStatus) {
+        let event = PolicyEvent {
+            change,
+            generation: status.generation,
+            hash: status.hash.clone(),
+            origin: status.origin.clone(),
+            mode: self.mode.as_str(),
+        };
+        lock(&self.shared.facts.live).tell(EventBody::Policy(Box::new(event)));
+    }
+}

@@ -1,0 +1,218 @@
+//! The status and the inventory for who asks: the control socket and the metrics.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+};
+
+use sensor_core::{
+    inventory::{InventoryView, RowFilter},
+    time::{MonoNs, UnixNs},
+};
+use sensor_ebpf::abi::counter::Counter;
+
+use super::{
+    live::{Live, lock, wall_clock},
+    ready::Ready,
+};
+use crate::{
+    config::{Hook, Mode},
+    control::{
+        Answer, CatalogueStatus, ChainStatus, InterfaceView, PolicyStatus, ProgramMissing, Question, Responder, RingStatus,
+        RuleStatus, STATUS_SCHEMA, StatusView,
+    },
+    kernel::{self, Chain, HookKind, InterfaceState, InterfaceStatus, Kernel},
+    sink::{Gauge, Identity},
+    source::ring_buffer::RingCounts,
+    telemetry::{Own, http::Source},
+};
+
+/// What a status is made from.
+#[derive(Debug)]
+pub(super) struct Facts {
+    pub(super) live: Arc<Mutex<Live>>,
+    pub(super) kernel: Arc<Kernel>,
+    pub(super) ring: Arc<RingCounts>,
+    pub(super) sinks: Gauge,
+    pub(super) identity: Identity,
+    pub(super) mode: Mode,
+    pub(super) hook: Hook,
+    pub(super) ring_bytes: u32,
+    pub(super) started: UnixNs,
+}
+
+/// What the reload thread tells.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Reloaded {
+    pub(super) policy: Option<PolicyStatus>,
+    pub(super) rules: Vec<RuleStatus>,
+    pub(super) catalogue: Option<CatalogueStatus>,
+}
+
+/// Shared by socket, metrics and reloads.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) facts: Facts,
+    pub(super) reloaded: Mutex<Reloaded>,
+    /// Asked to refresh rules before a status is made.
+    pub(super) rules: Mutex<Option<crate::reload::PolicyFile>>,
+    ready: Mutex<Ready>,
+}
+
+impl Shared {
+    pub(super) fn new(facts: Facts) -> Self {
+        Self { facts, reloaded: Mutex::default(), rules: Mutex::new(None), ready: Mutex::default() }
+    }
+
+    /// Wall-clock time of a kernel time.
+    pub(super) fn unix(&self, at: MonoNs) -> UnixNs {
+        UnixNs(wall_clock().0.saturating_sub(kernel::now().since(at)))
+    }
+
+    fn view(&self) -> InventoryView {
+        let mut live = lock(&self.facts.live);
+        let now = kernel::now();
+        live.refresh(now);
+        let now = live.pipeline.unix(now);
+        live.pipeline.view(now, &RowFilter::default())
+    }
+
+    fn make_status(&self) -> StatusView {
+        let facts = &self.facts;
+        let now = kernel::now();
+        let (beat, counts, store) = {
+            let mut live = lock(&facts.live);
+            live.refresh(now);
+            let store = live.keeper().map(crate::store::Keeper::status).unwrap_or_default();
+            (live.beat, live.pipeline.ledger(), store)
+        };
+        let mut ledger: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
+        for count in counts {
+            ledger.entry(count.stage.into()).or_default().insert(count.name.into(), count.value);
+        }
+        let agent = ledger.entry("agent".into()).or_default();
+        agent.extend(Own::ALL.iter().map(|own| (own.name().to_owned(), own.value())));
+        let packets = ledger.get("kernel").and_then(|kernel| kernel.get(Counter::Sightings.name())).copied().unwrap_or(0);
+        let interfaces = facts.kernel.interfaces();
+        let mut not_ready = {
+            let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+            ready.reasons(now, beat, packets, &interfaces)
+        };
+        let reloaded = self.reloaded.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(policy) = reloaded.policy.as_ref().filter(|policy| policy.generation == 0) {
+            not_ready.push(format!("no policy is in force: {}", policy.error.as_deref().unwrap_or("not read yet")));
+        }
+        StatusView {
+            schema: STATUS_SCHEMA.into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
+            started_unix_ns: facts.started.0,
+            time_unix_ns: wall_clock().0,
+            sensor_id: facts.identity.sensor_id.clone(),
+            boot_id: facts.identity.boot_id.clone(),
+            ready: not_ready.is_empty(),
+            not_ready,
+            mode: facts.mode.as_str().into(),
+            hook: match facts.hook {
+                Hook::Tc => "tc".into(),
+                Hook::Socket => "socket".into(),
+            },
+            interfaces: interfaces.iter().map(interface).collect(),
+            programs_missing: facts
+                .kernel
+                .degraded()
+                .iter()
+                .map(|one| ProgramMissing { program: one.program.into(), reason: one.reason.clone() })
+                .collect(),
+            packets,
+            sample_weight: facts.ring.sample_weight.load(Ordering::Relaxed),
+            ledger,
+            ring: self.ring(),
+            sinks: facts.sinks.status(),
+            store,
+            rules: self.rule_status(reloaded.rules),
+            policy: reloaded.policy,
+            catalogue: reloaded.catalogue,
+        }
+    }
+
+    fn ring(&self) -> RingStatus {
+        let counts = &self.facts.ring;
+        RingStatus {
+            bytes: self.facts.ring_bytes.into(),
+            fill_bytes_max: counts.fill_bytes_max.load(Ordering::Relaxed),
+            records: counts.records.load(Ordering::Relaxed),
+            rounds: counts.rounds.load(Ordering::Relaxed),
+            sampling_down: counts.sampling_down.load(Ordering::Relaxed),
+            sampling_up: counts.sampling_up.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Hits as of now; as they were told last when the kernel does not give them.
+    fn rule_status(&self, told: Vec<RuleStatus>) -> Vec<RuleStatus> {
+        let policy = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&*policy, self.facts.kernel.rule_hits()) {
+            (Some(policy), Ok(hits)) => policy.rules(&hits, |at| self.unix(at)),
+            _ => told,
+        }
+    }
+}
+
+/// Views walk maps and tables: not on a worker of the runtime.
+async fn blocking<T: Send + 'static>(shared: Arc<Shared>, make: impl FnOnce(&Shared) -> T + Send + 'static) -> Option<T> {
+    tokio::task::spawn_blocking(move || make(&shared)).await.ok()
+}
+
+/// One handle for both servers.
+#[derive(Clone, Debug)]
+pub(super) struct Asked(pub(super) Arc<Shared>);
+
+impl Responder for Asked {
+    async fn respond(&self, question: Question) -> Answer {
+        let shared = Arc::clone(&self.0);
+        let made = match question {
+            Question::Status => blocking(shared, |shared| serde_json::to_value(shared.make_status())).await,
+            Question::Inventory => blocking(shared, |shared| serde_json::to_value(shared.view())).await,
+        };
+        match made {
+            Some(Ok(value)) => Answer::Ok(value),
+            Some(Err(error)) => Answer::Error(error.to_string()),
+            None => Answer::Error("the agent is stopping".into()),
+        }
+    }
+}
+
+impl Source for Asked {
+    async fn status(&self) -> Option<StatusView> {
+        blocking(Arc::clone(&self.0), Shared::make_status).await
+    }
+}
+
+fn interface(one: &InterfaceStatus) -> InterfaceView {
+    let hook = one.hook.map(|hook| match hook {
+        HookKind::Auto => "tc",
+        HookKind::Tcx => "tcx",
+        HookKind::Clsact => "clsact",
+        HookKind::Socket => "socket",
+    });
+    let state = match one.state {
+        InterfaceState::Attached => "attached",
+        InterfaceState::Unsupported => "unsupported",
+        InterfaceState::Failed => "failed",
+        InterfaceState::Missing => "missing",
+    };
+    InterfaceView {
+        namespace: one.namespace.clone(),
+        ifindex: one.ifindex,
+        name: one.name.clone(),
+        hook: hook.map(str::to_owned),
+        state: state.into(),
+        error: one.error.clone(),
+        ingress: one.ingress.as_ref().map(chain),
+        egress: one.egress.as_ref().map(chain),
+    }
+}
+
+fn chain(chain: &Chain) -> ChainStatus {
+    ChainStatus { attached: chain.attached, ahead: chain.ahead.clone(), behind: chain.behind.clone() }
+}
