@@ -8,6 +8,7 @@ pub mod config;
 pub mod control;
 #[cfg(target_os = "linux")]
 pub mod kernel;
+#[cfg(target_os = "linux")]
 pub mod reload;
 mod restore;
 #[cfg(target_os = "linux")]

@@ -1,11 +1,50 @@
-//! The inventory as a store holds it, for commands that run without an agent.
+//! What a store holds, back into an inventory: for the agent at its start, and for commands that run without one.
 
-use anyhow::Result;
-use sensor_core::inventory::InventoryView;
+use std::time::SystemTime;
 
-use crate::store::Contents;
+use sensor_core::{
+    catalogue::Catalogue,
+    event::Mask,
+    inventory::{Inventory, InventoryView, RecordTable, RowFilter, Span},
+    limits::InventoryLimits,
+    time::UnixNs,
+};
 
-/// A view over what was stored.
-pub(crate) fn view(contents: &Contents) -> Result<InventoryView> {
-    anyhow::bail!("{} records cannot be read yet", contents.records.len())
+use crate::{
+    config::{CatalogueFolder, Config, unix_ns},
+    store::{Contents, Table},
+    telemetry::Own,
+};
+
+/// Puts stored records and times of watching into an inventory; what cannot be read is counted and left out.
+pub(crate) fn restore(inventory: &mut Inventory, contents: &Contents) {
+    let spans = contents.attachments.iter().map(|row| Span { from: UnixNs(row.from), to: UnixNs(row.to) });
+    inventory.restore_spans(&spans.collect::<Vec<_>>());
+    for (from, _, body) in &contents.records {
+        let table = match from {
+            Table::Endpoints => RecordTable::Endpoints,
+            Table::Egress => RecordTable::Egress,
+            Table::Services => continue,
+        };
+        if inventory.restore(table, body).is_err() {
+            Own::StoreRecordsSkipped.count();
+        }
+    }
+}
+
+/// A view as of now, with the configured catalogue if it can be read (the second value says why not).
+pub(crate) fn view(contents: &Contents, config: &Config) -> (InventoryView, Option<String>) {
+    let mut inventory = Inventory::new(InventoryLimits::default(), [0, 0]);
+    inventory.set_window(u64::try_from(config.window.as_nanos()).unwrap_or(u64::MAX));
+    restore(&mut inventory, contents);
+    let loaded = config.catalogue.as_deref().map(|folder| CatalogueFolder::new(folder).load());
+    let (catalogue, problem) = match loaded {
+        None => (Catalogue::default(), None),
+        Some(Ok(loaded)) => (loaded.catalogue, None),
+        Some(Err(error)) => (Catalogue::default(), Some(error.to_string())),
+    };
+    inventory.set_catalogue(&catalogue);
+    // Addresses were masked before they were stored.
+    let view = inventory.view(unix_ns(SystemTime::now()), &catalogue, &Mask::default(), &RowFilter::default());
+    (view, problem)
 }

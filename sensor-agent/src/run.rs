@@ -19,10 +19,10 @@ use sensor_core::pipeline::Pipeline;
 
 use crate::{
     commands::Prerequisite,
-    config::{Config, MetricsListen},
+    config::{CatalogueFolder, Config, MetricsListen},
     control::{Access, Listener},
     kernel::{self, Kernel, caps},
-    reload::{CatalogueFolder, PolicyFile},
+    reload::PolicyFile,
     sink::{Identity, Prepared},
     source::ring_buffer::RingThread,
     store::{Opened, random_id},
@@ -63,7 +63,7 @@ pub fn run(config: Config) -> Result<()> {
         host_name: live::host_name(),
     };
     let mut pipeline = Pipeline::new(live::settings(&config, &store.identity));
-    live::restore(&mut pipeline, &store.contents);
+    crate::restore::restore(pipeline.inventory_mut(), &store.contents);
     let (keeper, _) = store.start().context("start the store")?;
 
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("sensor-io").enable_all().build()?;

@@ -38,5 +38,9 @@ fn from_store(config: &crate::config::Config) -> Result<InventoryView> {
         error => Prerequisite::new(error.to_string()),
     })?;
     output::note(&format!("from the store at {}, no agent is running", store.path().display()));
-    crate::restore::view(&store.load()?)
+    let (view, problem) = crate::restore::view(&store.load()?, config);
+    if let Some(problem) = problem {
+        output::note(&format!("states are shown without the catalogue: {problem}"));
+    }
+    Ok(view)
 }

@@ -65,6 +65,12 @@ pub struct Kernel {
     _ebpf: aya::Ebpf,
 }
 
+impl std::fmt::Debug for Kernel {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Kernel").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
 impl Kernel {
     /// Loads the programs and attaches them to every wanted interface that is there; later ones follow by themselves.
     pub fn start(object: &[u8], config: KernelConfig) -> Result<(Self, Ring), StartError> {

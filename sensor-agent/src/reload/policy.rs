@@ -1,9 +1,8 @@
 //! The policy file to the kernel's maps: read, checked, compiled, written; a bad one is refused whole.
 
 use std::{
-    fs,
+    io,
     path::{Path, PathBuf},
-    time::UNIX_EPOCH,
 };
 
 use sensor_core::{
@@ -14,6 +13,7 @@ use sensor_ebpf::abi::policy::RuleHits;
 
 use super::fingerprint;
 use crate::{
+    config::{PolicyFileError, read_policy},
     control::{PolicyStatus, RuleStatus},
     kernel::{Applied, Kernel},
     telemetry::events::{self, Emit as _},
@@ -88,19 +88,12 @@ impl PolicyFile {
     }
 
     fn read(&self) -> Result<Policy, String> {
-        let failed = |error: std::io::Error| {
-            let hint = if error.kind() == std::io::ErrorKind::PermissionDenied {
-                " (the agent runs without the capability to read other users' files: make it readable for root's group or everyone)"
-            } else {
-                ""
-            };
-            format!("{}: {error}{hint}", self.status.origin)
-        };
-        let bytes = fs::read(&self.path).map_err(failed)?;
-        let changed = fs::metadata(&self.path).and_then(|meta| meta.modified()).map_err(failed)?;
-        let changed = changed.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-        let changed = UnixNs(u64::try_from(changed).unwrap_or(u64::MAX));
-        policy::parse(&self.status.origin, &bytes, changed).map_err(|errors| errors.to_string())
+        read_policy(&self.path).map_err(|error| match &error {
+            PolicyFileError::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                format!("{error} (the agent gave up the capability to read other users' files: make it readable for root or everyone)")
+            }
+            _ => error.to_string(),
+        })
     }
 
     fn apply(&mut self, policy: Policy, facts: HostFacts, kernel: &Kernel) -> Result<(), String> {

@@ -1,8 +1,6 @@
 //! What runs on the ring thread: records to the pipeline, time to the pipeline, events to sinks, changes to the store.
 
 use std::{
-    collections::HashSet,
-    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -11,23 +9,23 @@ use anyhow::{Context as _, Result};
 use sensor_core::{
     event::{AddressMask, Event, EventBody, LedgerCount, Mask},
     flow,
-    http::{Exchange, OwnerHint},
-    inventory::{Attached, Changes, Owners as OwnerNames, RecordTable, Span},
-    pipeline::{ExchangeEvents, Host, Pipeline, Settings},
-    state::Role,
+    inventory::{Attached, Changes, RecordTable},
+    locality::{LocalAddresses, Locality},
+    pipeline::{ExchangeEvents, Pipeline, Settings},
+    sample::decode,
     time::{MonoNs, UnixNs},
 };
 use sensor_ebpf::abi::counter::Counter;
 
 use crate::{
     config::{ClientAddress, Config, Hook, Mode, SamplingBudget, TcAttach},
-    kernel::{self, HookKind, InterfaceState, Kernel, KernelConfig, LocalView, Namespace, Owners, Selection, caps::Needs},
+    kernel::{self, HookKind, InterfaceState, Kernel, KernelConfig, Namespace, Owners, Selection, caps::Needs},
     sink::{Feed, SinkStatus, encode},
     source::{
         budget::Sampling,
         ring_buffer::{Polling, Round},
     },
-    store::{Attachment, Batch, Contents, InstallationIdentity, Keeper, Table},
+    store::{Attachment, Batch, InstallationIdentity, Keeper, Table},
     telemetry::Own,
 };
 
@@ -37,15 +35,14 @@ const TICK_NS: u64 = 500_000_000;
 const STORE_NS: u64 = 2_000_000_000;
 /// Idle listeners of other hosts are removed this often.
 const SWEEP_NS: u64 = 30_000_000_000;
-/// Addresses of workloads that are remembered as local.
-const WORKLOADS_MAX: usize = 4_096;
 
 /// The pipeline and what it gives to; behind one lock.
 #[derive(Debug)]
 pub(super) struct Live {
     pub(super) pipeline: Pipeline,
     kernel: Arc<Kernel>,
-    workloads: Arc<Mutex<HashSet<IpAddr>>>,
+    local: Arc<LocalAddresses>,
+    owners: Owners,
     feed: Feed,
     keeper: Option<Keeper>,
     /// What the store did not take yet.
@@ -66,19 +63,15 @@ impl Live {
     /// Starts watching.
     pub(super) fn new(mut pipeline: Pipeline, kernel: Arc<Kernel>, feed: Feed, keeper: Keeper) -> Self {
         let now = kernel::now();
-        let workloads = Arc::new(Mutex::new(HashSet::new()));
+        let local = kernel.view();
         pipeline.set_clock(now, wall_clock());
-        pipeline.set_host(Box::new(ThisHost {
-            view: kernel.view(),
-            kernel: Arc::clone(&kernel),
-            owners: Owners::open(),
-            workloads: Arc::clone(&workloads),
-        }));
+        pipeline.set_locality(Locality::Host(LocalAddresses::clone(&local)));
         pipeline.start(now);
         Self {
             pipeline,
             kernel,
-            workloads,
+            local,
+            owners: Owners::open(),
             feed,
             keeper: Some(keeper),
             unsaved: Batch::default(),
@@ -103,15 +96,34 @@ impl Live {
         }
     }
 
+    /// One record of the ring; the owner of its sender gets a name before the pipeline counts by it.
+    fn record(&mut self, now: MonoNs, record: &[u8]) {
+        if let Ok(sample) = decode(record) {
+            let cgroup_id = sample.header.cgroup_id;
+            let names = self.pipeline.inventory_mut().owners_mut();
+            if !names.knows(cgroup_id)
+                && let Some(name) = self.owners.name(cgroup_id, now)
+            {
+                names.set(cgroup_id, Some(&name));
+            }
+        }
+        // What cannot be read is counted by the pipeline.
+        let _counted = self.pipeline.on_record(now, record).is_err();
+    }
+
     fn tick(&mut self, now: MonoNs) {
         self.ticked = now;
+        let local = self.kernel.view();
+        if !Arc::ptr_eq(&local, &self.local) {
+            self.pipeline.set_locality(Locality::Host(LocalAddresses::clone(&local)));
+            self.local = local;
+        }
         self.refresh(now);
         self.pipeline.on_tick(now);
         if now.since(self.swept) >= SWEEP_NS {
             self.swept = now;
-            let view = self.kernel.view();
-            let workloads = self.workloads.lock().unwrap_or_else(PoisonError::into_inner);
-            self.kernel.sweep_listeners(now, |address| view.is_own(address) || workloads.contains(&address));
+            let pipeline = &self.pipeline;
+            self.kernel.sweep_listeners(now, |address| pipeline.is_local(address));
         }
         if now.since(self.saved) >= STORE_NS {
             self.saved = now;
@@ -179,9 +191,7 @@ pub(super) fn round(live: &Mutex<Live>, round: &mut Round<'_>) {
     let mut live = lock(live);
     let now = round.now;
     live.beat = now;
-    let pipeline = &mut live.pipeline;
-    // A record that cannot be read is counted by the pipeline.
-    while round.next_record(|record| drop(pipeline.on_record(now, record).is_err())).is_some() {}
+    while round.next_record(|record| live.record(now, record)).is_some() {}
     if now.since(live.ticked) >= TICK_NS {
         live.tick(now);
     }
@@ -213,72 +223,10 @@ pub(super) fn close_store(live: &Mutex<Live>, now: UnixNs) {
     }
 }
 
-/// What the pipeline asks about this host.
-#[derive(Debug)]
-struct ThisHost {
-    kernel: Arc<Kernel>,
-    view: Arc<LocalView>,
-    owners: Owners,
-    workloads: Arc<Mutex<HashSet<IpAddr>>>,
-}
-
-impl Host for ThisHost {
-    fn judge(&mut self, exchange: &mut Exchange, names: &mut OwnerNames) -> Role {
-        self.view = self.kernel.view();
-        let (client, server) = (exchange.client.ip(), exchange.server.ip());
-        self.name_owner(client, &mut exchange.client_hint, names);
-        self.name_owner(server, &mut exchange.server_hint, names);
-        let role = self.view.role(exchange);
-        if role == Role::Server && !self.view.is_own(server) {
-            let mut workloads = self.workloads.lock().unwrap_or_else(PoisonError::into_inner);
-            if workloads.len() < WORKLOADS_MAX {
-                workloads.insert(server.to_canonical());
-            }
-        }
-        role
-    }
-
-    fn is_local(&self, address: IpAddr) -> bool {
-        let workloads = || self.workloads.lock().unwrap_or_else(PoisonError::into_inner);
-        self.view.is_own(address) || workloads().contains(&address.to_canonical())
-    }
-}
-
-impl ThisHost {
-    /// Gives a sender's cgroup a name, or takes it away where it is not to be believed.
-    fn name_owner(&mut self, sender: IpAddr, hint: &mut OwnerHint, names: &mut OwnerNames) {
-        if !self.view.sender_is_trusted(sender, hint) {
-            hint.cgroup_id = 0;
-            return;
-        }
-        if !names.knows(hint.cgroup_id)
-            && let Some(name) = self.owners.name(hint.cgroup_id, kernel::now())
-        {
-            names.set(hint.cgroup_id, Some(&name));
-        }
-    }
-}
-
 const fn table(table: RecordTable) -> Table {
     match table {
         RecordTable::Endpoints => Table::Endpoints,
         RecordTable::Egress => Table::Egress,
-    }
-}
-
-/// Takes back what earlier runs stored.
-pub(super) fn restore(pipeline: &mut Pipeline, contents: &Contents) {
-    let spans = contents.attachments.iter().map(|row| Span { from: UnixNs(row.from), to: UnixNs(row.to) });
-    pipeline.inventory_mut().restore_spans(&spans.collect::<Vec<_>>());
-    for (from, _, body) in &contents.records {
-        let table = match from {
-            Table::Endpoints => RecordTable::Endpoints,
-            Table::Egress => RecordTable::Egress,
-            Table::Services => continue,
-        };
-        if pipeline.inventory_mut().restore(table, body).is_err() {
-            Own::StoreRecordsSkipped.count();
-        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The reload thread: looks at the catalogue folder and the policy file every second, and at once on SIGHUP.
 
 use std::{
-    io,
+    net::{SocketAddr, ToSocketAddrs as _},
     sync::{
         Arc, PoisonError,
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
@@ -20,11 +20,11 @@ use super::{
     status::Shared,
 };
 use crate::{
-    commands::Prerequisite,
-    config::{Config, Mode},
+    commands::{Prerequisite, output::clean},
+    config::{CatalogueFolder, Config, FolderError, Loaded, Mode, host_facts},
     control::CatalogueStatus,
     kernel,
-    reload::{CatalogueFolder, Loaded, PolicyFile, host_facts},
+    reload::PolicyFile,
     sink::SinkSpec,
     telemetry::events::{self, Emit as _},
 };
@@ -32,6 +32,8 @@ use crate::{
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Facts of the host and hits are looked at in every so many rounds.
 const HOST_EVERY: u32 = 5;
+/// Where ssh listens unless the policy's failsafe says otherwise.
+const SSH_PORTS: &[(u16, u16)] = &[(22, 22)];
 
 /// The thread; dropping it stops it.
 #[derive(Debug)]
@@ -49,7 +51,7 @@ impl Reloads {
         shared: Arc<Shared>,
         config: &Config,
     ) -> Result<Self> {
-        let upstreams = config.sinks.iter().filter_map(SinkSpec::upstream).map(str::to_owned).collect();
+        let upstreams = config.sinks.iter().filter_map(SinkSpec::upstream).flat_map(addresses).collect();
         let (now, asked) = sync_channel(1);
         *shared.rules.lock().unwrap_or_else(PoisonError::into_inner) = policy;
         let mut watch = Watch { catalogue, shared, upstreams, mode: config.mode, hits_told: Vec::new() };
@@ -72,8 +74,7 @@ impl Reloads {
                 _ = int.recv() => return Ok(()),
                 _ = hup.recv() => {
                     if let Some(now) = &self.now {
-                        // Full: one is asked for already.
-                        drop(now.try_send(()));
+                        let _asked_already = now.try_send(()).is_err();
                     }
                 }
             }
@@ -90,11 +91,15 @@ impl Drop for Reloads {
     }
 }
 
+/// Where an upstream is, as of now; a name that cannot be resolved is no address to protect.
+fn addresses(url: &str) -> Vec<SocketAddr> {
+    let authority = url.strip_prefix("http://").unwrap_or(url);
+    authority.to_socket_addrs().map(Iterator::collect).unwrap_or_default()
+}
+
 /// The first read of the catalogue: a folder that is not there is a mistake of the command line.
 pub(super) fn first_catalogue(folder: &mut CatalogueFolder) -> Result<Loaded> {
-    folder.load().map_err(|error: io::Error| {
-        Prerequisite::new(format!("catalogue {}: {error}; give a folder of OpenAPI documents", folder.folder().display())).into()
-    })
+    folder.load().map_err(|error: FolderError| Prerequisite::new(error.to_string()).into())
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -108,7 +113,7 @@ enum When {
 struct Watch {
     catalogue: Option<CatalogueFolder>,
     shared: Arc<Shared>,
-    upstreams: Vec<String>,
+    upstreams: Vec<SocketAddr>,
     mode: Mode,
     hits_told: Vec<(String, u64)>,
 }
@@ -137,7 +142,7 @@ impl Watch {
         match folder.load() {
             Ok(loaded) => self.use_catalogue(loaded),
             Err(error) => {
-                let error = format!("{}: {error}; the catalogue read before stays", folder.folder().display());
+                let error = format!("{error}; the catalogue read before stays");
                 events::DocumentRefused { error: &error }.emit();
                 let mut reloaded = self.shared.reloaded.lock().unwrap_or_else(PoisonError::into_inner);
                 if let Some(status) = &mut reloaded.catalogue {
@@ -149,20 +154,22 @@ impl Watch {
 
     fn use_catalogue(&mut self, loaded: Loaded) {
         let Some(folder) = &self.catalogue else { return };
-        for error in &loaded.errors {
+        let errors: Vec<String> = loaded.errors.iter().map(ToString::to_string).chain(loaded.notes).collect();
+        for error in &errors {
             events::DocumentRefused { error }.emit();
         }
-        for binding in &loaded.bindings {
-            tracing::info!(document = &*crate::commands::output::clean(binding), "catalogue");
+        for row in loaded.catalogue.bindings() {
+            let (document, scopes) = (clean(&row.document), row.scopes.join(", "));
+            tracing::info!(document = &*document, services = &*clean(&scopes), reason = row.reason.text(), "catalogue");
         }
         let (documents, operations) = (loaded.catalogue.documents().len(), loaded.catalogue.operations().len());
-        events::CatalogueLoaded { folder: folder.folder(), documents, operations }.emit();
+        events::CatalogueLoaded { folder: folder.path(), documents, operations }.emit();
         let status = CatalogueStatus {
-            folder: folder.folder().display().to_string(),
+            folder: folder.path().display().to_string(),
             documents: documents as u64,
             operations: operations as u64,
             loaded_unix_ns: wall_clock().0,
-            errors: loaded.errors,
+            errors,
         };
         lock(&self.shared.facts.live).pipeline.set_catalogue(Arc::new(loaded.catalogue));
         self.shared.reloaded.lock().unwrap_or_else(PoisonError::into_inner).catalogue = Some(status);
@@ -172,7 +179,7 @@ impl Watch {
         let mut slot = self.shared.rules.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(policy) = &mut *slot else { return };
         let kernel = &self.shared.facts.kernel;
-        let facts = || host_facts(wall_clock(), kernel::now(), &kernel.interfaces(), &self.upstreams);
+        let facts = || host_facts(kernel::now(), SSH_PORTS, self.upstreams.clone());
         let before = policy.status().generation;
         let outcome = match when {
             When::Changed if !policy.changed() => return,

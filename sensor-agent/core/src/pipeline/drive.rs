@@ -1,6 +1,9 @@
 //! The pipeline as the shell drives it.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use sensor_ebpf::abi::{counter::Counter, settings::ListenerCounts};
 
@@ -87,6 +90,12 @@ impl Pipeline {
     /// Puts another set of local addresses in force.
     pub fn set_locality(&mut self, locality: Locality) {
         self.stages.locality.replace(locality);
+    }
+
+    /// Whether a listener at this address is on this host, as far as is known now.
+    #[must_use]
+    pub fn is_local(&self, address: IpAddr) -> bool {
+        self.stages.locality.is_local(address)
     }
 
     /// Sets the window W.
