@@ -55,7 +55,7 @@ impl Default for InventoryLimits {
             endpoints_per_service: 20_000,
             candidates: 4_096,
             listeners: 4_096,
-            hosts_per_listener: 64,
+            hosts_per_listener: 256,
             services: 8_192,
             path_cache: 32_768,
             egress: 10_000,

@@ -34,6 +34,15 @@ pub struct InventoryView {
     pub totals: InventoryTotals,
 }
 
+impl InventoryView {
+    /// The JSON Schema of this version, as published.
+    #[must_use]
+    pub fn json_schema() -> String {
+        let schema = schemars::schema_for!(Self);
+        serde_json::to_string_pretty(&schema).unwrap_or_default()
+    }
+}
+
 /// One endpoint.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct EndpointRow {

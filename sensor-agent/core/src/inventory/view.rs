@@ -71,8 +71,8 @@ impl Inventory {
             .filter(|row| filter.wants(row))
             .collect();
         rows.sort_by(|a, b| {
-            let key = |row: &EndpointRow| (row.service.clone(), row.listener.clone());
-            key(a).cmp(&key(b)).then_with(|| (&a.path_template, &a.method).cmp(&(&b.path_template, &b.method)))
+            let places = (&a.service, &a.listener).cmp(&(&b.service, &b.listener));
+            places.then_with(|| (&a.path_template, &a.method).cmp(&(&b.path_template, &b.method)))
         });
         rows
     }

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     catalogue::Catalogue,
     event::{Event, EventBody, LedgerCount},
-    flow::{Assembled, Assembler, FlowCounts, Segment},
+    flow::{Assembled, Assembler, FlowCounter, FlowCounts, Segment},
     http::Exchange,
     inventory::{Attached, CoverageRow, Inventory, InventoryView, ListenerTotals, RowFilter},
     locality::Locality,
@@ -35,6 +35,8 @@ pub struct Pipeline {
     kernel_seen: bool,
     next_tell: UnixNs,
     next_snapshot: UnixNs,
+    next_alive: UnixNs,
+    flow_lost: u64,
     told_coverage: Vec<CoverageRow>,
 }
 
@@ -51,6 +53,8 @@ impl Pipeline {
             kernel_seen: false,
             next_tell: UnixNs(0),
             next_snapshot: UnixNs(0),
+            next_alive: UnixNs(0),
+            flow_lost: 0,
             told_coverage: Vec::new(),
         }
     }
@@ -128,8 +132,12 @@ impl Pipeline {
     /// Takes one segment of a capture; `tap` sees each result before the inventory does.
     pub fn on_segment(&mut self, segment: &Segment<'_>, tap: &mut dyn FnMut(&Assembled)) {
         let stages = &mut self.stages;
-        stages.inventory.alive_to(segment.time);
         stages.last = stages.last.max(segment.time);
+        if segment.time >= self.next_alive {
+            stages.inventory.alive(segment.time);
+            self.next_alive = UnixNs(segment.time.0.saturating_add(ALIVE_EVERY_NS));
+        }
+        stages.inventory.alive_to(segment.time);
         self.assembler.on_segment(segment, &mut |assembled| {
             tap(&assembled);
             stages.on_assembled(assembled);
@@ -190,6 +198,10 @@ impl Pipeline {
         if self.attached == Attached::Now {
             stages.inventory.alive(now);
         }
+        // Restored endpoints are declared by the catalogue in force; nothing to do at other ticks.
+        stages.inventory.set_catalogue(&stages.catalogue);
+        self.note_lost_heads(now);
+        let stages = &mut self.stages;
         stages.last = stages.last.max(now);
         self.tell(now);
     }
@@ -204,6 +216,7 @@ impl Pipeline {
         self.next_tell = UnixNs(0);
         self.next_snapshot = UnixNs(0);
         let now = self.stages.last;
+        self.note_lost_heads(now);
         self.tell(now);
     }
 
@@ -293,6 +306,16 @@ impl Pipeline {
         kernel.chain(flow).chain(own).collect()
     }
 
+    /// Heads that the flow stage had to give up are lost heads too.
+    fn note_lost_heads(&mut self, now: UnixNs) {
+        let counts = self.assembler.counts();
+        let lost = FLOW_LOSSES.iter().fold(0_u64, |sum, counter| sum.saturating_add(counts.value(*counter)));
+        if lost > self.flow_lost {
+            self.flow_lost = lost;
+            self.stages.inventory.heads_lost(now);
+        }
+    }
+
     fn tell(&mut self, now: UnixNs) {
         let stages = &mut self.stages;
         let (events, mask) = (&mut Vec::new(), stages.mask.clone());
@@ -339,3 +362,10 @@ const LOSSES: [Counter; 6] = [
     Counter::FlowTableFull,
     Counter::ListenerTableFull,
 ];
+
+/// Counters of the flow stage that mean the same.
+const FLOW_LOSSES: [FlowCounter; 4] =
+    [FlowCounter::HeadsPartial, FlowCounter::Gaps, FlowCounter::PositionsLost, FlowCounter::FlowsOverBudget];
+
+/// Connections of a capture are looked at this often, in packet time.
+const ALIVE_EVERY_NS: u64 = 1_000_000_000;

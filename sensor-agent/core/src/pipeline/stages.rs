@@ -147,9 +147,9 @@ impl Stages {
             Observed::Endpoint(id) => self.inventory.names_of(id),
             _ => None,
         };
-        let (service, path_template) =
-            endpoint.unwrap_or_else(|| (Arc::clone(&self.nothing), Arc::clone(&self.unknown_path)));
         let host = self.inventory.host_name(&exchange).unwrap_or_else(|| Arc::clone(&self.nothing));
+        let (service, path_template) =
+            endpoint.unwrap_or_else(|| (Arc::clone(&host), Arc::clone(&self.unknown_path)));
         let owners = self.inventory.owners();
         let event = ExchangeEvent {
             method: exchange.method.as_str().into(),

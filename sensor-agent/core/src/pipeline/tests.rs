@@ -11,7 +11,7 @@ use crate::{
     http::{AuthScheme, Exchange, Method, OwnerHint, RequestFacts, ResponseFacts},
     inventory::{Attached, RowFilter},
     locality::{LocalAddresses, Locality},
-    state::{Role, State},
+    state::State,
     time::{MonoNs, UnixNs},
 };
 
@@ -186,19 +186,6 @@ fn an_endpoint_is_told_once_and_again_when_its_state_changes() {
     let events: Vec<Event> = pipeline.take_events().collect();
     let changed = EndpointChange::State { previous: State::Observed };
     assert_eq!(endpoint_events(&events), [(changed, State::Declared)]);
-}
-
-#[test]
-fn role_follows_the_address_or_the_sending_socket() {
-    let role = |server: &str, client: &str, server_cgroup: u64| {
-        let mut it = exchange("/", 200, server, client);
-        it.server_hint.cgroup_id = server_cgroup;
-        local().role(&it)
-    };
-    assert_eq!(role("10.0.0.2:80", "198.51.100.7:1", 0), Role::Server);
-    assert_eq!(role("203.0.113.9:80", "10.0.0.2:1", 0), Role::Client);
-    assert_eq!(role("203.0.113.9:80", "198.51.100.7:1", 0), Role::Transit);
-    assert_eq!(role("10.244.0.9:80", "198.51.100.7:1", 77), Role::Server);
 }
 
 #[test]
