@@ -62,11 +62,11 @@ pub struct Host {
     pub listeners: RefCell<HashMap<ListenerKey, ListenerCounts>>,
     /// Flow table.
     pub flows: RefCell<HashMap<FlowKey, Flow>>,
-    limit_state: RefCell<HashMap<LimitKey, Rc<Cell<u64>>>>,
-    recent: RefCell<HashMap<RecentKey, RecentValue>>,
-    aliases: RefCell<HashMap<Tuple, Tuple>>,
-    fragments: RefCell<HashMap<FragmentKey, FragmentVerdict>>,
-    work: RefCell<Box<Work>>,
+    pub(crate) limit_state: RefCell<HashMap<LimitKey, Rc<Cell<u64>>>>,
+    pub(crate) recent: RefCell<HashMap<RecentKey, RecentValue>>,
+    pub(crate) aliases: RefCell<HashMap<Tuple, Tuple>>,
+    pub(crate) fragments: RefCell<HashMap<FragmentKey, FragmentVerdict>>,
+    pub(crate) work: RefCell<Box<Work>>,
 }
 
 impl Default for Host {

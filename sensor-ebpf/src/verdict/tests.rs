@@ -1,1 +1,274 @@
+//! The verdict against a model written from the terms of `abi::policy`, and GCRA against a counted bucket.
 
+use std::{vec, vec::Vec};
+
+use proptest::{collection, prelude::*};
+
+use super::{Charge, Decision, TatCell, charge};
+use crate::{
+    abi::{
+        counter::Counter,
+        policy::{
+            Action, FailsafeEntry, FailsafeSide, LIMIT_FRACTION_BITS, Limit, LimitKind, Rule,
+            RuleDirection,
+        },
+        sample::Hook,
+    },
+    packet::{Link, TcpFlags},
+    tables::List,
+    testing::{Host, Segment},
+};
+
+fn mapped(a: u8, b: u8) -> [u8; 16] {
+    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 10, 0, a, b]
+}
+
+fn segment(src: (u8, u8, u16), dst: (u8, u8, u16)) -> Segment {
+    Segment {
+        src: [10, 0, src.0, src.1],
+        dst: [10, 0, dst.0, dst.1],
+        src_port: src.2,
+        dst_port: dst.2,
+        seq: 1,
+        ack: 1,
+        flags: TcpFlags::ACK,
+        payload: Vec::new(),
+    }
+}
+
+fn rule() -> impl Strategy<Value = Rule> {
+    (
+        prop_oneof![Just((0u16, u16::MAX)), Just((80, 80)), Just((1, 100))],
+        prop_oneof![3 => Just(Action::Drop), 1 => Just(Action::Monitor), 1 => Just(Action::Reset)],
+        prop_oneof![Just(0u8), Just(6), Just(17)],
+        prop_oneof![
+            Just(RuleDirection::Both),
+            Just(RuleDirection::Ingress),
+            Just(RuleDirection::Egress)
+        ],
+        prop_oneof![Just(0u64), Just(1), Just(u64::MAX)],
+        prop_oneof![Just(0u32), Just(1), Just(2)],
+    )
+        .prop_map(
+            |((port_min, port_max), action, protocol, direction, expires_ns, ifindex)| Rule {
+                expires_ns,
+                ifindex,
+                next: 0,
+                port_min,
+                port_max,
+                action: action as u8,
+                protocol,
+                direction: direction as u8,
+                flags: 0,
+            },
+        )
+}
+
+/// Prefixes of 10.0/16 and longer, so that they nest.
+fn prefix() -> impl Strategy<Value = (u8, u8, u8)> {
+    (0u8..3, 0u8..4, prop_oneof![Just(16u8), Just(24), Just(30), Just(31), Just(32)])
+}
+
+fn covers(prefix: (u8, u8, u8), address: (u8, u8)) -> bool {
+    let whole = |a: u8, b: u8| (u32::from(a) << 8) | u32::from(b);
+    let shift = 32 - u32::from(prefix.2);
+    whole(prefix.0, prefix.1) >> shift == whole(address.0, address.1) >> shift
+}
+
+fn applies(rule: &Rule, host: &Host, port: u16) -> bool {
+    let direction = match host.hook {
+        Hook::Ingress | Hook::SocketIn => RuleDirection::Ingress,
+        Hook::Egress | Hook::SocketOut => RuleDirection::Egress,
+    };
+    (rule.port_min..=rule.port_max).contains(&port)
+        && (rule.protocol == 0 || rule.protocol == 6)
+        && (rule.direction == 0 || rule.direction == direction as u8)
+        && (rule.ifindex == 0 || rule.ifindex == host.ifindex)
+        && (rule.expires_ns == 0 || host.now_ns < rule.expires_ns)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(600))]
+
+    #[test]
+    fn blocked_as_the_model_says(
+        blocks in collection::btree_map(prefix(), rule(), 0..6),
+        allows in collection::btree_map(prefix(), proptest::option::of(rule()), 0..2),
+        failsafe in proptest::option::weighted(0.3, (prefix(), any::<bool>())),
+        src in (0u8..3, 0u8..4), dst in (0u8..3, 0u8..4),
+        ports in prop_oneof![Just((4000u16, 80u16)), Just((80, 4000)), Just((22, 4000))],
+        enforce in any::<bool>(), egress in any::<bool>(), ifindex in 1u32..3,
+    ) {
+        let mut host = Host { enforce, ifindex, ..Host::default() };
+        host.hook = if egress { Hook::Egress } else { Hook::Ingress };
+        // Prefixes that are the same network are one entry of a trie.
+        let mut networks = Vec::new();
+        let mut blocked = Vec::new();
+        for (at, rule) in &blocks {
+            let network = ((u32::from(at.0) << 8 | u32::from(at.1)) >> (32 - u32::from(at.2)), at.2);
+            if networks.contains(&network) { continue; }
+            networks.push(network);
+            host.rules.push(*rule);
+            let number = u32::try_from(host.rules.len()).unwrap() - 1;
+            host.list(List::Block, mapped(at.0, at.1), at.2 + 96, number);
+            blocked.push((*at, *rule));
+        }
+        let mut allowed = Vec::new();
+        for (at, rule) in &allows {
+            let number = rule.map_or(0, |rule| {
+                host.rules.push(rule);
+                u32::try_from(host.rules.len()).unwrap() - 1
+            });
+            if allowed.is_empty() {
+                host.list(List::Allow, mapped(at.0, at.1), at.2 + 96, number);
+                allowed.push((*at, *rule));
+            }
+        }
+        if let Some((at, peer)) = failsafe {
+            let side = if peer { FailsafeSide::Peer } else { FailsafeSide::Ours };
+            host.failsafe.push(FailsafeEntry {
+                addr: mapped(at.0, at.1), prefix_len: at.2 + 96, side: side as u8,
+                protocol: 6, direction: 0, port_min: 22, port_max: 80,
+            });
+        }
+        host.failsafe.push(FailsafeEntry::default());
+
+        let matches = |rules: &[((u8, u8, u8), Option<Rule>)], block: bool| {
+            [(src, ports.1), (dst, ports.0)].iter().any(|(address, port)| {
+                rules.iter().any(|(at, rule)| covers(*at, *address) && rule.is_none_or(|rule| {
+                    applies(&rule, &host, *port) && !(block && rule.action == Action::Monitor as u8)
+                }))
+            })
+        };
+        let blocked: Vec<_> = blocked.into_iter().map(|(at, rule)| (at, Some(rule))).collect();
+        let safe = failsafe.is_some_and(|(at, peer)| {
+            [(src, ports.0, ports.1), (dst, ports.1, ports.0)].iter().any(|(address, theirs, ours)| {
+                covers(at, *address) && (22..=80).contains(if peer { theirs } else { ours })
+            })
+        });
+        let would = matches(&blocked, true) && !matches(&allowed, false) && !safe;
+        let expected = if would && enforce { Decision::Blocked } else { Decision::Pass };
+        let packet = segment((src.0, src.1, ports.0), (dst.0, dst.1, ports.1));
+        prop_assert_eq!(host.see(Link::Ethernet, &packet.frame()), expected);
+        prop_assert_eq!(host.counter(Counter::Blocked), u64::from(would && enforce));
+        if would && !enforce {
+            prop_assert_eq!(host.counter(Counter::WouldBlock), 1);
+        }
+    }
+
+    #[test]
+    fn gcra_admits_what_a_refilled_bucket_admits(
+        period in 1u64..1000, burst in 1u64..20, gaps in collection::vec(0u64..3000, 1..200),
+    ) {
+        let increment = period << LIMIT_FRACTION_BITS;
+        let limit = Limit { increment, tolerance: increment * burst, ..Limit::default() };
+        let cell = Plain(core::cell::Cell::new(0));
+        // Bucket in units of time: one packet costs `period`, it holds `burst` of them.
+        let (mut level, mut last, mut now) = (period * burst, 0u64, 1_000_000u64);
+        for gap in gaps {
+            now += gap;
+            level = (level + now - last).min(period * burst);
+            last = now;
+            let expected = level >= period;
+            if expected { level -= period; }
+            let found = charge(&cell, &limit, 1, now << LIMIT_FRACTION_BITS);
+            prop_assert_eq!(found, if expected { Charge::Admitted } else { Charge::Exceeded });
+        }
+    }
+}
+
+struct Plain(core::cell::Cell<u64>);
+
+impl TatCell for Plain {
+    fn load(&self) -> u64 {
+        self.0.get()
+    }
+    fn swap_if(&self, old: u64, new: u64) -> bool {
+        let same = self.0.get() == old;
+        if same {
+            self.0.set(new);
+        }
+        same
+    }
+}
+
+fn limited(kind: LimitKind, burst: u64) -> Host {
+    let mut host = Host { enforce: true, ..Host::default() };
+    host.rules.push(Rule { port_max: u16::MAX, action: Action::Drop as u8, ..Rule::default() });
+    let increment = 1_000_000_000u64 << LIMIT_FRACTION_BITS;
+    host.limits.push(Limit {
+        increment,
+        tolerance: increment * burst,
+        rule: 1,
+        kind: kind as u8,
+        prefix_v4: 32,
+        prefix_v6: 64,
+        ..Limit::default()
+    });
+    host.list(List::Limit, mapped(0, 0), 112, 1);
+    host
+}
+
+#[test]
+fn packets_over_the_limit_are_dropped_per_client_and_by_wire_packets() {
+    let mut host = limited(LimitKind::Packets, 10);
+    host.wire_packets = 4;
+    let frame = segment((0, 1, 4000), (0, 2, 80)).frame();
+    let seen: Vec<Decision> = (0..4).map(|_| host.see(Link::Ethernet, &frame)).collect();
+    assert_eq!(seen, [Decision::Pass, Decision::Pass, Decision::Limited, Decision::Limited]);
+    let other = segment((0, 3, 4000), (0, 2, 80)).frame();
+    assert_eq!(host.see(Link::Ethernet, &other), Decision::Pass);
+    assert_eq!(host.hits.borrow().get(&1).unwrap().packets, 8);
+}
+
+#[test]
+fn a_packet_at_two_hooks_is_charged_once_and_a_repeat_again() {
+    let mut host = limited(LimitKind::Packets, 3);
+    host.settings.hooks = 2;
+    let frame = segment((0, 1, 4000), (0, 2, 80)).frame();
+    let mut decisions = vec![];
+    for _ in 0..4 {
+        for ifindex in [1, 2] {
+            host.ifindex = ifindex;
+            decisions.push(host.see(Link::Ethernet, &frame));
+        }
+    }
+    assert_eq!(decisions.iter().filter(|d| **d == Decision::Pass).count(), 7, "{decisions:?}");
+    assert_eq!(host.counter(Counter::Limited), 1);
+}
+
+#[test]
+fn a_retransmitted_syn_is_one_connection() {
+    let mut host = limited(LimitKind::Connections, 2);
+    let mut syn = segment((0, 1, 4000), (0, 2, 80));
+    syn.flags = TcpFlags::SYN;
+    for _ in 0..5 {
+        assert_eq!(host.see(Link::Ethernet, &syn.frame()), Decision::Pass);
+        host.now_ns += 1_000_000;
+    }
+    syn.seq = 99;
+    assert_eq!(host.see(Link::Ethernet, &syn.frame()), Decision::Pass);
+    syn.seq = 100;
+    assert_eq!(host.see(Link::Ethernet, &syn.frame()), Decision::Limited);
+}
+
+#[test]
+fn later_fragments_take_the_verdict_of_their_first() {
+    let mut host = Host { enforce: true, ..Host::default() };
+    host.rules.push(Rule {
+        port_min: 80,
+        port_max: 80,
+        action: Action::Drop as u8,
+        ..Rule::default()
+    });
+    host.list(List::Block, mapped(0, 1), 128, 1);
+    let mut first = segment((0, 1, 4000), (0, 2, 80)).frame();
+    let mut later = first.clone();
+    first[20] = 0x20;
+    later[20] = 0;
+    later[21] = 5;
+    assert_eq!(host.see(Link::Ethernet, &later), Decision::Pass);
+    assert_eq!(host.counter(Counter::FragmentUnknown), 1);
+    assert_eq!(host.see(Link::Ethernet, &first), Decision::Blocked);
+    assert_eq!(host.see(Link::Ethernet, &later), Decision::Blocked);
+}
