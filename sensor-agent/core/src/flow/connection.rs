@@ -512,7 +512,7 @@ impl Connection {
     fn read(&mut self, from: usize, start: HeadStart, data: &[u8], out: &mut Out<'_>) -> usize {
         let kind = if self.client == Some(from) { Kind::Request } else { Kind::Response };
         let mut input = data;
-        let mut may_begin = self.last_from != Some(from);
+        let mut may_begin = self.last_from != Some(from) && self.http.as_ref().is_some_and(|http| http.may_begin(kind, 1 - from));
         let mut first = true;
         while !input.is_empty() {
             let Some(http) = &mut self.http else { return 0 };

@@ -185,6 +185,14 @@ impl Http {
             && self.readers.get(server).is_some_and(Reader::at_head_start)
     }
 
+    /// Whether a head may begin where the position is lost: a request only once the one before has its answer (or the
+    /// answers cannot be followed either); after `100 Continue` comes a body.
+    pub(super) fn may_begin(&self, kind: Kind, other: usize) -> bool {
+        kind == Kind::Response
+            || self.pending.is_empty()
+            || self.readers.get(other).is_some_and(|reader| reader.position() == Position::Lost)
+    }
+
     /// Whether a request may begin where a body was announced: the client had the final response when it sent this.
     pub(super) fn may_restart(&self, kind: Kind, half: usize, ack: SeqNo) -> bool {
         kind == Kind::Request
