@@ -69,6 +69,9 @@ pub struct Host {
     pub(crate) work: RefCell<Box<Work>>,
 }
 
+/// What an IPv4 address begins with, v4-mapped.
+const MAPPED: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255];
+
 impl Default for Host {
     fn default() -> Self {
         Self {
@@ -117,7 +120,7 @@ impl Host {
 
     /// Adds a prefix to a list.
     pub fn list(&mut self, list: List, prefix: [u8; 16], len: u8, rule: u32) {
-        let own = if prefix.starts_with(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255]) {
+        let own = if prefix.starts_with(&MAPPED) {
             len - 96
         } else {
             len
@@ -134,9 +137,11 @@ impl Host {
     }
 
     fn longest(&self, list: List, address: [u8; 16], len: u32) -> Option<PolicyEntry> {
+        // In the kernel each family has a trie of its own: `::/0` is no prefix of an IPv4 address.
+        let four = address.starts_with(&MAPPED);
         let address = u128::from_be_bytes(address);
-        let entries = self.lists.get(list as usize)?;
-        let matching = entries.iter().filter(|(prefix, prefix_len, _)| {
+        let entries = self.lists.get(list as usize)?.iter().filter(|(prefix, ..)| prefix.starts_with(&MAPPED) == four);
+        let matching = entries.filter(|(prefix, prefix_len, _)| {
             let difference = address ^ u128::from_be_bytes(*prefix);
             *prefix_len <= len && difference.checked_shr(128 - prefix_len).unwrap_or(0) == 0
         });

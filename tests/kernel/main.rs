@@ -9,6 +9,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod agreement;
 mod attach;
 mod counts;
 mod coverage;
