@@ -37,13 +37,14 @@ use status::{Asked, Facts, Shared};
 const FLUSH_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Runs the sensor until SIGTERM or SIGINT.
-pub fn run(config: Config) -> Result<()> {
+pub fn run(config: &Config) -> Result<()> {
     // What needs root's other powers comes first: files and sockets of others' folders.
     let now = live::wall_clock();
-    let kernel_config = live::kernel_config(&config)?;
+    let kernel_config = live::kernel_config(config)?;
     let object = kernel::object(config.ebpf_object.as_deref()).map_err(prerequisite)?;
     let socket = Listener::bind(&config.socket, Access::of(config.socket_group.as_deref())?)?;
-    let store = Opened::open(&config.store, now.0).context("store; choose another folder with --store")?;
+    let store =
+        Opened::open(&config.store, now.0).context("store; choose another folder with --store")?;
     let metrics = match config.metrics {
         MetricsListen::Off => None,
         MetricsListen::At(address) => Some(http::bind(address)?),
@@ -52,7 +53,7 @@ pub fn run(config: Config) -> Result<()> {
     let mut catalogue = config.catalogue.as_deref().map(CatalogueFolder::new);
     let loaded = catalogue.as_mut().map(reloads::first_catalogue).transpose()?;
 
-    caps::restrict(live::needs(&config, &kernel_config)).map_err(prerequisite)?;
+    caps::restrict(live::needs(config, &kernel_config)).map_err(prerequisite)?;
     let (kernel, ring) = Kernel::start(&object, kernel_config).map_err(prerequisite)?;
     let kernel = Arc::new(kernel);
     caps::give_up_start_only().context("give up capabilities")?;
@@ -62,19 +63,24 @@ pub fn run(config: Config) -> Result<()> {
         boot_id: random_id().context("random identity of this run")?,
         host_name: live::host_name(),
     };
-    let mut pipeline = Pipeline::new(live::settings(&config, &store.identity));
+    let mut pipeline = Pipeline::new(live::settings(config, &store.identity));
     crate::restore::restore(pipeline.inventory_mut(), &store.contents);
     let (keeper, _) = store.start().context("start the store")?;
 
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("sensor-io").enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("sensor-io")
+        .enable_all()
+        .build()?;
     let sinks = {
         let _inside = runtime.enter();
         sinks.start(&identity)
     };
     let live = Arc::new(Mutex::new(Live::new(pipeline, Arc::clone(&kernel), sinks.feed(), keeper)));
-    let polling = live::polling(&config);
+    let polling = live::polling(config);
     let beat = Arc::clone(&live);
-    let ring_thread = RingThread::spawn(ring, polling, move |round| live::round(&beat, round)).context("start the ring thread")?;
+    let ring_thread = RingThread::spawn(ring, polling, move |round| live::round(&beat, round))
+        .context("start the ring thread")?;
     let shared = Arc::new(Shared::new(Facts {
         live: Arc::clone(&live),
         kernel: Arc::clone(&kernel),
@@ -87,9 +93,9 @@ pub fn run(config: Config) -> Result<()> {
         started: now,
     }));
     let policy = config.policy.as_deref().map(PolicyFile::new);
-    let reloads = Reloads::start(catalogue, loaded, policy, Arc::clone(&shared), &config)?;
+    let reloads = Reloads::start(catalogue, loaded, policy, Arc::clone(&shared), config)?;
 
-    live::say_started(&kernel, &config);
+    live::say_started(&kernel, config);
     runtime.block_on(async {
         tokio::spawn(socket.serve(Arc::new(Asked(Arc::clone(&shared)))));
         if let Some(listener) = metrics {

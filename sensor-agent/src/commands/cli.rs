@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use super::{
-    Exit, collect, completions, config, detach, exit, inventory, output, policy, replay, run, status,
+    Exit, collect, completions, config, detach, exit, inventory, output, policy, replay, run,
+    status,
 };
 
 /// Sees API calls in the Linux kernel, learns which endpoints exist, and tells which of them nobody declared.

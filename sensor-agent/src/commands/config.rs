@@ -42,7 +42,15 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
 }
 
 fn check(file: &Path) -> Result<Exit> {
-    Config::resolve(config::read(file)?)?;
-    output::print(&format!("{}: valid\n", file.display()))?;
-    Ok(Exit::Done)
+    match config::read(file).and_then(Config::resolve) {
+        Ok(_) => {
+            output::print(&format!("{}: valid\n", file.display()))?;
+            Ok(Exit::Done)
+        }
+        Err(error @ config::ConfigError::Io { .. }) => Err(error.into()),
+        Err(error) => {
+            output::note(&format!("error: {error}"));
+            Ok(Exit::Negative)
+        }
+    }
 }

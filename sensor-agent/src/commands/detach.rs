@@ -35,12 +35,11 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
     if args.json {
         output::print_json(&done)?;
     } else {
-        let mut text = String::new();
-        for (what, names) in [("filter", &done.filters), ("TCX link", &done.links)] {
-            for name in names {
-                text.push_str(&format!("removed {what} {}\n", output::clean(name)));
-            }
-        }
+        let lines = [("filter", &done.filters), ("TCX link", &done.links)];
+        let lines = lines.into_iter().flat_map(|(what, names)| {
+            names.iter().map(move |name| format!("removed {what} {}\n", output::clean(name)))
+        });
+        let mut text: String = lines.collect();
         if text.is_empty() {
             text.push_str("nothing of ours was attached\n");
         }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::{config::ConfigError, control::BindError, sink, store, telemetry::http::ListenError};
+
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
@@ -55,13 +57,17 @@ impl fmt::Display for Prerequisite {
 
 impl std::error::Error for Prerequisite {}
 
-/// The exit code of a failed command.
+/// The exit code of a failed command: 2 for what has to be put right before it can work at all.
 pub(super) fn code_of(error: &anyhow::Error) -> u8 {
-    if error.chain().any(|cause| cause.is::<Prerequisite>()) {
-        Prerequisite::CODE
-    } else {
-        Exit::Negative.code()
-    }
+    let first = error.chain().any(|cause| {
+        cause.is::<Prerequisite>()
+            || cause.is::<ConfigError>()
+            || cause.is::<BindError>()
+            || cause.is::<ListenError>()
+            || cause.is::<sink::OpenError>()
+            || cause.is::<store::OpenError>()
+    });
+    if first { Prerequisite::CODE } else { Exit::Negative.code() }
 }
 
 #[cfg(test)]

@@ -50,9 +50,9 @@ pub fn clean(text: &str) -> Cow<'_, str> {
     }
     Cow::Owned(text.chars().fold(String::with_capacity(text.len() + 8), |mut out, c| {
         if bad(c) {
-            out.extend(c.escape_unicode())
+            out.extend(c.escape_unicode());
         } else {
-            out.push(c)
+            out.push(c);
         }
         out
     }))

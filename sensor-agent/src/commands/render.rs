@@ -90,7 +90,7 @@ pub fn endpoints(view: &InventoryView, rows: Rows) -> String {
                     format!("{:.1} ms", latency.p50_us / 1_000.0)
                 }),
                 row.auth.join(","),
-                row.last_seen_unix_ns.map_or_else(|| "never".into(), |seen| moment(seen)),
+                row.last_seen_unix_ns.map_or_else(|| "never".into(), moment),
             ]
         })
         .collect();

@@ -41,16 +41,16 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
     let file = place::file(args.config.as_deref())?;
     let config = Config::resolve(file.overlaid_by(args.settings.clone()))?;
     telemetry::init(&args.log, args.log_format).map_err(Prerequisite::new)?;
-    start(config)
+    start(&config)
 }
 
 #[cfg(target_os = "linux")]
-fn start(config: Config) -> Result<Exit> {
+fn start(config: &Config) -> Result<Exit> {
     crate::run::run(config)?;
     Ok(Exit::Done)
 }
 
 #[cfg(not(target_os = "linux"))]
-fn start(_: Config) -> Result<Exit> {
+fn start(_: &Config) -> Result<Exit> {
     Err(Prerequisite::linux("run").into())
 }

@@ -169,7 +169,7 @@ mod tests {
         let mut bomb = String::from("a: &a [x,x,x,x,x,x,x,x,x]\n");
         for pair in "abcdefghi".as_bytes().windows(2) {
             let (from, to) = (char::from(pair[0]), char::from(pair[1]));
-            bomb.push_str(&format!("{to}: &{to} [*{from},*{from},*{from},*{from},*{from},*{from},*{from},*{from},*{from}]\n"));
+            bomb.extend([format!("{to}: &{to} [*{from},*{from},*{from},*{from},*{from},*{from},*{from},*{from},*{from}]\n")]);
         }
         assert!(parse(Path::new("c.yaml"), &bomb).is_err());
         let deep = format!("mode: {}", "[".repeat(100_000));

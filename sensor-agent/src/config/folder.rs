@@ -54,7 +54,9 @@ pub struct Loaded {
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
     /// Not there, or not readable.
-    #[error("catalogue {path}: {source}; give a folder of OpenAPI documents (.yaml, .yml, .json) or one such file")]
+    #[error(
+        "catalogue {path}: {source}; give a folder of OpenAPI documents (.yaml, .yml, .json) or one such file"
+    )]
     Read {
         /// The folder.
         path: PathBuf,
@@ -62,7 +64,9 @@ pub enum FolderError {
         source: io::Error,
     },
     /// Beyond a bound.
-    #[error("catalogue {path}: over the limit of {max} {what}; give a folder that holds API documents only")]
+    #[error(
+        "catalogue {path}: over the limit of {max} {what}; give a folder that holds API documents only"
+    )]
     TooMuch {
         /// The folder.
         path: PathBuf,
@@ -113,10 +117,15 @@ impl CatalogueFolder {
             errors.extend(new);
         }
         // Fragments count as good: documents refer to them.
-        let refused = |name: &str| errors.iter().any(|e| e.severity == Severity::Refused && e.document == name);
-        let good = documents.into_iter().filter(|(name, _)| !refused(name) || self.good.contains_key(name));
+        let refused = |name: &str| {
+            errors.iter().any(|e| e.severity == Severity::Refused && e.document == name)
+        };
+        let good = documents
+            .into_iter()
+            .filter(|(name, _)| !refused(name) || self.good.contains_key(name));
         self.good = good.collect();
-        self.good_binding = binding.filter(|(name, _)| !refused(name) || self.good_binding.is_some());
+        self.good_binding =
+            binding.filter(|(name, _)| !refused(name) || self.good_binding.is_some());
         self.fingerprint = Some(fingerprint(&files));
         Ok(Loaded { catalogue, errors, notes })
     }
@@ -132,7 +141,9 @@ impl CatalogueFolder {
         let mut replaced = false;
         for error in errors.iter().filter(|error| error.severity == Severity::Refused) {
             if let Some(good) = self.good.get(&error.document)
-                && let Some((_, bytes)) = documents.iter_mut().find(|(name, bytes)| *name == error.document && bytes != good)
+                && let Some((_, bytes)) = documents
+                    .iter_mut()
+                    .find(|(name, bytes)| *name == error.document && bytes != good)
             {
                 bytes.clone_from(good);
                 notes.push(format!("{}: the last good one stays in force", error.document));
@@ -153,7 +164,11 @@ impl CatalogueFolder {
         let mut kept = Vec::new();
         for (name, bytes) in &self.good {
             let there = documents.iter().any(|(have, other)| {
-                have == name || other == bytes || have.strip_prefix("retired/").is_some_and(|moved| ends_with_path(name, moved))
+                have == name
+                    || other == bytes
+                    || have
+                        .strip_prefix("retired/")
+                        .is_some_and(|moved| ends_with_path(name, moved))
             });
             if !there {
                 notes.push(format!("{name} is gone; the last good one stays in force (move it to retired/ to retire it)"));
@@ -198,7 +213,10 @@ impl CatalogueFolder {
         let failed = |source| FolderError::Read { path: self.path.clone(), source };
         let metadata = fs::metadata(&self.path).map_err(failed)?;
         if metadata.is_file() {
-            let name = self.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+            let name = self
+                .path
+                .file_name()
+                .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
             return Ok(vec![FileEntry::new(name, self.path.clone(), &metadata)]);
         }
         let mut files = Vec::new();
@@ -227,7 +245,8 @@ impl CatalogueFolder {
             let Some(name) = name.to_str().filter(|name| !name.starts_with('.')) else { continue };
             // Follows symlinks; one that leads nowhere is passed over.
             let Ok(metadata) = fs::metadata(entry.path()) else { continue };
-            let relative = if prefix.is_empty() { name.to_owned() } else { format!("{prefix}/{name}") };
+            let relative =
+                if prefix.is_empty() { name.to_owned() } else { format!("{prefix}/{name}") };
             if metadata.is_dir() {
                 if depth + 1 >= DEPTH_MAX {
                     return Err(self.too_much("folders in folders", DEPTH_MAX as u64));
@@ -248,7 +267,10 @@ impl CatalogueFolder {
     }
 }
 
-fn load(documents: &[(String, Vec<u8>)], binding: Option<&(String, Vec<u8>)>) -> (Catalogue, Vec<DocumentError>) {
+fn load(
+    documents: &[(String, Vec<u8>)],
+    binding: Option<&(String, Vec<u8>)>,
+) -> (Catalogue, Vec<DocumentError>) {
     Catalogue::load(documents, binding.map(|(name, bytes)| (name.as_str(), bytes.as_slice())))
 }
 
@@ -263,8 +285,14 @@ struct FileEntry {
 
 impl FileEntry {
     fn new(name: String, path: PathBuf, metadata: &fs::Metadata) -> Self {
-        let changed = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-        Self { name, path, bytes: metadata.len(), changed_ns: changed.map_or(0, |since| since.as_nanos()) }
+        let changed =
+            metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        Self {
+            name,
+            path,
+            bytes: metadata.len(),
+            changed_ns: changed.map_or(0, |since| since.as_nanos()),
+        }
     }
 }
 
@@ -371,7 +399,10 @@ mod tests {
         write(dir.path(), "retired/a.yaml", &document("/a"), 1);
         let loaded = folder.load().unwrap();
         assert!(loaded.notes.is_empty(), "{loaded:?}");
-        assert_eq!(loaded.catalogue.documents().iter().filter(|document| document.retired).count(), 1);
+        assert_eq!(
+            loaded.catalogue.documents().iter().filter(|document| document.retired).count(),
+            1
+        );
         // Renaming is not disappearing.
         fs::rename(dir.path().join("b.yaml"), dir.path().join("c.yaml")).unwrap();
         let loaded = folder.load().unwrap();
@@ -417,7 +448,10 @@ mod tests {
     fn a_single_file_is_a_catalogue_and_no_folder_an_error() {
         let dir = tempfile::tempdir().unwrap();
         write(dir.path(), "api.json", r#"{"openapi":"3.1.0","paths":{"/a":{"get":{}}}}"#, 0);
-        assert_eq!(paths(&CatalogueFolder::new(dir.path().join("api.json")).load().unwrap()), ["/a"]);
+        assert_eq!(
+            paths(&CatalogueFolder::new(dir.path().join("api.json")).load().unwrap()),
+            ["/a"]
+        );
         let missing = CatalogueFolder::new(dir.path().join("none"));
         assert!(!missing.changed());
         let error = CatalogueFolder::new(dir.path().join("none")).load().unwrap_err().to_string();

@@ -53,7 +53,8 @@ fn interfaces() -> BTreeMap<String, u32> {
         .flatten()
         .filter_map(|entry| {
             let name = entry.file_name().into_string().ok()?;
-            let index = fs::read_to_string(entry.path().join("ifindex")).ok()?.trim().parse().ok()?;
+            let index =
+                fs::read_to_string(entry.path().join("ifindex")).ok()?.trim().parse().ok()?;
             Some((name, index))
         })
         .collect()
@@ -78,7 +79,8 @@ fn gateways4(text: &str) -> Vec<IpAddr> {
             let mut words = line.split_whitespace().skip(1);
             let (destination, gateway) = (words.next()?, words.next()?);
             let gateway = u32::from_str_radix(gateway, 16).ok()?;
-            (destination == "00000000" && gateway != 0).then(|| IpAddr::V4(Ipv4Addr::from(gateway.to_ne_bytes())))
+            (destination == "00000000" && gateway != 0)
+                .then(|| IpAddr::V4(Ipv4Addr::from(gateway.to_ne_bytes())))
         })
         .collect();
     gateways.into_iter().take(PEERS_MAX).collect()
@@ -145,22 +147,42 @@ mod tests {
         let route6 = "00000000000000000000000000000000 00 00000000000000000000000000000000 00 fe800000000000000000000000000001 00000400 1 0 3 eth0\n";
         assert_eq!(gateways6(route6), ["fe80::1".parse::<IpAddr>().expect("address")]);
         let tcp = "  sl  local_address rem_address   st\n   0: 0500000A:0016 0900000A:D431 01 x\n   1: 0500000A:0016 0A00000A:D431 06 x\n   2: 0500000A:0050 0B00000A:D431 01 x\n";
-        assert_eq!(peers(tcp, &[(22, 22)]).into_iter().collect::<Vec<_>>(), ["10.0.0.9".parse::<IpAddr>().expect("address")]);
+        assert_eq!(
+            peers(tcp, &[(22, 22)]).into_iter().collect::<Vec<_>>(),
+            ["10.0.0.9".parse::<IpAddr>().expect("address")]
+        );
         let tcp6 = "  sl\n   0: 00000000000000000000000000000000:0016 0000000000000000FFFF00000900000A:D431 01 x\n";
-        assert_eq!(peers(tcp6, &[(22, 22)]).into_iter().collect::<Vec<_>>(), ["10.0.0.9".parse::<IpAddr>().expect("address")]);
+        assert_eq!(
+            peers(tcp6, &[(22, 22)]).into_iter().collect::<Vec<_>>(),
+            ["10.0.0.9".parse::<IpAddr>().expect("address")]
+        );
     }
 
     #[test]
     fn resolvers_are_read_and_noise_is_passed_over() {
         let text = "# x\nsearch a b\nnameserver 10.0.0.2\nnameserver fe80::1%eth0\nnameserver\nnameserver x\noptions ndots:5\n";
-        let expected: [IpAddr; 2] = ["10.0.0.2".parse().expect("address"), "fe80::1".parse().expect("address")];
+        let expected: [IpAddr; 2] =
+            ["10.0.0.2".parse().expect("address"), "fe80::1".parse().expect("address")];
         assert_eq!(resolvers(text), expected);
     }
 
     #[test]
     fn any_text_is_read_or_passed_over() {
-        for text in ["", "\n\n", "a", "a b c d e f g", "x\nx: é é 01\n", "x\n0: 0:0 0:0 01", "x\n0: ZZ:0016 éééé:1 01"] {
-            assert!(gateways4(text).is_empty() && gateways6(text).is_empty() && peers(text, &[(0, 65_535)]).is_empty(), "{text}");
+        for text in [
+            "",
+            "\n\n",
+            "a",
+            "a b c d e f g",
+            "x\nx: é é 01\n",
+            "x\n0: 0:0 0:0 01",
+            "x\n0: ZZ:0016 éééé:1 01",
+        ] {
+            assert!(
+                gateways4(text).is_empty()
+                    && gateways6(text).is_empty()
+                    && peers(text, &[(0, 65_535)]).is_empty(),
+                "{text}"
+            );
         }
     }
 }

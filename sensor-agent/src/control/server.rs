@@ -99,7 +99,7 @@ fn groups_of(uid: Uid) -> Vec<Gid> {
 /// The bound socket; removed when dropped.
 #[derive(Debug)]
 pub struct Listener {
-    listener: Option<StdListener>,
+    socket: Option<StdListener>,
     path: PathBuf,
     access: Access,
 }
@@ -133,13 +133,13 @@ impl Listener {
             Err(_) => {}
         }
         let listener = StdListener::bind(path).map_err(failed(path))?;
-        let bound = Self { listener: Some(listener), path: path.into(), access };
+        let bound = Self { socket: Some(listener), path: path.into(), access };
         let mode = if access.group.is_some() { 0o660 } else { 0o600 };
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(failed(path))?;
         if let Some(group) = access.group {
             std::os::unix::fs::chown(path, None, Some(group.as_raw())).map_err(failed(path))?;
         }
-        if let Some(listener) = &bound.listener {
+        if let Some(listener) = &bound.socket {
             listener.set_nonblocking(true).map_err(failed(path))?;
         }
         Ok(bound)
@@ -147,7 +147,7 @@ impl Listener {
 
     /// Answers until the task is dropped.
     pub async fn serve<R: Responder>(mut self, responder: Arc<R>) -> io::Result<()> {
-        let Some(listener) = self.listener.take() else { return Ok(()) };
+        let Some(listener) = self.socket.take() else { return Ok(()) };
         let listener = UnixListener::from_std(listener)?;
         let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         loop {

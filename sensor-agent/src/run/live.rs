@@ -19,13 +19,16 @@ use sensor_ebpf::abi::counter::Counter;
 
 use crate::{
     config::{ClientAddress, Config, Hook, Mode, SamplingBudget, TcAttach},
-    kernel::{self, HookKind, InterfaceState, Kernel, KernelConfig, Namespace, Owners, Selection, caps::Needs},
+    kernel::{
+        self, HookKind, InterfaceState, Kernel, KernelConfig, Namespace, Owners, Selection,
+        caps::Needs,
+    },
     sink::{Feed, SinkStatus, encode},
     source::{
         budget::Sampling,
         ring_buffer::{Polling, Round},
     },
-    store::{Attachment, Batch, InstallationIdentity, Keeper, Table},
+    store::{Attachment, Batch, InstallationIdentity, Keeper, LedgerTotals, Row, Table},
     telemetry::Own,
 };
 
@@ -61,7 +64,12 @@ pub(super) fn lock(live: &Mutex<Live>) -> MutexGuard<'_, Live> {
 
 impl Live {
     /// Starts watching.
-    pub(super) fn new(mut pipeline: Pipeline, kernel: Arc<Kernel>, feed: Feed, keeper: Keeper) -> Self {
+    pub(super) fn new(
+        mut pipeline: Pipeline,
+        kernel: Arc<Kernel>,
+        feed: Feed,
+        keeper: Keeper,
+    ) -> Self {
         let now = kernel::now();
         let local = kernel.view();
         pipeline.set_clock(now, wall_clock());
@@ -138,22 +146,37 @@ impl Live {
         self.unsaved.merge(newer);
         if let Some(keeper) = &self.keeper {
             let batch = std::mem::take(&mut self.unsaved);
-            if let Err(back) = keeper.offer(batch, now.0) {
-                self.unsaved = back;
-            }
+            self.unsaved = keeper.offer(batch, now.0).unwrap_or_default();
         }
     }
 
     fn batch(&mut self, now: UnixNs) -> Batch {
         let Changes { records, removed } = self.pipeline.take_changes();
-        let put = records.into_iter().map(|record| (table(record.table), record.key, record.last_seen.0, record.body));
+        let put = records.into_iter().map(|record| Row {
+            table: table(record.table),
+            key: record.key,
+            last_seen: record.last_seen.0,
+            body: record.body,
+        });
         let span = self.pipeline.inventory().spans().last().copied();
-        let ledger = self.pipeline.ledger().into_iter().map(|count| (count.stage.to_owned(), count.name.to_owned(), count.value));
+        let ledger = self
+            .pipeline
+            .ledger()
+            .into_iter()
+            .map(|count| (count.stage.to_owned(), count.name.to_owned(), count.value));
         Batch {
             put: put.collect(),
             remove: removed.into_iter().map(|key| (Table::Endpoints, key)).collect(),
-            attachment: span.map(|span| Attachment { from: span.from.0, to: span.to.0, ..Attachment::default() }),
-            ledger: span.map(|span| (span.from.0, now.0, ledger.collect())),
+            attachment: span.map(|span| Attachment {
+                from: span.from.0,
+                to: span.to.0,
+                ..Attachment::default()
+            }),
+            ledger: span.map(|span| LedgerTotals {
+                from: span.from.0,
+                to: now.0,
+                counts: ledger.collect(),
+            }),
         }
     }
 
@@ -239,7 +262,11 @@ pub(super) fn settings(config: &Config, identity: &InstallationIdentity) -> Sett
         attached: Attached::Now,
         flow: flow::Limits { flows_max, ..flow::Limits::default() },
         window_ns,
-        exchange_events: if config.exchange_events { ExchangeEvents::On } else { ExchangeEvents::Off },
+        exchange_events: if config.exchange_events {
+            ExchangeEvents::On
+        } else {
+            ExchangeEvents::Off
+        },
         mask: mask(config, key),
         key,
         ..Settings::default()
@@ -284,7 +311,11 @@ pub(super) fn kernel_config(config: &Config) -> Result<KernelConfig> {
             flows: Some(config.flows_max),
             policy_entries: None,
             test_clock: false,
-            settings: kernel::first_settings(config.sampling.as_f64(), config.head_bytes_max, config.ring_bytes / 2),
+            settings: kernel::first_settings(
+                config.sampling.as_f64(),
+                config.head_bytes_max,
+                config.ring_bytes / 2,
+            ),
         },
         selection: Selection {
             include: specs(&config.interfaces.include)?,
@@ -297,7 +328,11 @@ pub(super) fn kernel_config(config: &Config) -> Result<KernelConfig> {
 /// Capabilities beyond the usual.
 pub(super) fn needs(config: &Config, kernel: &KernelConfig) -> Needs {
     Needs {
-        other_namespaces: kernel.selection.namespaces().iter().any(|namespace| *namespace != Namespace::Own),
+        other_namespaces: kernel
+            .selection
+            .namespaces()
+            .iter()
+            .any(|namespace| *namespace != Namespace::Own),
         packet_sockets: config.hook == Hook::Socket,
     }
 }
@@ -308,7 +343,10 @@ pub(super) fn polling(config: &Config) -> Polling {
         SamplingBudget::Adaptive => Sampling::Adaptive,
         SamplingBudget::Fixed => Sampling::Fixed,
     };
-    Polling { pause_ms: u16::try_from(config.poll_interval.as_millis()).unwrap_or(u16::MAX), sampling }
+    Polling {
+        pause_ms: u16::try_from(config.poll_interval.as_millis()).unwrap_or(u16::MAX),
+        sampling,
+    }
 }
 
 /// Wall-clock time; 0 before 1970.
@@ -325,14 +363,23 @@ pub(super) fn host_name() -> String {
 /// Tells a person at a terminal what happens and what to do next.
 pub(super) fn say_started(kernel: &Kernel, config: &Config) {
     let interfaces = kernel.interfaces();
-    let (attached, others): (Vec<_>, Vec<_>) = interfaces.iter().partition(|one| one.state == InterfaceState::Attached);
+    let (attached, others): (Vec<_>, Vec<_>) =
+        interfaces.iter().partition(|one| one.state == InterfaceState::Attached);
     let names: Vec<_> = attached.iter().map(|one| one.name.as_str()).collect();
     tracing::info!(interfaces = names.join(" "), mode = config.mode.as_str(), "watching");
     for one in others.iter().filter(|one| one.state != InterfaceState::Unsupported) {
-        tracing::warn!(interface = one.name, error = one.error.as_deref().unwrap_or_default(), "not attached");
+        tracing::warn!(
+            interface = one.name,
+            error = one.error.as_deref().unwrap_or_default(),
+            "not attached"
+        );
     }
     for missing in kernel.degraded() {
-        tracing::warn!(program = missing.program, reason = missing.reason, "the kernel refused a program: what it does is missing");
+        tracing::warn!(
+            program = missing.program,
+            reason = missing.reason,
+            "the kernel refused a program: what it does is missing"
+        );
     }
     tracing::info!("ask it: sensor-agent inventory, sensor-agent coverage, sensor-agent status");
 }
@@ -340,7 +387,12 @@ pub(super) fn say_started(kernel: &Kernel, config: &Config) {
 /// Tells what was left in sinks.
 pub(super) fn say_stopped(sinks: &[SinkStatus]) {
     for sink in sinks.iter().filter(|sink| sink.waiting_events > 0 || sink.dropped > 0) {
-        tracing::warn!(sink = sink.sink, unsent = sink.waiting_events, dropped = sink.dropped, "events did not reach their sink");
+        tracing::warn!(
+            sink = sink.sink,
+            unsent = sink.waiting_events,
+            dropped = sink.dropped,
+            "events did not reach their sink"
+        );
     }
     tracing::info!("stopped");
 }

@@ -25,7 +25,13 @@ pub(super) struct Ready {
 
 impl Ready {
     /// Reasons why it is not ready; empty when it is.
-    pub(super) fn reasons(&mut self, now: MonoNs, beat: MonoNs, packets: u64, interfaces: &[InterfaceStatus]) -> Vec<String> {
+    pub(super) fn reasons(
+        &mut self,
+        now: MonoNs,
+        beat: MonoNs,
+        packets: u64,
+        interfaces: &[InterfaceStatus],
+    ) -> Vec<String> {
         let mut reasons = Vec::new();
         if interfaces.is_empty() {
             reasons.push("no interface matches: see --interface".to_owned());
@@ -37,7 +43,8 @@ impl Ready {
             }
         }
         if now.since(beat) > BEAT_NS_MAX {
-            reasons.push(format!("the ring was last read {} s ago", now.since(beat) / 1_000_000_000));
+            reasons
+                .push(format!("the ring was last read {} s ago", now.since(beat) / 1_000_000_000));
         }
         let devices = fs::read_to_string("/proc/net/dev").unwrap_or_default();
         self.compare(now, packets, &packets_of(&devices), interfaces);
@@ -45,12 +52,20 @@ impl Ready {
         reasons
     }
 
-    fn compare(&mut self, now: MonoNs, packets: u64, devices: &HashMap<String, u64>, interfaces: &[InterfaceStatus]) {
+    fn compare(
+        &mut self,
+        now: MonoNs,
+        packets: u64,
+        devices: &HashMap<String, u64>,
+        interfaces: &[InterfaceStatus],
+    ) {
         if now.since(self.at) < COMPARE_NS {
             return;
         }
         let attached = |name: &str| {
-            interfaces.iter().any(|one| one.namespace == "own" && one.name == name && one.state == InterfaceState::Attached)
+            interfaces.iter().any(|one| {
+                one.namespace == "own" && one.name == name && one.state == InterfaceState::Attached
+            })
         };
         let moved: u64 = devices
             .iter()
@@ -70,7 +85,8 @@ impl Ready {
 fn packets_of(text: &str) -> HashMap<String, u64> {
     let rows = text.lines().skip(2).filter_map(|line| {
         let (name, rest) = line.split_once(':')?;
-        let fields: Vec<u64> = rest.split_whitespace().filter_map(|field| field.parse().ok()).collect();
+        let fields: Vec<u64> =
+            rest.split_whitespace().filter_map(|field| field.parse().ok()).collect();
         Some((name.trim().to_owned(), fields.get(1)?.saturating_add(*fields.get(9)?)))
     });
     rows.collect()

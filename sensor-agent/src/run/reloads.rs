@@ -17,7 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
     live::{lock, wall_clock},
-    status::Shared,
+    status::{Shared, to_unix},
 };
 use crate::{
     commands::{Prerequisite, output::clean},
@@ -51,15 +51,19 @@ impl Reloads {
         shared: Arc<Shared>,
         config: &Config,
     ) -> Result<Self> {
-        let upstreams = config.sinks.iter().filter_map(SinkSpec::upstream).flat_map(addresses).collect();
+        let upstreams =
+            config.sinks.iter().filter_map(SinkSpec::upstream).flat_map(addresses).collect();
         let (now, asked) = sync_channel(1);
         *shared.rules.lock().unwrap_or_else(PoisonError::into_inner) = policy;
-        let mut watch = Watch { catalogue, shared, upstreams, mode: config.mode, hits_told: Vec::new() };
+        let mut watch =
+            Watch { catalogue, shared, upstreams, mode: config.mode, hits_told: Vec::new() };
         if let Some(loaded) = loaded {
             watch.use_catalogue(loaded);
         }
         watch.policy(When::First);
-        let thread = std::thread::Builder::new().name("sensor-reload".into()).spawn(move || watch.run(&asked))?;
+        let thread = std::thread::Builder::new()
+            .name("sensor-reload".into())
+            .spawn(move || watch.run(&asked))?;
         Ok(Self { now: Some(now), thread: Some(thread) })
     }
 
@@ -138,13 +142,18 @@ impl Watch {
     }
 
     fn look_at_catalogue(&mut self, when: When) {
-        let Some(folder) = self.catalogue.as_mut().filter(|folder| when == When::Asked || folder.changed()) else { return };
+        let Some(folder) =
+            self.catalogue.as_mut().filter(|folder| when == When::Asked || folder.changed())
+        else {
+            return;
+        };
         match folder.load() {
             Ok(loaded) => self.use_catalogue(loaded),
             Err(error) => {
                 let error = format!("{error}; the catalogue read before stays");
                 events::DocumentRefused { error: &error }.emit();
-                let mut reloaded = self.shared.reloaded.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut reloaded =
+                    self.shared.reloaded.lock().unwrap_or_else(PoisonError::into_inner);
                 if let Some(status) = &mut reloaded.catalogue {
                     status.errors = vec![error];
                 }
@@ -154,15 +163,22 @@ impl Watch {
 
     fn use_catalogue(&mut self, loaded: Loaded) {
         let Some(folder) = &self.catalogue else { return };
-        let errors: Vec<String> = loaded.errors.iter().map(ToString::to_string).chain(loaded.notes).collect();
+        let errors: Vec<String> =
+            loaded.errors.iter().map(ToString::to_string).chain(loaded.notes).collect();
         for error in &errors {
             events::DocumentRefused { error }.emit();
         }
         for row in loaded.catalogue.bindings() {
             let (document, scopes) = (clean(&row.document), row.scopes.join(", "));
-            tracing::info!(document = &*document, services = &*clean(&scopes), reason = row.reason.text(), "catalogue");
+            tracing::info!(
+                document = &*document,
+                services = &*clean(&scopes),
+                reason = row.reason.text(),
+                "catalogue"
+            );
         }
-        let (documents, operations) = (loaded.catalogue.documents().len(), loaded.catalogue.operations().len());
+        let (documents, operations) =
+            (loaded.catalogue.documents().len(), loaded.catalogue.operations().len());
         events::CatalogueLoaded { folder: folder.path(), documents, operations }.emit();
         let status = CatalogueStatus {
             folder: folder.path().display().to_string(),
@@ -172,7 +188,8 @@ impl Watch {
             errors,
         };
         lock(&self.shared.facts.live).pipeline.set_catalogue(Arc::new(loaded.catalogue));
-        self.shared.reloaded.lock().unwrap_or_else(PoisonError::into_inner).catalogue = Some(status);
+        self.shared.reloaded.lock().unwrap_or_else(PoisonError::into_inner).catalogue =
+            Some(status);
     }
 
     fn policy(&mut self, when: When) {
@@ -209,11 +226,16 @@ impl Watch {
     fn tell_hits(&mut self) {
         let (rules, status) = {
             let slot = self.shared.rules.lock().unwrap_or_else(PoisonError::into_inner);
-            let (Some(policy), Ok(hits)) = (&*slot, self.shared.facts.kernel.rule_hits()) else { return };
-            (policy.rules(&hits, |at| self.shared.unix(at)), policy.status().clone())
+            let (Some(policy), Ok(hits)) = (&*slot, self.shared.facts.kernel.rule_hits()) else {
+                return;
+            };
+            (policy.rules(&hits, to_unix), policy.status().clone())
         };
-        let total = |rule: &crate::control::RuleStatus| rule.packets.saturating_add(rule.would_packets);
-        let before = |id: &str| self.hits_told.iter().find(|(told, _)| told == id).map_or(0, |(_, count)| *count);
+        let total =
+            |rule: &crate::control::RuleStatus| rule.packets.saturating_add(rule.would_packets);
+        let before = |id: &str| {
+            self.hits_told.iter().find(|(told, _)| told == id).map_or(0, |(_, count)| *count)
+        };
         let hits: Vec<_> = rules
             .iter()
             .filter(|rule| total(rule) != before(&rule.id))

@@ -18,8 +18,8 @@ use super::{
 use crate::{
     config::{Hook, Mode},
     control::{
-        Answer, CatalogueStatus, ChainStatus, InterfaceView, PolicyStatus, ProgramMissing, Question, Responder, RingStatus,
-        RuleStatus, STATUS_SCHEMA, StatusView,
+        Answer, CatalogueStatus, ChainStatus, InterfaceView, PolicyStatus, ProgramMissing,
+        Question, Responder, RingStatus, RuleStatus, STATUS_SCHEMA, StatusView,
     },
     kernel::{self, Chain, HookKind, InterfaceState, InterfaceStatus, Kernel},
     sink::{Gauge, Identity},
@@ -64,11 +64,6 @@ impl Shared {
         Self { facts, reloaded: Mutex::default(), rules: Mutex::new(None), ready: Mutex::default() }
     }
 
-    /// Wall-clock time of a kernel time.
-    pub(super) fn unix(&self, at: MonoNs) -> UnixNs {
-        UnixNs(wall_clock().0.saturating_sub(kernel::now().since(at)))
-    }
-
     fn view(&self) -> InventoryView {
         let mut live = lock(&self.facts.live);
         let now = kernel::now();
@@ -92,7 +87,11 @@ impl Shared {
         }
         let agent = ledger.entry("agent".into()).or_default();
         agent.extend(Own::ALL.iter().map(|own| (own.name().to_owned(), own.value())));
-        let packets = ledger.get("kernel").and_then(|kernel| kernel.get(Counter::Sightings.name())).copied().unwrap_or(0);
+        let packets = ledger
+            .get("kernel")
+            .and_then(|kernel| kernel.get(Counter::Sightings.name()))
+            .copied()
+            .unwrap_or(0);
         let interfaces = facts.kernel.interfaces();
         let mut not_ready = {
             let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
@@ -100,7 +99,10 @@ impl Shared {
         };
         let reloaded = self.reloaded.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(policy) = reloaded.policy.as_ref().filter(|policy| policy.generation == 0) {
-            not_ready.push(format!("no policy is in force: {}", policy.error.as_deref().unwrap_or("not read yet")));
+            not_ready.push(format!(
+                "no policy is in force: {}",
+                policy.error.as_deref().unwrap_or("not read yet")
+            ));
         }
         StatusView {
             schema: STATUS_SCHEMA.into(),
@@ -122,7 +124,10 @@ impl Shared {
                 .kernel
                 .degraded()
                 .iter()
-                .map(|one| ProgramMissing { program: one.program.into(), reason: one.reason.clone() })
+                .map(|one| ProgramMissing {
+                    program: one.program.into(),
+                    reason: one.reason.clone(),
+                })
                 .collect(),
             packets,
             sample_weight: facts.ring.sample_weight.load(Ordering::Relaxed),
@@ -152,14 +157,22 @@ impl Shared {
     fn rule_status(&self, told: Vec<RuleStatus>) -> Vec<RuleStatus> {
         let policy = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
         match (&*policy, self.facts.kernel.rule_hits()) {
-            (Some(policy), Ok(hits)) => policy.rules(&hits, |at| self.unix(at)),
+            (Some(policy), Ok(hits)) => policy.rules(&hits, to_unix),
             _ => told,
         }
     }
 }
 
+/// Wall-clock time of a kernel time.
+pub(super) fn to_unix(at: MonoNs) -> UnixNs {
+    UnixNs(wall_clock().0.saturating_sub(kernel::now().since(at)))
+}
+
 /// Views walk maps and tables: not on a worker of the runtime.
-async fn blocking<T: Send + 'static>(shared: Arc<Shared>, make: impl FnOnce(&Shared) -> T + Send + 'static) -> Option<T> {
+async fn blocking<T: Send + 'static>(
+    shared: Arc<Shared>,
+    make: impl FnOnce(&Shared) -> T + Send + 'static,
+) -> Option<T> {
     tokio::task::spawn_blocking(move || make(&shared)).await.ok()
 }
 
@@ -171,8 +184,12 @@ impl Responder for Asked {
     async fn respond(&self, question: Question) -> Answer {
         let shared = Arc::clone(&self.0);
         let made = match question {
-            Question::Status => blocking(shared, |shared| serde_json::to_value(shared.make_status())).await,
-            Question::Inventory => blocking(shared, |shared| serde_json::to_value(shared.view())).await,
+            Question::Status => {
+                blocking(shared, |shared| serde_json::to_value(shared.make_status())).await
+            }
+            Question::Inventory => {
+                blocking(shared, |shared| serde_json::to_value(shared.view())).await
+            }
         };
         match made {
             Some(Ok(value)) => Answer::Ok(value),
@@ -214,5 +231,9 @@ fn interface(one: &InterfaceStatus) -> InterfaceView {
 }
 
 fn chain(chain: &Chain) -> ChainStatus {
-    ChainStatus { attached: chain.attached, ahead: chain.ahead.clone(), behind: chain.behind.clone() }
+    ChainStatus {
+        attached: chain.attached,
+        ahead: chain.ahead.clone(),
+        behind: chain.behind.clone(),
+    }
 }

@@ -69,26 +69,51 @@ pub struct Attachment {
     pub weight_max: u32,
 }
 
+/// One record of the inventory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Where it belongs.
+    pub table: Table,
+    /// Its key there.
+    pub key: String,
+    /// Last request, nanoseconds since 1970.
+    pub last_seen: u64,
+    /// As the core serialises it.
+    pub body: Vec<u8>,
+}
+
+/// Totals of a run's ledger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LedgerTotals {
+    /// Start of the run.
+    pub from: u64,
+    /// As of.
+    pub to: u64,
+    /// Stage, name, total.
+    pub counts: Vec<(String, String, u64)>,
+}
+
 /// What one transaction writes.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
-    /// Records to write: table, key, last seen, body.
-    pub put: Vec<(Table, String, u64, Vec<u8>)>,
+    /// Records to write.
+    pub put: Vec<Row>,
     /// Records to remove, before the others are written.
     pub remove: Vec<(Table, String)>,
     /// This run's attachment, over the one of the same start.
     pub attachment: Option<Attachment>,
-    /// This run's ledger: start, end, (stage, name, value).
-    pub ledger: Option<(u64, u64, Vec<(String, String, u64)>)>,
+    /// This run's ledger, over the one of the same start.
+    pub ledger: Option<LedgerTotals>,
 }
 
 impl Batch {
     /// Lays a newer batch over this one; bounded by the number of records there are.
     pub fn merge(&mut self, newer: Self) {
         if !self.put.is_empty() || !self.remove.is_empty() {
-            let put = newer.put.iter().map(|row| (row.0, row.1.clone()));
-            let touched: HashSet<(Table, String)> = put.chain(newer.remove.iter().cloned()).collect();
-            self.put.retain(|row| !touched.contains(&(row.0, row.1.clone())));
+            let put = newer.put.iter().map(|row| (row.table, row.key.clone()));
+            let touched: HashSet<(Table, String)> =
+                put.chain(newer.remove.iter().cloned()).collect();
+            self.put.retain(|row| !touched.contains(&(row.table, row.key.clone())));
             self.remove.retain(|row| !touched.contains(row));
         }
         self.put.extend(newer.put);
@@ -294,15 +319,17 @@ impl Store {
             for (_, key) in batch.remove.iter().filter(|row| row.0 == table) {
                 open.remove(key.as_str())?;
             }
-            for (_, key, last_seen, body) in
-                batch.put.iter().filter(|row| row.0 == table && row.3.len() <= VALUE_BYTES_MAX)
+            for row in batch
+                .put
+                .iter()
+                .filter(|row| row.table == table && row.body.len() <= VALUE_BYTES_MAX)
             {
                 let record = v1::Record {
                     format: FORMAT,
-                    last_seen_unix_nano: *last_seen,
-                    body: body.clone(),
+                    last_seen_unix_nano: row.last_seen,
+                    body: row.body.clone(),
                 };
-                open.insert(key.as_str(), record.encode_to_vec().as_slice())?;
+                open.insert(row.key.as_str(), record.encode_to_vec().as_slice())?;
             }
         }
         if let Some(row) = &batch.attachment {
@@ -315,7 +342,7 @@ impl Store {
             };
             keep(&write, ATTACHMENTS, row.from, &value.encode_to_vec())?;
         }
-        if let Some((from, to, counts)) = &batch.ledger {
+        if let Some(LedgerTotals { from, to, counts }) = &batch.ledger {
             let counts = counts.iter().map(|(stage, name, value)| v1::ledger::Count {
                 stage: stage.clone(),
                 name: name.clone(),

@@ -105,11 +105,13 @@ impl Opened {
 
 impl Keeper {
     /// Offers a batch; gives it back when the writer is busy (a slow disk), to be offered again later.
-    pub fn offer(&self, batch: Batch, now_unix_nano: u64) -> Result<(), Batch> {
-        let Some(sender) = &self.sender else { return Err(batch) };
-        sender.try_send(Job { batch, now_unix_nano }).map_err(|error| match error {
-            TrySendError::Full(job) | TrySendError::Disconnected(job) => job.batch,
-        })
+    #[must_use]
+    pub fn offer(&self, batch: Batch, now_unix_nano: u64) -> Option<Batch> {
+        let Some(sender) = &self.sender else { return Some(batch) };
+        match sender.try_send(Job { batch, now_unix_nano }) {
+            Ok(()) => None,
+            Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) => Some(job.batch),
+        }
     }
 
     /// Writes a last batch, waiting for those before it, and closes the store.

@@ -9,6 +9,8 @@ mod keeper;
 #[cfg(test)]
 mod tests;
 
-pub use database::{Attachment, Batch, Contents, OpenError, Store, StoreError, Table};
+pub use database::{
+    Attachment, Batch, Contents, LedgerTotals, OpenError, Row, Store, StoreError, Table,
+};
 pub use identity::{InstallationIdentity, random_id};
 pub use keeper::{Keeper, Opened, StoreStatus};

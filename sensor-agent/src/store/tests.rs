@@ -17,13 +17,21 @@ fn open(
 }
 
 fn batch(keys: &[&str]) -> Batch {
-    let put =
-        keys.iter().map(|key| (Table::Endpoints, (*key).to_owned(), 7, key.as_bytes().to_vec()));
+    let put = keys.iter().map(|key| Row {
+        table: Table::Endpoints,
+        key: (*key).to_owned(),
+        last_seen: 7,
+        body: key.as_bytes().to_vec(),
+    });
     let attachment = Some(Attachment { from: NOW, to: NOW + 1, heads_lost: 0, weight_max: 1 });
     Batch {
         put: put.collect(),
         attachment,
-        ledger: Some((NOW, NOW, vec![("kernel".into(), "emitted".into(), 5)])),
+        ledger: Some(LedgerTotals {
+            from: NOW,
+            to: NOW,
+            counts: vec![("kernel".into(), "emitted".into(), 5)],
+        }),
         ..Batch::default()
     }
 }
@@ -38,7 +46,7 @@ fn records_and_identity_survive_a_restart() {
     let folder = folder.path().join("made/by/us");
     let (keeper, contents, first) = open(&folder, NOW).unwrap();
     assert!(contents.records.is_empty());
-    keeper.offer(batch(&["a", "b"]), NOW).unwrap();
+    assert!(keeper.offer(batch(&["a", "b"]), NOW).is_none());
     let status = keeper
         .close(Batch { remove: vec![(Table::Endpoints, "a".into())], ..Batch::default() }, NOW + 5);
     assert_eq!((status.committed_unix_ns, status.error, status.set_aside), (NOW + 5, None, None));
@@ -65,9 +73,7 @@ fn a_damaged_store_is_set_aside_and_said() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("inventory.redb");
     for (round, damage) in
-        [b"not a store".to_vec(), Vec::from([0xff; 4096]), Vec::from([0; 100_000])]
-            .into_iter()
-            .enumerate()
+        [b"not a store".to_vec(), vec![0xff; 4096], vec![0; 100_000]].into_iter().enumerate()
     {
         fs::write(&file, damage).unwrap();
         let (keeper, contents, _) =
