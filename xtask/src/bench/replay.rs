@@ -1,5 +1,12 @@
 //! `bench replay`: the real `sensor-agent replay` over generated captures; what it used, by the system's count.
 
+use std::{
+    fs,
+    io::{BufWriter, Write as _},
+    path::Path,
+    process::Command,
+};
+
 use anyhow::Result;
 
 use super::{Figure, measure::used, median, real};
@@ -18,28 +25,46 @@ const PATHS: u64 = 1_000_000;
 /// Generates, replays, reports.
 pub(super) fn replay(_consent: Consent) -> Result<Vec<Figure>> {
     run(cargo().args(["build", "--release", "-p", "sensor-agent"]))?;
-    run(cargo().args(["build", "--release", "-p", "sensor-tests", "--bin", "sensor-bench"]))?;
+    run(cargo().args(["build", "--release", "-p", "sensor-tests", "--bin", "generate-capture"]))?;
     let folder = root().join("target/bench");
-    std::fs::create_dir_all(&folder)?;
-    let mut figures = vec![];
-    for (name, kind, count) in
-        [("exchanges", "mixed", EXCHANGES), ("distinct_paths", "paths", PATHS)]
-    {
-        let file = folder.join(format!("{name}.pcap"));
-        let mut generate = std::process::Command::new(root().join("target/release/sensor-bench"));
-        generate.arg("generate").arg(kind).arg(count.to_string()).arg(&file);
-        quiet(&format!("generate a capture of {count} {name}"), &mut generate)?;
-        figures.extend(one(name, count, &file)?);
-    }
+    fs::create_dir_all(&folder)?;
+
+    let capture = folder.join("exchanges.pcap");
+    let mut generate = Command::new(root().join("target/release/generate-capture"));
+    generate.arg(EXCHANGES.to_string()).arg(&capture).arg(folder.join("exchanges.truth.jsonl"));
+    quiet(&format!("generate a capture of {EXCHANGES} exchanges"), &mut generate)?;
+    let mut figures = one("exchanges", EXCHANGES, &capture)?;
+
+    let paths = folder.join("distinct_paths.jsonl");
+    write_paths(&paths)?;
+    figures.extend(one("distinct_paths", PATHS, &paths)?);
     Ok(figures)
 }
 
-fn one(name: &str, count: u64, file: &std::path::Path) -> Result<Vec<Figure>> {
+/// Requests of which no two have the same path, and none a segment that a type would fold.
+fn write_paths(path: &Path) -> Result<()> {
+    let mut file = BufWriter::new(fs::File::create(path)?);
+    for number in 0..PATHS {
+        let mut word = String::new();
+        let mut rest = number;
+        for _ in 0..6 {
+            word.push(char::from(b'g' + u8::try_from(rest % 18)?));
+            rest /= 18;
+        }
+        writeln!(
+            file,
+            r#"{{"method":"GET","host":"shop.example","path":"/{word}/list","status":200,"server":"10.0.0.1:80"}}"#
+        )?;
+    }
+    Ok(file.flush()?)
+}
+
+fn one(name: &str, count: u64, file: &Path) -> Result<Vec<Figure>> {
     let agent = root().join("target/release/sensor-agent");
     let (agent, path) = (agent.to_string_lossy().into_owned(), file.to_string_lossy().into_owned());
-    let bytes = real(std::fs::metadata(file)?.len());
+    let bytes = real(fs::metadata(file)?.len());
     // Into the page cache, and a check that it works at all.
-    output(std::process::Command::new(&agent).args(["replay", &path, "--emit", "inventory"]))?;
+    output(Command::new(&agent).args(["replay", &path, "--emit", "inventory"]))?;
     let mut runs = vec![];
     for run in 1..=RUNS {
         let used = used(&[&agent, "replay", &path])?;
