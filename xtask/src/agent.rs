@@ -35,7 +35,7 @@ impl Agent {
         let socket = scene.folder().join("agent.sock");
         let mut command = namespace.command(program);
         command.arg("run").arg("--socket").arg(&socket);
-        command.arg("--store").arg(scene.folder().join("store.redb"));
+        command.arg("--store").arg(scene.folder().join("store"));
         command.args(["--metrics-listen", "127.0.0.1:9464"]).args(arguments);
         scene.start("sensor", &mut command)?;
 

@@ -141,7 +141,7 @@ fn one(
     let observer = match case {
         Case::Nothing | Case::Again => None,
         Case::Sensor => {
-            drop(fs::remove_file(scene.folder().join("store.redb")));
+            drop(fs::remove_dir_all(scene.folder().join("store")));
             Agent::start(scene, server, agent, &["--sampling", "1"])?;
             Some("sensor")
         }

@@ -296,29 +296,38 @@ fn enforce(scene: &Scene, cast: &Cast, agent: &Agent) -> Result<()> {
 
 fn hits(agent: &Agent) -> Result<()> {
     let status = agent.json("status")?;
-    let rules = rows(&status["policy"], "rules");
+    let rules = rows(&status, "rules");
     for rule in &rules {
         let (packets, bytes) = (&rule["packets"], &rule["bytes"]);
         say(&format!(
             "  hits of {} ({}): {packets} packets, {bytes} bytes dropped in the kernel",
-            word(rule, "rule"),
+            word(rule, "id"),
             word(rule, "kind")
         ));
     }
     for name in ["rogue", "batch"] {
         let dropped = rules
             .iter()
-            .find(|rule| word(rule, "rule") == name)
+            .find(|rule| word(rule, "id") == name)
             .and_then(|rule| rule["packets"].as_u64())
             .unwrap_or(0);
-        ensure!(dropped > 0, "expected: hits of the rule {name}; seen: {}", status["policy"]);
+        ensure!(dropped > 0, "expected: hits of the rule {name}; seen: {}", status["rules"]);
     }
     Ok(())
 }
 
 fn ledger(agent: &Agent) -> Result<()> {
     say("\n== The loss ledger: what was not seen is a number");
+    let (heads, exchanges) = wait_for("an exchange for every request head", || {
+        let status = agent.json("status")?;
+        let count = |stage: &str, name: &str| status["ledger"][stage][name].as_u64().unwrap_or(0);
+        let (heads, exchanges) = (count("kernel", "request_heads"), count("pipeline", "exchanges"));
+        Ok((heads == exchanges).then_some((heads, exchanges)))
+    })?;
     say(agent.text("status")?.trim_end());
+    say(&format!(
+        "\n{heads} request heads in the kernel, {exchanges} exchanges in the pipeline: nothing was lost"
+    ));
     Ok(())
 }
 
