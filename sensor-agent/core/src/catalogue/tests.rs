@@ -6,6 +6,7 @@ use crate::http::Method;
 mod bindings;
 mod hostile;
 mod matching;
+mod speed;
 
 /// Loads documents that must be without problems.
 fn load(documents: &[(&str, &str)]) -> Catalogue {
