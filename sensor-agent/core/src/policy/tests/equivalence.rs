@@ -3,7 +3,17 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use proptest::{prelude::*, strategy::ValueTree};
-use sensor_ebpf::abi::policy::{Action, LOOKUPS_MAX, Rule as KernelRule};
+use sensor_ebpf::{
+    abi::{
+        counter::Counter,
+        policy::{Action, LOOKUPS_MAX, PolicyEntry, Rule as KernelRule},
+        sample::Hook,
+    },
+    packet::Link,
+    tables::List,
+    testing::Host,
+    verdict::Decision,
+};
 
 use super::*;
 
@@ -218,6 +228,61 @@ fn packets() -> impl Strategy<Value = Packet<'static>> {
     })
 }
 
+/// A host in enforce mode with the compiled tables, before one packet.
+fn host(compiled: &Compiled, packet: &Packet<'_>) -> Host {
+    let tables = &compiled.tables;
+    let mut host = Host::default();
+    host.enforce = true;
+    host.now_ns = facts().boot.0;
+    host.hook = if packet.direction == Direction::Ingress { Hook::Ingress } else { Hook::Egress };
+    host.ifindex = facts().interfaces[packet.interface.unwrap()];
+    host.rules.clone_from(&tables.rules);
+    host.limits.clone_from(&tables.limits);
+    host.failsafe.clone_from(&tables.failsafe);
+    let mapped = |addr: [u8; 4]| Ipv4Addr::from(addr).to_ipv6_mapped().octets();
+    let mut list = |list, addr, len: u32, entry: &PolicyEntry| host.list(list, addr, u8::try_from(len).unwrap(), entry.rule);
+    for (kind, four, six) in [
+        (List::Allow, &tables.allow4, &tables.allow6),
+        (List::Block, &tables.block4, &tables.block6),
+        (List::Limit, &tables.limit4, &tables.limit6),
+    ] {
+        // The test's host keeps both families in one list; the kernel has a trie for each.
+        for (key, entry) in four.iter().filter(|_| packet.src.is_ipv4()) {
+            list(kind, mapped(key.addr), key.prefix_len + 96, entry);
+        }
+        for (key, entry) in six.iter().filter(|_| packet.src.is_ipv6()) {
+            list(kind, key.addr, key.prefix_len, entry);
+        }
+    }
+    host
+}
+
+/// An IP packet as a raw IP device has it; checksums are left empty.
+fn bytes_of(packet: &Packet<'_>, src_port: u16, dst_port: u16) -> Vec<u8> {
+    let mut transport = [src_port.to_be_bytes(), dst_port.to_be_bytes()].concat();
+    match packet.protocol {
+        Protocol::Tcp => transport.extend([0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 0xff, 0xff, 0, 0, 0, 0]),
+        Protocol::Udp => transport.extend([0, 8, 0, 0]),
+    }
+    let len = u16::try_from(transport.len()).unwrap();
+    let protocol = packet.protocol.number();
+    let mut bytes = match (packet.src, packet.dst) {
+        (IpAddr::V4(src), IpAddr::V4(dst)) => {
+            let [high, low] = (len + 20).to_be_bytes();
+            let head = [0x45, 0, high, low, 0, 0, 0x40, 0, 64, protocol, 0, 0];
+            [&head[..], &src.octets(), &dst.octets()].concat()
+        }
+        (IpAddr::V6(src), IpAddr::V6(dst)) => {
+            let [high, low] = len.to_be_bytes();
+            let head = [0x60, 0, 0, 0, high, low, protocol, 64];
+            [&head[..], &src.octets(), &dst.octets()].concat()
+        }
+        _ => unreachable!("both ends are of one family"),
+    };
+    bytes.extend(transport);
+    bytes
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -233,6 +298,36 @@ proptest! {
                 other => other,
             };
             prop_assert_eq!(walk.decide(), expected, "{:?}\n{}", packet, text);
+        }
+    }
+
+    #[test]
+    fn the_verdict_of_the_kernel_s_code_is_that_of_the_rules_as_written(
+        text in policies(), packets in prop::collection::vec(packets(), 30),
+    ) {
+        let policy = policy(&text);
+        let Ok(compiled) = policy.compile(&facts()) else { return Ok(()) };
+        for packet in packets {
+            let Some((src, dst)) = packet.ports else { continue };
+            let host = host(&compiled, &packet);
+            let decision = host.see(Link::RawIp, &bytes_of(&packet, src, dst));
+            let hit = |rule: usize, dropped: bool| {
+                host.hits.borrow().iter().any(|(number, hits)| {
+                    compiled.owners[*number as usize] == Some(u32::try_from(rule).unwrap())
+                        && if dropped { hits.packets == 1 } else { hits.would_packets == 1 }
+                })
+            };
+            let agrees = match explain(&policy, &facts(), &packet) {
+                Decided::Blocked { rule } => decision == Decision::Blocked && hit(rule, true),
+                Decided::Allowed { by, .. } => {
+                    decision == Decision::Pass && host.counter(Counter::Allowed) == 1 && hit(by, false)
+                }
+                Decided::Failsafe { .. } => decision == Decision::Pass && host.counter(Counter::Failsafe) == 1,
+                Decided::Pass { .. } => {
+                    decision == Decision::Pass && host.counter(Counter::Allowed) + host.counter(Counter::Failsafe) == 0
+                }
+            };
+            prop_assert!(agrees, "{decision:?} {:?} {:?}\n{text}", explain(&policy, &facts(), &packet), packet);
         }
     }
 
