@@ -1,0 +1,8 @@
+//! Replay tier (no root): captures of real servers and clients, generated ones with known contents, and hostile ones.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod captures;
+mod generated;
+mod hostile;
+mod segmentation;
+mod support;
