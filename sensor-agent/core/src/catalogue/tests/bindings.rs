@@ -165,3 +165,14 @@ fn swagger_2_documents_bind_by_host_and_base_path() {
     let catalogue = load(&[("a.yaml", text)]);
     assert_eq!(ask(&catalogue, "api.example.com", 80, "GET /v1/a").0, Current);
 }
+
+#[test]
+fn the_example_in_the_repository_is_valid() {
+    let text = include_str!("../../../../../deploy/catalogue.example.yaml");
+    let current = with_servers("[{url: 'https://orders.example.com/api/v2'}]", "/orders");
+    let old = with_servers("[{url: 'https://orders.example.com'}]", "/export");
+    let (catalogue, errors) = bound(&[("orders.yaml", &current), ("orders-v1.yaml", &old)], text);
+    assert!(errors.is_empty(), "{errors:?}");
+    assert_eq!(ask(&catalogue, "a.b.shop.example", 8080, "GET /internal/v2/orders").0, Current);
+    assert_eq!(ask(&catalogue, "orders.example.com", 8080, "GET /export").0, DeclarationKind::OlderOnly);
+}
