@@ -101,6 +101,8 @@ pub(super) struct Endpoint {
     pub(super) redirect: u32,
     /// Credentials states in which it was refused.
     pub(super) refused_in: u8,
+    /// Hash of the unproven host that a candidate was asked under; zero without.
+    pub(super) folded_host: u32,
 }
 
 /// What one observation needs beside the exchange.
@@ -145,6 +147,7 @@ impl Endpoint {
             absent_paths: FewHashes::default(),
             redirect: 0,
             refused_in: 0,
+            folded_host: 0,
         }
     }
 

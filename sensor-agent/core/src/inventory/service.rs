@@ -156,7 +156,9 @@ impl Inventory {
             self.losses.hosts_full += 1;
             return (own, Folding::Final);
         }
-        (self.add_service(listener, Some(name)), Folding::Final)
+        let id = self.add_service(listener, Some(name));
+        self.move_folded(own, id, self.template_hash(name), catalogue);
+        (id, Folding::Final)
     }
 
     /// The service for a stored record, made when there is room.

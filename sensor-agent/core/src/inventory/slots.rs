@@ -7,7 +7,28 @@ use super::{
     service::{Service, ServiceId},
     table::{EndpointId, Inventory},
 };
-use crate::{http::Method, time::UnixNs};
+use crate::{catalogue::Catalogue, http::Method, time::UnixNs};
+
+/// What makes an endpoint one. Until its host is proven, an operation is told apart by the hash of that host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Key<'a> {
+    pub(super) service: ServiceId,
+    /// Zero where the host is proven, or none was sent.
+    pub(super) folded_host: u32,
+    pub(super) method: &'a Method,
+    pub(super) template: &'a str,
+}
+
+impl<'a> Key<'a> {
+    fn of(endpoint: &'a Endpoint) -> Self {
+        Self {
+            service: endpoint.service,
+            folded_host: endpoint.folded_host,
+            method: &endpoint.method,
+            template: &endpoint.template,
+        }
+    }
+}
 
 impl Inventory {
     /// The endpoint behind an index.
@@ -20,45 +41,50 @@ impl Inventory {
         self.services.get(id.0 as usize)
     }
 
-    pub(super) fn key_hash(&self, service: ServiceId, method: &Method, template: &str) -> u64 {
-        self.hasher.hash_one((service, method.as_str(), template))
+    fn key_hash(&self, key: &Key<'_>) -> u64 {
+        self.hasher.hash_one((key.service, key.folded_host, key.method.as_str(), key.template))
     }
 
-    pub(super) fn find(&self, service: ServiceId, method: &Method, template: &str) -> Option<EndpointId> {
-        let hash = self.key_hash(service, method, template);
-        let id = self.index.find(hash, |id| {
-            self.endpoint(EndpointId(*id)).is_some_and(|endpoint| {
-                endpoint.service == service && *endpoint.template == *template && endpoint.method == *method
-            })
-        })?;
+    /// The endpoint of a key.
+    pub(super) fn find(&self, key: &Key<'_>) -> Option<EndpointId> {
+        let hash = self.key_hash(key);
+        let id = self.index.find(hash, |id| self.endpoint(EndpointId(*id)).is_some_and(|it| Key::of(it) == *key))?;
         Some(EndpointId(*id))
     }
 
-    /// Moves a candidate to the service of its host: it was counted at the listener before its host was proven.
-    pub(super) fn adopt(
-        &mut self,
-        listener: u32,
-        service: ServiceId,
-        method: &Method,
-        template: &str,
-        declared: Declared,
-    ) -> Option<EndpointId> {
-        let own = self.known_service(listener, None).filter(|own| *own != service)?;
-        let id = self.find(own, method, template).filter(|id| self.is_candidate(*id))?;
-        let mut endpoint = self.take(id)?;
-        endpoint.service = service;
-        endpoint.declared = declared;
-        Some(self.merge_or_put(endpoint))
+    /// Moves what was asked under a host to its service: it was counted at the listener before the host was proven.
+    pub(super) fn move_folded(&mut self, from: ServiceId, to: ServiceId, host: u32, catalogue: &Catalogue) {
+        let moved: Vec<EndpointId> = (0_u32..)
+            .zip(&self.endpoints)
+            .filter(|(_, entry)| entry.as_ref().is_some_and(|it| it.folded_host == host && it.service == from))
+            .map(|(slot, _)| EndpointId(slot))
+            .collect();
+        for id in moved {
+            if let Some(mut endpoint) = self.take(id) {
+                if endpoint.standing == Standing::Endpoint {
+                    self.removed.push(self.stored_key(&endpoint));
+                }
+                self.move_requests(from, to, endpoint.observed);
+                endpoint.service = to;
+                endpoint.folded_host = 0;
+                let id = self.merge_or_put(endpoint);
+                self.redeclare(id, catalogue);
+            }
+        }
+    }
+
+    fn move_requests(&mut self, from: ServiceId, to: ServiceId, count: u64) {
+        if let Some(service) = self.services.get_mut(from.0 as usize) {
+            service.requests = service.requests.saturating_sub(count);
+        }
+        if let Some(service) = self.services.get_mut(to.0 as usize) {
+            service.requests = service.requests.saturating_add(count);
+        }
     }
 
     /// Adds an endpoint as a candidate; `None` when a bound is reached.
-    pub(super) fn insert(
-        &mut self,
-        service: ServiceId,
-        method: &Method,
-        template: &str,
-        declared: Declared,
-    ) -> Option<EndpointId> {
+    pub(super) fn insert(&mut self, key: &Key<'_>, declared: Declared) -> Option<EndpointId> {
+        let Key { service, folded_host, method, template } = *key;
         let limits = self.limits;
         if self.candidates_live >= limits.candidates || self.index.len() >= limits.endpoints {
             self.evict_candidate();
@@ -76,7 +102,8 @@ impl Inventory {
             self.undeclared += 1;
         }
         let template_hash = self.path_hash(template.as_bytes());
-        let endpoint = Box::new(Endpoint::new(service, method.clone(), template.into(), template_hash, declared));
+        let mut endpoint = Box::new(Endpoint::new(service, method.clone(), template.into(), template_hash, declared));
+        endpoint.folded_host = folded_host;
         let id = self.put(endpoint);
         self.candidates.push_back(id);
         self.candidates_live += 1;
@@ -90,7 +117,7 @@ impl Inventory {
 
     /// Puts an endpoint into a free slot and into the index.
     pub(super) fn put(&mut self, endpoint: Box<Endpoint>) -> EndpointId {
-        let hash = self.key_hash(endpoint.service, &endpoint.method, &endpoint.template);
+        let hash = self.key_hash(&Key::of(&endpoint));
         let slot = if let Some(slot) = self.free.pop() {
             if let Some(entry) = self.endpoints.get_mut(slot as usize) {
                 *entry = Some(endpoint);
@@ -102,7 +129,7 @@ impl Inventory {
         };
         let (endpoints, hasher) = (&self.endpoints, &self.hasher);
         self.index.insert_unique(hash, slot, |id| match endpoints.get(*id as usize) {
-            Some(Some(entry)) => hasher.hash_one((entry.service, entry.method.as_str(), &*entry.template)),
+            Some(Some(it)) => hasher.hash_one((it.service, it.folded_host, it.method.as_str(), &*it.template)),
             _ => 0,
         });
         EndpointId(slot)
@@ -111,7 +138,7 @@ impl Inventory {
     /// Takes an endpoint out of the table.
     pub(super) fn take(&mut self, id: EndpointId) -> Option<Box<Endpoint>> {
         let endpoint = self.endpoint(id)?;
-        let hash = self.key_hash(endpoint.service, &endpoint.method, &endpoint.template);
+        let hash = self.key_hash(&Key::of(endpoint));
         if let Ok(entry) = self.index.find_entry(hash, |slot| *slot == id.0) {
             entry.remove();
         }
@@ -155,7 +182,7 @@ impl Inventory {
 
     /// Puts an endpoint back under its (new) key; one that is there already takes its evidence.
     pub(super) fn merge_or_put(&mut self, endpoint: Box<Endpoint>) -> EndpointId {
-        if let Some(there) = self.find(endpoint.service, &endpoint.method, &endpoint.template)
+        if let Some(there) = self.find(&Key::of(&endpoint))
             && let Some(entry) = self.endpoints.get_mut(there.0 as usize).and_then(Option::as_mut)
         {
             let before = entry.heap_bytes();

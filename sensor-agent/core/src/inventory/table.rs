@@ -24,6 +24,7 @@ use super::{
     owners::Owners,
     path::Target,
     row::InventoryTotals,
+    slots::Key,
     service::{Folding, Service, canonical},
     watch::Watch,
 };
@@ -272,14 +273,14 @@ impl Inventory {
         let host = HostName::parse(exchange.host.as_deref(), &mut buffer);
         let (service, folding) = self.service_for(listener, host, outcome, catalogue);
         let (declared, template) = self.declare(service, exchange, path, catalogue);
+        let folded_host = match (host, folding) {
+            (HostName::Name(name), Folding::Provisional) => self.template_hash(name),
+            _ => 0,
+        };
         let scratch = std::mem::take(&mut self.scratch);
         let text = template.text(&scratch);
-        let id = match self.find(service, &exchange.method, text) {
-            Some(id) => Some(id),
-            None => self
-                .adopt(listener, service, &exchange.method, text, declared)
-                .or_else(|| self.insert(service, &exchange.method, text, declared)),
-        };
+        let key = Key { service, folded_host, method: &exchange.method, template: text };
+        let id = self.find(&key).or_else(|| self.insert(&key, declared));
         self.scratch = scratch;
         let Some(id) = id else {
             if let Some(service) = self.services.get_mut(service.0 as usize) {

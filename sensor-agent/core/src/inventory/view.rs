@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::{
+    coverage::ListenerTotals,
     egress::shown,
     endpoint::{Declared, Endpoint, Proof, auth_names},
     evaluate::{Evaluated, reason},
@@ -14,6 +15,7 @@ use super::{
         Accuracy, CoverageRow, EgressRow, EndpointRow, INVENTORY_SCHEMA, InventoryView, Kind, LatencyRow,
     },
     service::{Service, ServiceId, identity, is_named, with_view},
+    slots::Key,
     table::{EndpointId, Inventory},
 };
 use crate::{
@@ -74,6 +76,8 @@ impl Inventory {
             let places = (&a.service, &a.listener).cmp(&(&b.service, &b.listener));
             places.then_with(|| (&a.path_template, &a.method).cmp(&(&b.path_template, &b.method)))
         });
+        // Refused under several host names that nothing proved: one row at the listener.
+        rows.dedup_by(|later, row| row.id == later.id && join(row, later));
         rows
     }
 
@@ -113,6 +117,7 @@ impl Inventory {
         let mut rows: Vec<CoverageRow> = self
             .listeners
             .iter()
+            .filter(|listener| listener.coverage.totals() != ListenerTotals::default())
             .map(|listener| {
                 let totals = listener.coverage.totals();
                 CoverageRow {
@@ -195,13 +200,16 @@ impl Inventory {
             let id = ServiceId(id);
             for operation in self.operations_of(service, catalogue) {
                 let key = key_of(&operation);
-                if self.find(id, &operation.operation.method, operation.template).is_some() {
+                let (method, template) = (&operation.operation.method, operation.template);
+                if self.find(&Key { service: id, folded_host: 0, method, template }).is_some() {
                     called.insert(key);
                     continue;
                 }
                 let declared = declared(&operation);
                 let best = open.entry(key).or_insert((service.requests, id, declared));
-                if service.requests > best.0 {
+                // The busiest; of two as busy, the first by name, whichever was seen first.
+                let name = self.service(best.1).map(|service| &service.name);
+                if service.requests > best.0 || (service.requests == best.0 && Some(&service.name) < name) {
                     *best = (service.requests, id, declared);
                 }
             }
@@ -247,6 +255,19 @@ impl Inventory {
             })
             .collect()
     }
+}
+
+/// Adds the counts of a row of the same endpoint.
+fn join(row: &mut EndpointRow, other: &EndpointRow) -> bool {
+    row.requests = row.requests.saturating_add(other.requests);
+    row.requests_observed += other.requests_observed;
+    for (class, count) in &other.status {
+        *row.status.entry(class.clone()).or_default() += count;
+    }
+    row.clients = row.clients.max(other.clients);
+    row.first_seen_unix_ns = row.first_seen_unix_ns.min(other.first_seen_unix_ns);
+    row.last_seen_unix_ns = row.last_seen_unix_ns.max(other.last_seen_unix_ns);
+    true
 }
 
 fn key_of(operation: &DeclaredOperation<'_>) -> (u32, String, String) {
