@@ -19,3 +19,4 @@ mod golden;
 mod laboratory;
 mod owners;
 mod safety;
+mod upstream;

@@ -45,7 +45,7 @@ pub fn summary(view: &InventoryView) -> String {
     ];
     let opened = sum(|row| row.opened);
     if opened == 0 {
-        return "No connections seen yet.\n".into();
+        return "No connections counted (a running agent counts them).\n".into();
     }
     let named = parts
         .iter()

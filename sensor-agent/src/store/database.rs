@@ -7,6 +7,7 @@ use std::{
     collections::HashSet,
     fs, io,
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
+    panic,
     path::{Path, PathBuf},
 };
 
@@ -27,10 +28,10 @@ const ASIDE_MAX: usize = 4;
 const CACHE_BYTES: usize = 8 << 20;
 const FORMAT: u32 = 1;
 
-const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+const META: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("meta");
 const ATTACHMENTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("attachments");
 const LEDGERS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("ledgers");
-const IDENTITY_KEY: &str = "identity";
+const IDENTITY_KEY: &[u8] = b"identity";
 
 /// Tables of inventory records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,7 +48,7 @@ impl Table {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Endpoints, Self::Egress, Self::Services];
 
-    const fn definition(self) -> TableDefinition<'static, &'static str, &'static [u8]> {
+    const fn definition(self) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
         TableDefinition::new(match self {
             Self::Endpoints => "endpoints",
             Self::Egress => "egress",
@@ -167,12 +168,18 @@ pub enum OpenError {
 
 /// Why a transaction failed.
 #[derive(Debug, thiserror::Error)]
-#[error("store: {0}")]
-pub struct StoreError(Box<redb::Error>);
+pub enum StoreError {
+    /// As redb says.
+    #[error("store: {0}")]
+    Redb(Box<redb::Error>),
+    /// So damaged that redb gave up in the middle.
+    #[error("store: damaged")]
+    Damaged,
+}
 
 impl<E: Into<redb::Error>> From<E> for StoreError {
     fn from(error: E) -> Self {
-        Self(Box::new(error.into()))
+        Self::Redb(Box::new(error.into()))
     }
 }
 
@@ -212,10 +219,14 @@ impl Store {
             .create(folder)
             .map_err(|source| OpenError::Io { path: folder.into(), source })?;
         let path = folder.join(FILE);
-        let error = match Self::open_file(path.clone(), Existing::May).and_then(|store| {
+        // redb checks its pages at the start, and still trusts some of what they say: a panic of its own is one more
+        // way to say that the file is damaged.
+        let opened = panic::catch_unwind(|| {
+            let store = Self::open_file(path.clone(), Existing::May)?;
             store.load()?;
             Ok(store)
-        }) {
+        });
+        let error = match opened.unwrap_or(Err(OpenError::Store(StoreError::Damaged))) {
             Ok(store) => return Ok((store, None)),
             Err(OpenError::Store(error)) => error,
             Err(other) => return Err(other),
@@ -229,6 +240,7 @@ impl Store {
     fn open_file(path: PathBuf, existing: Existing) -> Result<Self, OpenError> {
         let mut builder = Database::builder();
         builder.set_cache_size(CACHE_BYTES);
+        builder.set_check_integrity_on_open(true);
         let opened = match existing {
             Existing::Must => builder.open(&path),
             Existing::May => builder.create(&path),
@@ -285,9 +297,9 @@ impl Store {
             let Some(open) = there(read.open_table(table.definition()))? else { continue };
             for entry in open.iter()? {
                 let (key, value) = entry?;
-                match v1::Record::decode(value.value()) {
-                    Ok(record) if record.format == FORMAT => {
-                        contents.records.push((table, key.value().to_owned(), record.body));
+                match (v1::Record::decode(value.value()), std::str::from_utf8(key.value())) {
+                    (Ok(record), Ok(key)) if record.format == FORMAT => {
+                        contents.records.push((table, key.to_owned(), record.body));
                     }
                     _ => contents.skipped += 1,
                 }
@@ -312,12 +324,17 @@ impl Store {
 
     /// Writes a batch in one durable transaction.
     pub(super) fn write(&self, batch: &Batch) -> Result<(), StoreError> {
+        let written = panic::catch_unwind(panic::AssertUnwindSafe(|| self.write_all(batch)));
+        written.unwrap_or(Err(StoreError::Damaged))
+    }
+
+    fn write_all(&self, batch: &Batch) -> Result<(), StoreError> {
         let mut write = self.database.begin_write()?;
         write.set_durability(Durability::Immediate)?;
         for table in Table::ALL {
             let mut open = write.open_table(table.definition())?;
             for (_, key) in batch.remove.iter().filter(|row| row.0 == table) {
-                open.remove(key.as_str())?;
+                open.remove(key.as_bytes())?;
             }
             for row in batch
                 .put
@@ -329,7 +346,7 @@ impl Store {
                     last_seen_unix_nano: row.last_seen,
                     body: row.body.clone(),
                 };
-                open.insert(row.key.as_str(), record.encode_to_vec().as_slice())?;
+                open.insert(row.key.as_bytes(), record.encode_to_vec().as_slice())?;
             }
         }
         if let Some(row) = &batch.attachment {

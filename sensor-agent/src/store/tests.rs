@@ -105,3 +105,24 @@ fn a_folder_that_cannot_be_made_is_an_error_that_names_it() {
     let error = open(std::path::Path::new("/proc/nowhere"), NOW).map(|_| ()).unwrap_err();
     assert!(error.to_string().contains("/proc/nowhere"), "{error}");
 }
+
+#[test]
+fn flipped_bytes_never_stop_the_agent() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("inventory.redb");
+    let keys: Vec<String> = (0..300).map(|number| format!("key {number}")).collect();
+    let (keeper, ..) = open(folder.path(), NOW).unwrap();
+    keeper.close(batch(&keys.iter().map(String::as_str).collect::<Vec<_>>()), NOW);
+    let whole = fs::read(&file).unwrap();
+    for round in 0..40 {
+        let mut damaged = whole.clone();
+        for hit in 0..=round % 8 {
+            let at = (round * 7_919 + hit * 104_729) % damaged.len();
+            damaged[at] ^= 1 << (round % 8);
+        }
+        fs::write(&file, &damaged).unwrap();
+        let (keeper, ..) = open(folder.path(), NOW + round as u64 * 1_000_000_000).unwrap();
+        let status = keeper.close(batch(&["x"]), NOW);
+        assert_eq!(status.error, None, "round {round}");
+    }
+}
