@@ -171,12 +171,12 @@ impl<'p> Report<'p> {
             text.push('\n');
         }
         let used = &self.kernel;
-        text.push_str(&format!(
+        text.extend([format!(
             "in the kernel: {} block, {} allow and {} limit prefixes ({} merged), {} rules, {} limits, {} failsafe entries\n",
             used.block, used.allow, used.limit, used.merged, used.rules, used.limits, used.failsafe
-        ));
+        )]);
         for warning in &self.warnings {
-            text.push_str(&format!("warning: {}\n", output::clean(warning)));
+            text.extend(["warning: ", &output::clean(warning), "\n"]);
         }
         text
     }

@@ -103,7 +103,7 @@ impl CatalogueFolder {
     pub fn load(&mut self) -> Result<Loaded, FolderError> {
         let files = self.files()?;
         let mut notes = Vec::new();
-        let (mut documents, mut binding) = self.read_files(&files, &mut notes)?;
+        let Texts { mut documents, mut binding } = self.read_files(&files, &mut notes)?;
         self.keep_missing(&mut documents, &mut notes);
         if binding.is_none() && self.good_binding.is_some() {
             notes.push("the binding file is gone; the last good one stays in force".to_owned());
@@ -182,7 +182,7 @@ impl CatalogueFolder {
         &self,
         files: &[FileEntry],
         notes: &mut Vec<String>,
-    ) -> Result<(Vec<(String, Vec<u8>)>, Option<(String, Vec<u8>)>), FolderError> {
+    ) -> Result<Texts, FolderError> {
         let (mut documents, mut binding, mut total) = (Vec::new(), None, 0_u64);
         for file in files {
             let bytes = match read_bounded(&file.path) {
@@ -206,7 +206,7 @@ impl CatalogueFolder {
         if documents.is_empty() {
             notes.push(format!("no document (.yaml, .yml, .json) in {}", self.path.display()));
         }
-        Ok((documents, binding))
+        Ok(Texts { documents, binding })
     }
 
     fn files(&self) -> Result<Vec<FileEntry>, FolderError> {
@@ -272,6 +272,12 @@ fn load(
     binding: Option<&(String, Vec<u8>)>,
 ) -> (Catalogue, Vec<DocumentError>) {
     Catalogue::load(documents, binding.map(|(name, bytes)| (name.as_str(), bytes.as_slice())))
+}
+
+/// Names and bytes of a folder.
+struct Texts {
+    documents: Vec<(String, Vec<u8>)>,
+    binding: Option<(String, Vec<u8>)>,
 }
 
 /// A document's name, where it is, and what tells that it changed.

@@ -65,10 +65,25 @@ impl PolicyFile {
         })
     }
 
-    /// Reads the file and puts it in force; on any mistake the one before stays. The error is told and kept.
-    pub fn reload(&mut self, facts: HostFacts, kernel: &Kernel) -> Result<(), String> {
+    /// Where ssh listens by the failsafe of the policy in force.
+    #[must_use]
+    pub fn ssh_ports(&self) -> Vec<(u16, u16)> {
+        let failsafe = self.in_force.as_ref().map(|in_force| in_force.policy.failsafe.clone());
+        failsafe.unwrap_or_default().ssh_ports
+    }
+
+    /// Reads the file and puts it in force; on any mistake the one before stays. The error is told and kept. `facts` is asked
+    /// with the ssh ports of the new file: its peers must be known before its rules are in force.
+    pub fn reload(
+        &mut self,
+        facts: impl FnOnce(&[(u16, u16)]) -> HostFacts,
+        kernel: &Kernel,
+    ) -> Result<(), String> {
         self.seen = fingerprint::of_file(&self.path);
-        let outcome = self.read().and_then(|policy| self.apply(policy, facts, kernel));
+        let outcome = self.read().and_then(|policy| {
+            let facts = facts(&policy.failsafe.ssh_ports);
+            self.apply(policy, facts, kernel)
+        });
         if let Err(error) = &outcome {
             events::PolicyRefused { origin: &self.status.origin, error }.emit();
             self.status.error = Some(error.clone());

@@ -32,8 +32,6 @@ use crate::{
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Facts of the host and hits are looked at in every so many rounds.
 const HOST_EVERY: u32 = 5;
-/// Where ssh listens unless the policy's failsafe says otherwise.
-const SSH_PORTS: &[(u16, u16)] = &[(22, 22)];
 
 /// The thread; dropping it stops it.
 #[derive(Debug)]
@@ -196,13 +194,13 @@ impl Watch {
         let mut slot = self.shared.rules.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(policy) = &mut *slot else { return };
         let kernel = &self.shared.facts.kernel;
-        let facts = || host_facts(kernel::now(), SSH_PORTS, self.upstreams.clone());
+        let facts = |ssh_ports: &[(u16, u16)]| host_facts(kernel::now(), ssh_ports, self.upstreams.clone());
         let before = policy.status().generation;
         let outcome = match when {
             When::Changed if !policy.changed() => return,
-            When::First | When::Asked | When::Changed => policy.reload(facts(), kernel),
+            When::First | When::Asked | When::Changed => policy.reload(facts, kernel),
             When::Host => {
-                let facts = facts();
+                let facts = facts(&policy.ssh_ports());
                 if !policy.host_changed(&facts) {
                     return;
                 }
