@@ -26,9 +26,9 @@ const BACKOFF_MAX: Duration = Duration::from_secs(10);
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Ended {
-    #[error("cannot connect: {0}")]
+    #[error("cannot connect: {}", innermost(.0))]
     Connect(#[from] tonic::transport::Error),
-    #[error("refused: {0}")]
+    #[error("{}", said(.0))]
     Refused(#[from] Status),
     #[error("the receiver closed the stream")]
     Closed,
@@ -102,6 +102,23 @@ async fn pump(
             () = queue.changed(), if sent.len() < WINDOW_BATCHES => {}
             () = time::sleep(ACK_TIMEOUT), if !sent.is_empty() => return Err(Ended::Silent),
         }
+    }
+}
+
+/// The cause at the bottom ("connection refused"): the layers above only say "transport error".
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(below) = cause.source() {
+        cause = below;
+    }
+    cause.to_string()
+}
+
+/// What the receiver said, or that the connection broke (which has no code of its own).
+fn said(status: &Status) -> String {
+    match status.code() {
+        tonic::Code::Unknown | tonic::Code::Cancelled => "the connection was lost".into(),
+        code => format!("the receiver answered {code:?}: {}", status.message()),
     }
 }
 
