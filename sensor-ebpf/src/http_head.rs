@@ -300,7 +300,7 @@ const HIGHS: u64 = !LOWS;
 /// High bit of each byte that is a space.
 #[inline(always)]
 fn spaces(word: u64) -> u64 {
-    let difference = word ^ (ONES * b' ' as u64);
+    let difference = word ^ (ONES * u64::from(b' '));
     !(((difference & LOWS) + LOWS) | difference | LOWS)
 }
 
@@ -315,10 +315,10 @@ fn lowest(marks: u64) -> u32 {
 #[inline(always)]
 fn not_letters(word: u64) -> u64 {
     let low = word & LOWS;
-    let at_least_a = low + ONES * (0x80 - b'A' as u64);
-    let above_z = low + ONES * (0x7f - b'Z' as u64);
+    let at_least_a = low + ONES * u64::from(0x80 - b'A');
+    let above_z = low + ONES * u64::from(0x7f - b'Z');
     let hyphen = {
-        let difference = word ^ (ONES * b'-' as u64);
+        let difference = word ^ (ONES * u64::from(b'-'));
         !(((difference & LOWS) + LOWS) | difference | LOWS)
     };
     let letter = at_least_a & !above_z & !word & HIGHS;

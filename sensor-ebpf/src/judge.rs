@@ -13,7 +13,7 @@ use crate::{
     packet::{Link, Outcome, PacketBytes, TcpFlags, parse},
     tables::{CHARGED_PACKET, FIRST_TUPLE, Tables},
     tracker::{self, Class, Flow, Position, flow_flag, state, stream_flag},
-    verdict::{Decision, now},
+    verdict::{Decision, high, low, now},
     work::Work,
 };
 
@@ -416,13 +416,12 @@ fn is_sampled(key: &FlowKey, settings: &Settings) -> bool {
         return true;
     }
     let [first, second] = settings.hash_key;
-    let (low, high) = (u128::from_be_bytes(key.low), u128::from_be_bytes(key.high));
     let ports = (u64::from(key.low_port) << 16) | u64::from(key.high_port);
     let mut hash = first;
-    hash = mix(hash ^ (low >> 64) as u64, second);
-    hash = mix(hash ^ low as u64, second);
-    hash = mix(hash ^ (high >> 64) as u64, second);
-    hash = mix(hash ^ high as u64, second);
+    hash = mix(hash ^ high(&key.low), second);
+    hash = mix(hash ^ low(&key.low), second);
+    hash = mix(hash ^ high(&key.high), second);
+    hash = mix(hash ^ low(&key.high), second);
     hash = mix(hash ^ ports, second);
     (hash >> 32) as u32 <= settings.sample_threshold
 }

@@ -4,6 +4,10 @@
 //! [`packet::PacketBytes`] and [`tables::Tables`], has no `unsafe` and does not know aya.
 #![no_std]
 #![forbid(unsafe_code)]
+#![expect(
+    clippy::inline_always,
+    reason = "the verifier judges a program, not a crate: what is a function there is chosen here"
+)]
 
 #[cfg(any(test, feature = "testing"))]
 extern crate std;

@@ -51,7 +51,14 @@ macro_rules! wire {
     )*};
 }
 
-wire!(u8 u16 u32 u64);
+wire!(u8 u16 u32);
+
+impl Wire for u64 {
+    #[inline(always)]
+    fn from_memory(raw: u64) -> Self {
+        Self::from_be(raw)
+    }
+}
 
 /// A packet in memory.
 #[derive(Clone, Copy, Debug)]

@@ -214,7 +214,7 @@ fn newlines(word: u64) -> u64 {
 
 #[inline(always)]
 fn equal(word: u64, value: u8) -> u64 {
-    let difference = word ^ (ONES * value as u64);
+    let difference = word ^ (ONES * u64::from(value));
     !(((difference & LOWS) + LOWS) | difference | LOWS)
 }
 

@@ -51,8 +51,8 @@ fn power_of_ten(exponent: u32) -> u64 {
 /// Value and number of the leading decimal digits of a word.
 #[inline(always)]
 fn eight_decimal(word: u64) -> (u64, u32) {
-    let digits = word ^ (ONES * b'0' as u64);
-    let others = ((digits & !HIGHS) + ONES * 0x76 | digits) & HIGHS;
+    let digits = word ^ (ONES * u64::from(b'0'));
+    let others = (((digits & !HIGHS) + ONES * 0x76) | digits) & HIGHS;
     let len = first_mark(others);
     if len == 0 {
         return (0, 0);
@@ -62,7 +62,7 @@ fn eight_decimal(word: u64) -> (u64, u32) {
     let pairs = digits.wrapping_mul(10).wrapping_add(digits >> 8);
     let low = (pairs & 0x0000_00ff_0000_00ff).wrapping_mul(0x000f_4240_0000_0064);
     let high = ((pairs >> 16) & 0x0000_00ff_0000_00ff).wrapping_mul(0x0000_2710_0000_0001);
-    (low.wrapping_add(high) >> 32 & 0xffff_ffff, len)
+    ((low.wrapping_add(high) >> 32) & 0xffff_ffff, len)
 }
 
 /// Hexadecimal digits at the start of `first`, going on in `second`: value and how many.
@@ -85,12 +85,12 @@ pub fn parse_hex(first: u64, second: u64) -> Option<(u64, u32)> {
 
 #[inline(always)]
 fn eight_hex(word: u64) -> (u64, u32) {
-    let digits = word ^ (ONES * b'0' as u64);
+    let digits = word ^ (ONES * u64::from(b'0'));
     let not_decimal = (((digits & !HIGHS) + ONES * 0x76) | digits) & HIGHS;
     // Letters: lower case, less 'a', below 6.
     let lower = (word & !HIGHS) | (ONES * 0x20);
-    let at_least_a = (lower + ONES * (0x80 - b'a' as u64)) & HIGHS;
-    let above_f = (lower + ONES * (0x7f - b'f' as u64)) & HIGHS;
+    let at_least_a = (lower + ONES * u64::from(0x80 - b'a')) & HIGHS;
+    let above_f = (lower + ONES * u64::from(0x7f - b'f')) & HIGHS;
     // Bytes of 0x40 to 0x5f only gain bit 5; 0x41 to 0x46 and 0x61 to 0x66 are letters, and so nothing else is.
     let letters = at_least_a & !above_f & !word & HIGHS & ((word << 1) & HIGHS);
     let others = not_decimal & !letters;

@@ -123,14 +123,14 @@ impl<P: PacketBytes, T: Tables> Run<'_, P, T> {
         }
         let kept = u32::from(self.stream.carry_len);
         if kept != 0 {
-            let [a, b, c, d, e, f] = self.stream.carry;
+            let [word0, word1, word2, word3, word4, word5] = self.stream.carry;
             let window = &mut self.work.window;
-            window.put_word(0, a);
-            window.put_word(8, b);
-            window.put_word(16, c);
-            window.put_word(24, d);
-            window.put_word(32, e);
-            window.put_word(40, f);
+            window.put_word(0, word0);
+            window.put_word(8, word1);
+            window.put_word(16, word2);
+            window.put_word(24, word3);
+            window.put_word(32, word4);
+            window.put_word(40, word5);
             self.stream.carry_len = 0;
         }
         let rest = cursor.segment_len - cursor.next;
@@ -376,9 +376,8 @@ pub fn detect(work: &Work, common: &Common) -> Detect {
 #[inline(always)]
 fn or(first: Detect, second: Detect) -> Detect {
     match (first, second) {
-        (Detect::No, second) => second,
         (Detect::NotEnough, Detect::No) => Detect::NotEnough,
-        (Detect::NotEnough, second) => second,
+        (Detect::No | Detect::NotEnough, second) => second,
         (first, _) => first,
     }
 }

@@ -82,13 +82,11 @@ pub(super) fn mask(len: u32) -> u64 {
 }
 
 #[inline(always)]
-pub(super) fn high(address: &[u8; 16]) -> u64 {
-    let [a, b, c, d, e, f, g, h, ..] = *address;
-    u64::from_be_bytes([a, b, c, d, e, f, g, h])
+pub(crate) fn high(address: &[u8; 16]) -> u64 {
+    address.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
 }
 
 #[inline(always)]
-pub(super) fn low(address: &[u8; 16]) -> u64 {
-    let [.., a, b, c, d, e, f, g, h] = *address;
-    u64::from_be_bytes([a, b, c, d, e, f, g, h])
+pub(crate) fn low(address: &[u8; 16]) -> u64 {
+    address.last_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
 }

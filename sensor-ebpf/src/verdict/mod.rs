@@ -10,6 +10,7 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use failsafe::{high, low};
 pub use limit::{CAS_TRIES_MAX, Charge, TatCell, charge};
 pub use order::{Decision, decide};
 pub(crate) use rules::now;

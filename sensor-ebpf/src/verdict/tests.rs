@@ -69,6 +69,12 @@ fn prefix() -> impl Strategy<Value = (u8, u8, u8)> {
     (0u8..3, 0u8..4, prop_oneof![Just(16u8), Just(24), Just(30), Just(31), Just(32)])
 }
 
+/// A prefix of a list with its rule, `None` for "without condition".
+struct Listed {
+    at: (u8, u8, u8),
+    rule: Option<Rule>,
+}
+
 fn covers(prefix: (u8, u8, u8), address: (u8, u8)) -> bool {
     let whole = |a: u8, b: u8| (u32::from(a) << 8) | u32::from(b);
     let shift = 32 - u32::from(prefix.2);
@@ -121,7 +127,7 @@ proptest! {
             });
             if allowed.is_empty() {
                 host.list(List::Allow, mapped(at.0, at.1), at.2 + 96, number);
-                allowed.push((*at, *rule));
+                allowed.push(Listed { at: *at, rule: *rule });
             }
         }
         if let Some((at, peer)) = failsafe {
@@ -133,14 +139,14 @@ proptest! {
         }
         host.failsafe.push(FailsafeEntry::default());
 
-        let matches = |rules: &[((u8, u8, u8), Option<Rule>)], block: bool| {
+        let matches = |rules: &[Listed], block: bool| {
             [(src, ports.1), (dst, ports.0)].iter().any(|(address, port)| {
-                rules.iter().any(|(at, rule)| covers(*at, *address) && rule.is_none_or(|rule| {
+                rules.iter().any(|Listed { at, rule }| covers(*at, *address) && rule.is_none_or(|rule| {
                     applies(&rule, &host, *port) && !(block && rule.action == Action::Monitor as u8)
                 }))
             })
         };
-        let blocked: Vec<_> = blocked.into_iter().map(|(at, rule)| (at, Some(rule))).collect();
+        let blocked: Vec<_> = blocked.into_iter().map(|(at, rule)| Listed { at, rule: Some(rule) }).collect();
         let safe = failsafe.is_some_and(|(at, peer)| {
             [(src, ports.0, ports.1), (dst, ports.1, ports.0)].iter().any(|(address, theirs, ours)| {
                 covers(at, *address) && (22..=80).contains(if peer { theirs } else { ours })
