@@ -65,12 +65,12 @@ pub(super) fn parse(url: &str, variables: Option<&Value>) -> Result<Vec<Server>,
     Ok(servers)
 }
 
-/// The variables that have a non-empty `enum` of texts.
-fn enums(variables: Option<&Value>) -> Vec<(&str, Vec<&str>)> {
+/// The variables that have a non-empty `enum`.
+fn enums(variables: Option<&Value>) -> Vec<(&str, Vec<String>)> {
     let Some(Value::Object(map)) = variables else { return Vec::new() };
     map.iter()
         .filter_map(|(name, variable)| {
-            let values: Vec<&str> = variable.get("enum")?.as_array()?.iter().filter_map(Value::as_str).collect();
+            let values: Vec<String> = variable.get("enum")?.as_array()?.iter().filter_map(text_of).collect();
             (!values.is_empty()).then_some((name.as_str(), values))
         })
         .collect()
@@ -109,8 +109,17 @@ fn fill_leading(text: &str, variables: Option<&Value>) -> String {
     text.to_owned()
 }
 
-fn default_of<'v>(variables: Option<&'v Value>, name: &str) -> Option<&'v str> {
-    variables?.get(name)?.get("default")?.as_str()
+fn default_of(variables: Option<&Value>, name: &str) -> Option<String> {
+    text_of(variables?.get(name)?.get("default")?)
+}
+
+/// Text; a number (`default: 8443`, against the specification but common) as written.
+fn text_of(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
 }
 
 fn is_scheme(text: &str) -> bool {
@@ -179,7 +188,7 @@ fn prefix_of(path: &str, variables: Option<&Value>) -> Result<Box<str>, ServerEr
         let (name, after) = tail.split_once('}').ok_or(ServerError::Bad("`{` is not closed"))?;
         filled.push_str(before);
         match default_of(variables, name) {
-            Some(default) => filled.push_str(default),
+            Some(default) => filled.push_str(&default),
             // Without a default (which the specification demands) it can be anything: a parameter.
             None => filled.extend(["{", name, "}"]),
         }
@@ -250,7 +259,7 @@ mod tests {
         check("{scheme}://{host}:{port}/{x}", &json!({}), &[(Place::Host(HostPattern::Any), None, "/{x}")]);
         let url = json!({"url": {"default": "https://a.example/x"}});
         check("{url}/v1", &url, &[(host("a.example"), None, "/x/v1")]);
-        let ports = json!({"port": {"enum": ["443", "8443"]}});
+        let ports = json!({"port": {"enum": ["443", 8443]}});
         check(
             "https://a.example:{port}",
             &ports,

@@ -190,3 +190,28 @@ fn any_bytes_as_a_binding_file_are_read_or_refused() {
         assert_eq!(catalogue.documents().len(), 1);
     }
 }
+
+/// Pieces of documents in any order, so that the reader gets beyond the first byte.
+const PIECES: &[&str] = &[
+    "openapi: 3.0.3\n", "swagger: '2.0'\n", "paths:\n", "  /a/{id}:\n", "    get: {}\n", "    get:\n", "servers:\n", "  - url: ",
+    "https://{t}.x:{p}/v1\n", "variables: {t: {enum: [a, 1]}}\n", "$ref: '#/paths/~1a'\n", "  x: &a\n", "  y: *a\n", "<<: *a\n", "{", "}",
+    "[", "]", "\"", "'", ": ", "- ", "\n", "  ", "deprecated: true\n", "x-sunset: 2026-01-01\n", "basePath: /v1\n", "host: a.b\n", "info: {",
+    "\0", "\u{85}", "\u{feff}", "|\n", ">-\n", "!!map ", "? ", "--- ", "...\n", "{\"openapi\":\"3.1.0\",\"paths\":{\"/b\":{\"get\":", "}}}",
+];
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { cases: 500, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn pieces_of_documents_in_any_order_are_read_or_refused(
+        picks in proptest::collection::vec(proptest::sample::select(PIECES), 0..40), json: bool,
+    ) {
+        let good = document(&["GET /good"]);
+        let text = picks.concat();
+        let name = if json { "a.json" } else { "a.yaml" };
+        let documents = [(name, text.as_str()), ("good.yaml", good.as_str())];
+        let (catalogue, errors) = Catalogue::load(&documents, Some(("catalogue.yaml", text.as_bytes())));
+        proptest::prop_assert_eq!(answer(&catalogue, &ANY, "GET /good").0, DeclarationKind::Current);
+        proptest::prop_assert!(errors.iter().all(|error| !error.to_string().contains('\n')));
+    }
+}
