@@ -6,8 +6,8 @@ use std::{
 };
 
 use sensor_agent::kernel::{
-    self, Detached, HookKind, InterfaceState, InterfaceStatus, Kernel, KernelConfig, Mode, PolicyTables, Ring,
-    Selection, TcHook, caps, detach_namespace, tcx_chain,
+    self, Detached, HookKind, InterfaceState, InterfaceStatus, Kernel, KernelConfig, Mode,
+    PolicyTables, Ring, Selection, TcHook, caps, detach_namespace, tcx_chain,
 };
 use sensor_ebpf::abi::counter::Counter;
 use sensor_tests::{
@@ -25,7 +25,11 @@ fn attach(namespace: &Namespace, hook: HookKind) -> (Kernel, Ring) {
 }
 
 /// Waits until an interface is published in a state.
-fn wait_for(kernel: &Kernel, name: &str, wanted: impl Fn(&InterfaceStatus) -> bool) -> InterfaceStatus {
+fn wait_for(
+    kernel: &Kernel,
+    name: &str,
+    wanted: impl Fn(&InterfaceStatus) -> bool,
+) -> InterfaceStatus {
     let until = Instant::now() + Duration::from_secs(12);
     loop {
         let interfaces = kernel.interfaces();
@@ -183,8 +187,9 @@ fn five_hundred_veth_pairs_are_attached_at_once_and_leave_nothing() {
     let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
     let before = descriptors();
     let start = Instant::now();
-    let (mut delays, mut periods): (Vec<_>, Vec<_>) =
-        within(&space, || (0..PAIRS).map(|pair| (add_and_time(pair, &pods), grace_period())).unzip());
+    let (mut delays, mut periods): (Vec<_>, Vec<_>) = within(&space, || {
+        (0..PAIRS).map(|pair| (add_and_time(pair, &pods), grace_period())).unzip()
+    });
     delays.sort_unstable();
     periods.sort_unstable();
     let (p99, period) = (delays[PAIRS * 99 / 100], periods[PAIRS * 99 / 100]);
@@ -208,7 +213,20 @@ fn five_hundred_veth_pairs_are_attached_at_once_and_leave_nothing() {
 fn add_and_time(pair: usize, pods: &Namespace) -> Duration {
     let name = format!("v{pair}");
     let made = std::process::Command::new("ip")
-        .args(["link", "add", &name, "group", GROUP, "type", "veth", "peer", "name", &format!("p{pair}"), "netns", pods.name()])
+        .args([
+            "link",
+            "add",
+            &name,
+            "group",
+            GROUP,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            &format!("p{pair}"),
+            "netns",
+            pods.name(),
+        ])
         .status()
         .unwrap();
     assert!(made.success());
@@ -226,7 +244,8 @@ fn grace_period() -> Duration {
     const MEMBARRIER_CMD_GLOBAL: nix::libc::c_int = 1;
     let start = Instant::now();
     // SAFETY: the call takes no memory.
-    let result = unsafe { nix::libc::syscall(nix::libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
+    let result =
+        unsafe { nix::libc::syscall(nix::libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
     assert_eq!(result, 0);
     start.elapsed()
 }

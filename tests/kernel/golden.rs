@@ -62,7 +62,11 @@ fn hostile() -> PolicyTables {
         limit4: vec![(all4, entry(1, 0))],
         limit6: vec![(all6, entry(1, 0))],
         rules: vec![Rule::default(), rule(Action::Drop)],
-        limits: vec![Limit::default(), limit(LimitKind::Packets, 2), limit(LimitKind::Connections, 0)],
+        limits: vec![
+            Limit::default(),
+            limit(LimitKind::Packets, 2),
+            limit(LimitKind::Connections, 0),
+        ],
         ..PolicyTables::default()
     }
 }

@@ -4,11 +4,11 @@
     expect(clippy::print_stdout, reason = "a skipped test must be visible")
 )]
 
+pub mod generate;
 #[cfg(target_os = "linux")]
 pub mod lab;
 #[cfg(target_os = "linux")]
 pub mod object;
-pub mod generate;
 pub mod packets;
 
 /// Whether this process may run tests of the kernel tier; prints a visible, countable line when not.

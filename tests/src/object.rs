@@ -22,7 +22,9 @@ pub fn object_path() -> PathBuf {
 /// The object's bytes.
 pub fn object() -> anyhow::Result<Vec<u8>> {
     let path = object_path();
-    fs::read(&path).map_err(|error| anyhow::anyhow!("{}: {error}: run `cargo xtask build-ebpf`", path.display()))
+    fs::read(&path).map_err(|error| {
+        anyhow::anyhow!("{}: {error}: run `cargo xtask build-ebpf`", path.display())
+    })
 }
 
 /// Loads with every flow sampled and a ring that no test fills by accident.

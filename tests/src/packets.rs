@@ -88,7 +88,11 @@ pub fn packet(dice: &mut Dice, layer: Layer) -> Vec<u8> {
     if layer == Layer::Ethernet {
         link_header(dice, &mut packet, six);
     }
-    if six { ipv6(dice, &mut packet) } else { ipv4(dice, &mut packet) }
+    if six {
+        ipv6(dice, &mut packet)
+    } else {
+        ipv4(dice, &mut packet)
+    }
     if layer == Layer::Ethernet && dice.one_in(8) {
         // Short frames are padded behind the IP packet.
         let trailer = dice.below(30);
@@ -156,10 +160,12 @@ fn ipv6(dice: &mut Dice, packet: &mut Vec<u8>) {
     let protocol = protocol(dice);
     let body = transport(dice, protocol);
     let extensions = if dice.one_in(3) { dice.below(11) } else { 0 };
-    let kinds: Vec<u8> = (0..extensions).map(|_| dice.pick(&[0, 43, 60, 60, 44, 51, 135])).collect();
+    let kinds: Vec<u8> =
+        (0..extensions).map(|_| dice.pick(&[0, 43, 60, 60, 44, 51, 135])).collect();
     let mut chain = Vec::new();
     for (at, kind) in kinds.iter().enumerate() {
-        let next = kinds.get(at + 1).copied().unwrap_or(if dice.one_in(40) { 59 } else { protocol });
+        let next =
+            kinds.get(at + 1).copied().unwrap_or(if dice.one_in(40) { 59 } else { protocol });
         extension(dice, &mut chain, *kind, next);
     }
     let length = chain.len() + body.len();
@@ -221,7 +227,11 @@ fn transport(dice: &mut Dice, protocol: u8) -> Vec<u8> {
             body.extend([0, 0, dice.byte() & 3]);
             body.extend([0, 0, 0, dice.byte() & 3]);
             body.push(low(words) << 4);
-            body.push(dice.pick(&[0x02, 0x12, 0x10, 0x10, 0x18, 0x18, 0x18, 0x11, 0x04, 0x14, 0x29, 0x00]));
+            body.push(
+                dice.pick(&[
+                    0x02, 0x12, 0x10, 0x10, 0x18, 0x18, 0x18, 0x11, 0x04, 0x14, 0x29, 0x00,
+                ]),
+            );
             body.extend([0xff, 0xff, 0, 0, 0, 0]);
             body.extend(dice.bytes(options * 4));
             body.extend(payload(dice));

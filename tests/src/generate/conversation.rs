@@ -69,12 +69,20 @@ pub struct Conversation {
     pub end: End,
 }
 
-const HOSTS: &[&str] = &["api.example", "api.example:8080", "shop.internal", "10.1.2.3", "[2001:db8::1]:8443", "a.b.c.d.example"];
-const METHODS: &[&str] = &[
-    "GET", "GET", "GET", "GET", "POST", "POST", "PUT", "DELETE", "PATCH", "HEAD", "HEAD", "OPTIONS", "PROPFIND", "QUERY",
-    "FROB", "M-SEARCH",
+const HOSTS: &[&str] = &[
+    "api.example",
+    "api.example:8080",
+    "shop.internal",
+    "10.1.2.3",
+    "[2001:db8::1]:8443",
+    "a.b.c.d.example",
 ];
-const STATUSES: &[u16] = &[200, 200, 200, 200, 201, 204, 206, 301, 304, 400, 401, 404, 404, 429, 500, 503];
+const METHODS: &[&str] = &[
+    "GET", "GET", "GET", "GET", "POST", "POST", "PUT", "DELETE", "PATCH", "HEAD", "HEAD",
+    "OPTIONS", "PROPFIND", "QUERY", "FROB", "M-SEARCH",
+];
+const STATUSES: &[u16] =
+    &[200, 200, 200, 200, 201, 204, 206, 301, 304, 400, 401, 404, 404, 429, 500, 503];
 const FAKES: &[&str] = &[
     "GET /fake/in/body HTTP/1.1\r\nHost: fake.example\r\n\r\n",
     "POST /fake HTTP/1.1\r\nHost: fake.example\r\nContent-Length: 5\r\n\r\nhello",
@@ -86,7 +94,8 @@ impl Conversation {
     /// Makes one.
     pub fn new(random: &mut Random, serial: u32) -> Self {
         let (client, server) = ends(random, serial);
-        let mut this = Self { client, server, turns: Vec::new(), truth: Vec::new(), end: End::Close };
+        let mut this =
+            Self { client, server, turns: Vec::new(), truth: Vec::new(), end: End::Close };
         this.end = match random.below(10) {
             0 => End::Open,
             1 => End::Reset,
@@ -133,7 +142,11 @@ impl Conversation {
         let (request, cuts) = request(random, method, host, &path, Body::Any);
         self.say(true, request, cuts);
         if random.chance(3) {
-            self.say(false, b"HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\n\r\n".to_vec(), Vec::new());
+            self.say(
+                false,
+                b"HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\n\r\n".to_vec(),
+                Vec::new(),
+            );
         }
         let (response, cuts) = response(random, method, status);
         self.say(false, response, cuts);
@@ -156,12 +169,14 @@ impl Conversation {
         let (_, host, path) = request_line(random);
         let status = STATUSES[random.below(STATUSES.len())];
         let (whole, cuts) = request(random, "PUT", host, &path, Body::Continue);
-        let head = whole.windows(4).position(|part| part == b"\r\n\r\n").map_or(whole.len(), |at| at + 4);
+        let head =
+            whole.windows(4).position(|part| part == b"\r\n\r\n").map_or(whole.len(), |at| at + 4);
         self.say(true, whole[..head].to_vec(), Vec::new());
         if random.chance(80) {
             self.say(false, b"HTTP/1.1 100 Continue\r\n\r\n".to_vec(), Vec::new());
         }
-        let cuts = cuts.iter().filter_map(|cut| cut.checked_sub(head)).filter(|cut| *cut > 0).collect();
+        let cuts =
+            cuts.iter().filter_map(|cut| cut.checked_sub(head)).filter(|cut| *cut > 0).collect();
         self.say(true, whole[head..].to_vec(), cuts);
         let (response, cuts) = response(random, "PUT", status);
         self.say(false, response, cuts);
@@ -194,7 +209,11 @@ impl Conversation {
     fn tunnel(&mut self, random: &mut Random) {
         let inside = FAKES.concat().into_bytes();
         if random.chance(50) {
-            self.say(true, b"CONNECT db.internal:443 HTTP/1.1\r\nHost: db.internal:443\r\n\r\n".to_vec(), Vec::new());
+            self.say(
+                true,
+                b"CONNECT db.internal:443 HTTP/1.1\r\nHost: db.internal:443\r\n\r\n".to_vec(),
+                Vec::new(),
+            );
             self.say(false, b"HTTP/1.1 200 Connection established\r\n\r\n".to_vec(), Vec::new());
             self.found("CONNECT", "db.internal:443", "db.internal:443", Some(200));
         } else {
@@ -211,11 +230,16 @@ impl Conversation {
     }
 
     fn noise(&mut self, random: &mut Random) {
-        let hello = b"\x16\x03\x01\x00\x2a\x01\x00\x00\x26\x03\x03GET / HTTP/1.1\r\nHost: not.this\r\n\r\n".to_vec();
+        let hello =
+            b"\x16\x03\x01\x00\x2a\x01\x00\x00\x26\x03\x03GET / HTTP/1.1\r\nHost: not.this\r\n\r\n"
+                .to_vec();
         let (first, answer): (Vec<u8>, &[u8]) = match random.below(4) {
             0 => (hello, b"\x16\x03\x03\x00\x05GET /"),
             1 => (b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n".to_vec(), b"$16\r\nGET / HTTP/1.1\r\n\r\n"),
-            2 => (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec(), b"\0\0\0\x04\0\0\0\0\0"),
+            2 => (
+                b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec(),
+                b"\0\0\0\x04\0\0\0\0\0",
+            ),
             _ => (b"EHLO client\r\n".to_vec(), b"250 ok\r\n"),
         };
         self.say(true, first, Vec::new());
@@ -254,11 +278,17 @@ fn ends(random: &mut Random, serial: u32) -> (SocketAddr, SocketAddr) {
     if random.chance(25) {
         let client = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 1, u16::try_from(host).unwrap_or(0));
         let server = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 2, server.into());
-        return (SocketAddr::new(IpAddr::V6(client), client_port), SocketAddr::new(IpAddr::V6(server), server_port));
+        return (
+            SocketAddr::new(IpAddr::V6(client), client_port),
+            SocketAddr::new(IpAddr::V6(server), server_port),
+        );
     }
     let client = Ipv4Addr::from(0x0a00_0001_u32 + (host << 8));
     let server = Ipv4Addr::new(10, 200, 0, server);
-    (SocketAddr::new(IpAddr::V4(client), client_port), SocketAddr::new(IpAddr::V4(server), server_port))
+    (
+        SocketAddr::new(IpAddr::V4(client), client_port),
+        SocketAddr::new(IpAddr::V4(server), server_port),
+    )
 }
 
 fn request_line(random: &mut Random) -> (&'static str, &'static str, String) {
@@ -279,8 +309,16 @@ fn request_line(random: &mut Random) -> (&'static str, &'static str, String) {
     (method, host, path)
 }
 
-fn request(random: &mut Random, method: &str, host: &str, path: &str, body_kind: Body) -> (Vec<u8>, Vec<usize>) {
-    let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: curl/8.5.0\r\nAccept: */*\r\n");
+fn request(
+    random: &mut Random,
+    method: &str,
+    host: &str,
+    path: &str,
+    body_kind: Body,
+) -> (Vec<u8>, Vec<usize>) {
+    let mut head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: curl/8.5.0\r\nAccept: */*\r\n"
+    );
     if random.chance(20) {
         head += "Authorization: Bearer eyJhbGciOi.J9.x\r\n";
     }
@@ -299,7 +337,9 @@ fn request(random: &mut Random, method: &str, host: &str, path: &str, body_kind:
 }
 
 fn response(random: &mut Random, method: &str, status: u16) -> (Vec<u8>, Vec<usize>) {
-    let mut head = format!("HTTP/1.1 {status} Some Reason\r\nServer: test\r\nContent-Type: application/json\r\n");
+    let mut head = format!(
+        "HTTP/1.1 {status} Some Reason\r\nServer: test\r\nContent-Type: application/json\r\n"
+    );
     if random.chance(30) {
         head += "Cache-Control: no-store\r\nX-Request-Id: 01234567-89ab-cdef\r\n";
     }
@@ -312,7 +352,12 @@ fn response(random: &mut Random, method: &str, status: u16) -> (Vec<u8>, Vec<usi
     message(random, head, true, true)
 }
 
-fn message(random: &mut Random, mut head: String, with_body: bool, response: bool) -> (Vec<u8>, Vec<usize>) {
+fn message(
+    random: &mut Random,
+    mut head: String,
+    with_body: bool,
+    response: bool,
+) -> (Vec<u8>, Vec<usize>) {
     if !with_body {
         return (format!("{head}\r\n").into(), Vec::new());
     }

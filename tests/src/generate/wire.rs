@@ -58,7 +58,11 @@ pub(super) fn packets(conversation: &Conversation, random: &mut Random) -> Vec<P
     segments.iter().map(|segment| frame(conversation, &options, segment)).collect()
 }
 
-fn segments(conversation: &Conversation, options: &WireOptions, random: &mut Random) -> Vec<Segment> {
+fn segments(
+    conversation: &Conversation,
+    options: &WireOptions,
+    random: &mut Random,
+) -> Vec<Segment> {
     // Near the wrap in some connections.
     let isn = |random: &mut Random| {
         let number = u32::try_from(random.next_u64() >> 32).unwrap_or(0);
@@ -67,7 +71,13 @@ fn segments(conversation: &Conversation, options: &WireOptions, random: &mut Ran
     let (mut client, mut server) = (isn(random), isn(random));
     let mut all = vec![
         Segment { client: true, flags: SYN, seq: client, ack: 0, data: Vec::new() },
-        Segment { client: false, flags: SYN | ACK, seq: server, ack: client.wrapping_add(1), data: Vec::new() },
+        Segment {
+            client: false,
+            flags: SYN | ACK,
+            seq: server,
+            ack: client.wrapping_add(1),
+            data: Vec::new(),
+        },
     ];
     client = client.wrapping_add(1);
     server = server.wrapping_add(1);
@@ -86,7 +96,8 @@ fn segments(conversation: &Conversation, options: &WireOptions, random: &mut Ran
                 len = cut - at;
             }
             let (data, after) = rest.split_at(len);
-            let (seq, ack) = if turn.client { (&mut client, server) } else { (&mut server, client) };
+            let (seq, ack) =
+                if turn.client { (&mut client, server) } else { (&mut server, client) };
             let flags = if after.is_empty() { PSH | ACK } else { ACK };
             all.push(Segment { client: turn.client, flags, seq: *seq, ack, data: data.to_vec() });
             *seq = seq.wrapping_add(u32::try_from(len).unwrap_or(0));
@@ -99,18 +110,42 @@ fn segments(conversation: &Conversation, options: &WireOptions, random: &mut Ran
         }
         if random.chance(2) {
             // A keep-alive probe: one byte that was sent before.
-            all.push(Segment { client: true, flags: ACK, seq: client.wrapping_sub(1), ack: server, data: vec![0] });
+            all.push(Segment {
+                client: true,
+                flags: ACK,
+                seq: client.wrapping_sub(1),
+                ack: server,
+                data: vec![0],
+            });
         }
     }
     match conversation.end {
         End::Close => {
-            all.push(Segment { client: false, flags: FIN | ACK, seq: server, ack: client, data: Vec::new() });
-            all.push(Segment { client: true, flags: FIN | ACK, seq: client, ack: server.wrapping_add(1), data: Vec::new() });
+            all.push(Segment {
+                client: false,
+                flags: FIN | ACK,
+                seq: server,
+                ack: client,
+                data: Vec::new(),
+            });
+            all.push(Segment {
+                client: true,
+                flags: FIN | ACK,
+                seq: client,
+                ack: server.wrapping_add(1),
+                data: Vec::new(),
+            });
             let (seq, ack) = (server.wrapping_add(1), client.wrapping_add(1));
             all.push(Segment { client: false, flags: ACK, seq, ack, data: Vec::new() });
         }
         End::Reset => {
-            all.push(Segment { client: true, flags: RST | ACK, seq: client, ack: server, data: Vec::new() });
+            all.push(Segment {
+                client: true,
+                flags: RST | ACK,
+                seq: client,
+                ack: server,
+                data: Vec::new(),
+            });
         }
         End::Open => {}
     }
@@ -136,7 +171,11 @@ fn repeat(segments: &mut Vec<Segment>, random: &mut Random) {
     let mut index = 3;
     while index < segments.len() {
         let original = &segments[index];
-        if !original.data.is_empty() && original.data != [0] && original.flags & RST == 0 && random.chance(10) {
+        if !original.data.is_empty()
+            && original.data != [0]
+            && original.flags & RST == 0
+            && random.chance(10)
+        {
             let mut copy = original.clone();
             let skip = random.below(copy.data.len());
             if random.chance(50) {
@@ -163,7 +202,11 @@ fn frame(conversation: &Conversation, options: &WireOptions, segment: &Segment) 
     if options.tags >= 1 {
         frame.extend([0x81, 0, 0, 7]);
     }
-    let tcp_options: &[u8] = if segment.flags & SYN != 0 { &[2, 4, 5, 180] } else { &[1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2] };
+    let tcp_options: &[u8] = if segment.flags & SYN != 0 {
+        &[2, 4, 5, 180]
+    } else {
+        &[1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2]
+    };
     let tcp_len = 20 + tcp_options.len() + segment.data.len();
     match (src.ip(), dst.ip()) {
         (IpAddr::V4(src), IpAddr::V4(dst)) => {
@@ -209,7 +252,9 @@ pub(super) fn write_header(out: &mut impl Write) -> io::Result<()> {
 pub(super) fn write_packet(out: &mut impl Write, time_ns: u64, frame: &[u8]) -> io::Result<()> {
     let len = u32::try_from(frame.len()).unwrap_or(0);
     let (seconds, fraction) = (time_ns / 1_000_000_000, time_ns % 1_000_000_000);
-    for word in [u32::try_from(seconds).unwrap_or(0), u32::try_from(fraction).unwrap_or(0), len, len] {
+    for word in
+        [u32::try_from(seconds).unwrap_or(0), u32::try_from(fraction).unwrap_or(0), len, len]
+    {
         out.write_all(&word.to_le_bytes())?;
     }
     out.write_all(frame)
