@@ -9,7 +9,8 @@ use sensor_ebpf::{
     abi::{
         counter::Counter,
         policy::{
-            Action, FailsafeEntry, FailsafeSide, Limit, LimitKind, LpmKey4, LpmKey6, PolicyEntry, Rule, RuleDirection,
+            Action, FailsafeEntry, FailsafeSide, Limit, LimitKind, LpmKey4, LpmKey6, PolicyEntry,
+            Rule, RuleDirection,
         },
         sample::{Hook, SampleHeader},
         settings::Settings,
@@ -56,8 +57,12 @@ fn rule(dice: &mut Dice) -> Rule {
         port_max,
         action: dice.pick(&[Action::Drop, Action::Drop, Action::Reset, Action::Monitor]) as u8,
         protocol: dice.pick(&[0, 0, 6, 17]),
-        direction: dice.pick(&[RuleDirection::Both, RuleDirection::Both, RuleDirection::Ingress, RuleDirection::Egress])
-            as u8,
+        direction: dice.pick(&[
+            RuleDirection::Both,
+            RuleDirection::Both,
+            RuleDirection::Ingress,
+            RuleDirection::Egress,
+        ]) as u8,
         flags: 0,
     }
 }
@@ -92,7 +97,11 @@ fn failsafe(dice: &mut Dice) -> FailsafeEntry {
 
 /// Chains that only go forward, as the compiler makes them.
 fn chain(dice: &mut Dice, at: u64, len: u64) -> u32 {
-    if at + 1 < len && dice.one_in(3) { u32::try_from(at + 1 + dice.below(len - at - 1)).unwrap() } else { 0 }
+    if at + 1 < len && dice.one_in(3) {
+        u32::try_from(at + 1 + dice.below(len - at - 1)).unwrap()
+    } else {
+        0
+    }
 }
 
 fn entries4(dice: &mut Dice, count: u64, numbers: u64) -> Vec<(LpmKey4, PolicyEntry)> {
@@ -104,7 +113,10 @@ fn entries4(dice: &mut Dice, count: u64, numbers: u64) -> Vec<(LpmKey4, PolicyEn
             ((u32::from(prefix_len), addr), entry(dice, prefix_len, numbers))
         })
         .collect();
-    entries.into_iter().map(|((prefix_len, addr), entry)| (LpmKey4 { prefix_len, addr }, entry)).collect()
+    entries
+        .into_iter()
+        .map(|((prefix_len, addr), entry)| (LpmKey4 { prefix_len, addr }, entry))
+        .collect()
 }
 
 fn entries6(dice: &mut Dice, count: u64, numbers: u64) -> Vec<(LpmKey6, PolicyEntry)> {
@@ -116,11 +128,18 @@ fn entries6(dice: &mut Dice, count: u64, numbers: u64) -> Vec<(LpmKey6, PolicyEn
             ((u32::from(prefix_len), addr), entry(dice, prefix_len, numbers))
         })
         .collect();
-    entries.into_iter().map(|((prefix_len, addr), entry)| (LpmKey6 { prefix_len, addr }, entry)).collect()
+    entries
+        .into_iter()
+        .map(|((prefix_len, addr), entry)| (LpmKey6 { prefix_len, addr }, entry))
+        .collect()
 }
 
 fn entry(dice: &mut Dice, prefix_len: u8, numbers: u64) -> PolicyEntry {
-    PolicyEntry { rule: u32::try_from(1 + dice.below(numbers - 1)).unwrap(), prefix_len, pad: [0; 3] }
+    PolicyEntry {
+        rule: u32::try_from(1 + dice.below(numbers - 1)).unwrap(),
+        prefix_len,
+        pad: [0; 3],
+    }
 }
 
 fn policy(dice: &mut Dice) -> PolicyTables {
@@ -210,7 +229,10 @@ fn agree(mode: Mode, seed: u64) {
             host.hook = hook;
             let decision = host.see(link, &bytes);
             let expected = if host.enforce && decision != Decision::Pass { SHOT } else { NEXT };
-            assert_eq!(action, expected, "seed {seed}, {program}, {decision:?}: {bytes:02x?}\n{tables:?}");
+            assert_eq!(
+                action, expected,
+                "seed {seed}, {program}, {decision:?}: {bytes:02x?}\n{tables:?}"
+            );
             dropped += u32::from(action == SHOT);
             let emitted = std::mem::take(&mut *host.records.borrow_mut());
             assert_eq!(records(&mut bench), emitted, "seed {seed}, {program}: {bytes:02x?}");
@@ -218,10 +240,18 @@ fn agree(mode: Mode, seed: u64) {
     }
     let ledger = bench.ledger().unwrap();
     for counter in Counter::ALL {
-        assert_eq!(ledger.count(*counter), host.counter(*counter), "seed {seed}, {}", counter.name());
+        assert_eq!(
+            ledger.count(*counter),
+            host.counter(*counter),
+            "seed {seed}, {}",
+            counter.name()
+        );
     }
     assert_eq!(ledger.bucket_sum(), ledger.count(Counter::Sightings));
-    assert!(ledger.count(Counter::RequestHeads) > 100, "the packets carry too few heads to prove anything");
+    assert!(
+        ledger.count(Counter::RequestHeads) > 100,
+        "the packets carry too few heads to prove anything"
+    );
     assert_eq!(mode == Mode::Enforce, dropped > 1_000, "{dropped} dropped");
 }
 

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 const SERVER: &str = "server { listen 80; location / { return 200 '{\"ok\":true}'; } }";
 const POLICY: &str = "\
+version: 1
 block:
   - id: bad-client
     clients: [10.1.0.66/32]
@@ -17,8 +18,7 @@ block:
 limits:
   - id: slow-down
     clients: [10.1.0.77/32]
-    packets_per_second: 20
-    burst: 20
+    packets: {rate: 20, burst: 20}
 ";
 
 struct Three {
@@ -124,10 +124,14 @@ fn a_policy_changed_while_running_takes_effect_and_a_bad_one_does_not() {
     let three = Three::new();
     let sensor = three.sensor("enforce");
     let policy = three.lab.folder().join("policy.yaml");
-    fs::write(&policy, "block:\n  - id: other\n    clients: [10.1.0.2/32]\n    reason: CHG-2\n")
-        .unwrap();
+    fs::write(
+        &policy,
+        "version: 1\nblock:\n  - id: other\n    clients: [10.1.0.2/32]\n    reason: CHG-2\n",
+    )
+    .unwrap();
     wait_until(|| !three.curl("10.1.0.2") && three.curl("10.1.0.66"));
-    fs::write(&policy, "block:\n  - id: broken\n    clients: [10.1.0.300/32]\n").unwrap();
+    fs::write(&policy, "version: 1\nblock:\n  - id: broken\n    clients: [10.1.0.300/32]\n")
+        .unwrap();
     std::thread::sleep(std::time::Duration::from_secs(3));
     assert!(!three.curl("10.1.0.2"), "a bad file replaced the policy in force");
     assert!(three.curl("10.1.0.66"));

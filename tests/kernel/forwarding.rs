@@ -2,7 +2,7 @@
 
 use sensor_tests::{
     is_root_or_skips,
-    lab::{Lab, Namespace, Nginx, Sensor, SensorOptions},
+    lab::{Lab, Namespace, Nginx, RedirectPeer, Sensor, SensorOptions},
 };
 
 use crate::counts::{assert_no_loss, total_requests};
@@ -130,15 +130,33 @@ fn a_program_that_ends_the_chain_behind_ours_hides_nothing() {
         return;
     }
     let node = Node::routed();
-    // A filter of somebody else that accepts everything there and then.
+    // A filter of somebody else that classifies everything there and then.
     node.node
-        .sh("for i in uplink pod0; do tc qdisc add dev $i clsact; \
-             for d in ingress egress; do tc filter add dev $i $d prio 1 matchall action pass; done; done")
+        .sh("for i in uplink pod0; do tc qdisc add dev $i clsact; for d in ingress egress; do \
+             tc filter add dev $i $d prio 1 protocol all u32 match u32 0 0 flowid 1:1; done; done")
         .unwrap();
+    let filters = || {
+        node.node
+            .sh("for i in uplink pod0; do tc filter show dev $i ingress; tc filter show dev $i egress; done")
+            .unwrap()
+    };
+    let before = filters();
     node.check("10.2.0.2", 20);
-    let left = node.node.sh("for i in uplink pod0; do for d in ingress egress; do tc filter show dev $i $d; done; done").unwrap();
-    assert!(
-        left.matches("gact action pass").count() == 4,
-        "a filter that is not ours was touched:\n{left}"
-    );
+    assert_eq!(filters(), before, "a filter that is not ours was touched");
+}
+
+#[test]
+fn packets_carried_by_redirect_peer_are_counted_once_too() {
+    if !is_root_or_skips("packets_carried_by_redirect_peer") {
+        return;
+    }
+    // Client and server on one subnet with no bridge: the programs are the only path.
+    let lab = Lab::new().unwrap();
+    let [client, middle, server] = ["c", "n", "s"].map(|name| lab.namespace(name).unwrap());
+    lab.veth((&middle, "uplink", ""), (&client, "eth0", "192.0.2.2/24")).unwrap();
+    lab.veth((&middle, "pod0", ""), (&server, "eth0", "192.0.2.3/24")).unwrap();
+    let _carriers = [("uplink", "pod0"), ("pod0", "uplink")]
+        .map(|(from, to)| RedirectPeer::attach(&middle, from, to).unwrap());
+    let nginx = Nginx::start(&lab, &server, 80, SERVER).unwrap();
+    Node { lab, client, node: middle, _server: server, nginx }.check("192.0.2.3", 20);
 }

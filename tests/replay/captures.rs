@@ -17,7 +17,8 @@ fn listing(read: &Read) -> String {
             None => line.push('-'),
         }
         write!(line, " -> {}", found.server).unwrap();
-        write!(line, " {:?}/{:?}", exchange.request.body_bytes, exchange.response.body_bytes).unwrap();
+        write!(line, " {:?}/{:?}", exchange.request.body_bytes, exchange.response.body_bytes)
+            .unwrap();
         lines.push(line);
     }
     lines.sort();

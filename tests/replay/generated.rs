@@ -11,7 +11,11 @@ fn differences(expected: &[Truth], found: &[Truth]) -> Vec<(Truth, i64)> {
     let mut counts: HashMap<&Truth, i64> = HashMap::new();
     expected.iter().for_each(|exchange| *counts.entry(exchange).or_default() += 1);
     found.iter().for_each(|exchange| *counts.entry(exchange).or_default() -= 1);
-    counts.into_iter().filter(|(_, count)| *count != 0).map(|(exchange, count)| (exchange.clone(), count)).collect()
+    counts
+        .into_iter()
+        .filter(|(_, count)| *count != 0)
+        .map(|(exchange, count)| (exchange.clone(), count))
+        .collect()
 }
 
 fn check(settings: Settings) {
@@ -24,7 +28,12 @@ fn check(settings: Settings) {
     let read = read(&capture).unwrap();
     let found: Vec<Truth> = read.exchanges.iter().map(truth).collect();
     let different = differences(&expected, &found);
-    assert!(different.is_empty(), "{settings:?}: {} differ, such as {:?}", different.len(), different.first());
+    assert!(
+        different.is_empty(),
+        "{settings:?}: {} differ, such as {:?}",
+        different.len(),
+        different.first()
+    );
 }
 
 #[test]
@@ -35,7 +44,11 @@ fn twenty_thousand_exchanges_are_found_and_nothing_else() {
 #[test]
 fn other_seeds_and_one_connection_at_a_time() {
     for seed in 2..12 {
-        check(Settings { seed, exchanges: 1_000, concurrent: 1 + usize::try_from(seed).unwrap() * 7 });
+        check(Settings {
+            seed,
+            exchanges: 1_000,
+            concurrent: 1 + usize::try_from(seed).unwrap() * 7,
+        });
     }
 }
 

@@ -38,7 +38,11 @@ fn as_pcapng(pcap: &[u8], big: bool) -> Vec<u8> {
     let version = if big { [0, 1, 0, 0] } else { [1, 0, 0, 0] };
     block(0x0a0d_0d0a, &[&word(0x1a2b_3c4d)[..], &version, &[0xff; 8]].concat());
     // if_tsresol = 9 (nanoseconds), end of options.
-    let resolution = if big { [0, 9, 0, 1, 9, 0, 0, 0, 0, 0, 0, 0] } else { [9, 0, 1, 0, 9, 0, 0, 0, 0, 0, 0, 0] };
+    let resolution = if big {
+        [0, 9, 0, 1, 9, 0, 0, 0, 0, 0, 0, 0]
+    } else {
+        [9, 0, 1, 0, 9, 0, 0, 0, 0, 0, 0, 0]
+    };
     block(1, &[&link[..], &word(0), &resolution].concat());
     for (index, (time, data)) in packets(pcap).into_iter().enumerate() {
         let len = word(u32::try_from(data.len()).unwrap());
@@ -89,15 +93,21 @@ fn a_capture_cut_at_any_byte_gives_what_came_before_and_says_where() {
     for whole in [pcap.clone(), as_pcapng(&pcap, false)] {
         let all = read(&whole).unwrap().exchanges.len();
         let mut before = 0;
-        let cuts = (0..600).chain((600..whole.len()).step_by(211)).chain(whole.len() - 40..whole.len());
+        let cuts =
+            (0..600).chain((600..whole.len()).step_by(211)).chain(whole.len() - 40..whole.len());
         for len in cuts {
             match Recording::open(&whole[..len]) {
-                Err(CaptureError::Format(_) | CaptureError::Cut { .. }) => assert!(len < 32, "{len}"),
+                Err(CaptureError::Format(_) | CaptureError::Cut { .. }) => {
+                    assert!(len < 32, "{len}")
+                }
                 Err(other) => panic!("{len}: {other}"),
                 Ok(_) => {
                     let Some(read) = read(&whole[..len]) else { continue };
                     if let Some(fault) = &read.end.fault {
-                        assert!(matches!(fault, CaptureError::Cut { at, .. } if *at == len as u64), "{len}: {fault}");
+                        assert!(
+                            matches!(fault, CaptureError::Cut { at, .. } if *at == len as u64),
+                            "{len}: {fault}"
+                        );
                     }
                     assert!(read.exchanges.len() >= before && read.exchanges.len() <= all, "{len}");
                     before = read.exchanges.len();

@@ -7,8 +7,12 @@ use sensor_ebpf::abi::flow_key::Tuple;
 
 const REQUESTS: &[u8] = b"POST /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1f;x=y\r\nGET /fake HTTP/1.1\r\nHost: f\r\n\r\n\r\n0\r\nT: v\r\n\r\nHEAD /b?c=d HTTP/1.1\r\nHost: h\r\n\r\nPUT /e HTTP/1.1\nHost: h\nContent-Length: 31\n\nGET /fake HTTP/1.1\r\nHost: f\r\n\r\n\nGET http://h/f HTTP/1.1\r\nHost: h\r\n\r\n";
 const RESPONSES: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 21\r\n\r\nHTTP/1.1 500 no\r\n\r\n\r\n\r\nHTTP/1.1 404 No\r\nContent-Length: 999\r\n\r\nHTTP/1.1 201 Made\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\nHTTP/1.1 204 None\r\n\r\n";
-const EXPECTED: [(&str, &[u8], u16); 4] =
-    [("POST", b"/a", 200), ("HEAD", b"/b?c=d", 404), ("PUT", b"/e", 201), ("GET", b"http://h/f", 204)];
+const EXPECTED: [(&str, &[u8], u16); 4] = [
+    ("POST", b"/a", 200),
+    ("HEAD", b"/b?c=d", 404),
+    ("PUT", b"/e", 201),
+    ("GET", b"http://h/f", 204),
+];
 const ISN: [u32; 2] = [u32::MAX - 40, 7];
 
 #[derive(Clone, Copy, Debug)]
@@ -19,7 +23,8 @@ struct Piece {
 }
 
 fn pieces(stream: &[u8], client: bool, cuts: &[prop::sample::Index]) -> Vec<Piece> {
-    let mut at: Vec<usize> = cuts.iter().map(|cut| cut.index(stream.len())).chain([0, stream.len()]).collect();
+    let mut at: Vec<usize> =
+        cuts.iter().map(|cut| cut.index(stream.len())).chain([0, stream.len()]).collect();
     at.sort_unstable();
     at.dedup();
     at.windows(2).map(|pair| Piece { client, from: pair[0], to: pair[1] }).collect()
@@ -30,13 +35,24 @@ fn run(pieces: &[Piece]) -> Vec<(String, Vec<u8>, Option<u16>)> {
     let mut found = Vec::new();
     let mut sink = |assembled| {
         if let Assembled::Exchange(exchange) = assembled {
-            found.push((exchange.method.as_str().to_owned(), exchange.target.to_vec(), exchange.status));
+            found.push((
+                exchange.method.as_str().to_owned(),
+                exchange.target.to_vec(),
+                exchange.status,
+            ));
         }
     };
     let mut send = |client: bool, seq: u32, flags: u8, payload: &[u8]| {
         let (client_end, server_end) = (([1; 16], 4000), ([2; 16], 80));
         let (src, dst) = if client { (client_end, server_end) } else { (server_end, client_end) };
-        let tuple = Tuple { src: src.0, dst: dst.0, src_port: src.1, dst_port: dst.1, protocol: 6, pad: [0; 3] };
+        let tuple = Tuple {
+            src: src.0,
+            dst: dst.0,
+            src_port: src.1,
+            dst_port: dst.1,
+            protocol: 6,
+            pad: [0; 3],
+        };
         let wire_len = u32::try_from(payload.len()).unwrap();
         let ack = ISN[usize::from(client)].wrapping_add(1);
         let segment = Segment { time: UnixNs(1), tuple, seq, ack, flags, payload, wire_len };
@@ -54,8 +70,10 @@ fn run(pieces: &[Piece]) -> Vec<(String, Vec<u8>, Option<u16>)> {
 }
 
 fn check(pieces: &[Piece]) {
-    let expected: Vec<_> =
-        EXPECTED.iter().map(|(method, target, status)| ((*method).to_owned(), target.to_vec(), Some(*status))).collect();
+    let expected: Vec<_> = EXPECTED
+        .iter()
+        .map(|(method, target, status)| ((*method).to_owned(), target.to_vec(), Some(*status)))
+        .collect();
     assert_eq!(run(pieces), expected, "{pieces:?}");
 }
 
@@ -63,7 +81,10 @@ fn check(pieces: &[Piece]) {
 fn every_single_cut_gives_the_same_exchanges() {
     for cut in 1..REQUESTS.len() {
         let responses = Piece { client: false, from: 0, to: RESPONSES.len() };
-        let (first, second) = (Piece { client: true, from: 0, to: cut }, Piece { client: true, from: cut, to: REQUESTS.len() });
+        let (first, second) = (
+            Piece { client: true, from: 0, to: cut },
+            Piece { client: true, from: cut, to: REQUESTS.len() },
+        );
         check(&[first, second, responses]);
         check(&[second, first, responses]);
         check(&[first, responses, second]);
@@ -71,7 +92,10 @@ fn every_single_cut_gives_the_same_exchanges() {
     }
     for cut in 1..RESPONSES.len() {
         let requests = Piece { client: true, from: 0, to: REQUESTS.len() };
-        let (first, second) = (Piece { client: false, from: 0, to: cut }, Piece { client: false, from: cut, to: RESPONSES.len() });
+        let (first, second) = (
+            Piece { client: false, from: 0, to: cut },
+            Piece { client: false, from: cut, to: RESPONSES.len() },
+        );
         check(&[requests, first, second]);
         check(&[second, requests, first]);
         check(&[first, second, requests]);

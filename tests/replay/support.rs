@@ -22,12 +22,18 @@ pub(crate) fn read(bytes: &[u8]) -> Option<Read> {
             exchanges.push(exchange);
         }
     };
-    let end = read_capture(&mut capture, |segment| assembler.on_segment(segment, &mut sink), |_| ());
+    let end =
+        read_capture(&mut capture, |segment| assembler.on_segment(segment, &mut sink), |_| ());
     assembler.finish(&mut sink);
     let counts = assembler.counts().clone();
     check_sums(&counts, exchanges.len());
     let packets = end.counts;
-    let sum = packets.tcp + packets.not_ip + packets.not_tcp + packets.fragments + packets.malformed + packets.link_unknown;
+    let sum = packets.tcp
+        + packets.not_ip
+        + packets.not_tcp
+        + packets.fragments
+        + packets.malformed
+        + packets.link_unknown;
     assert_eq!(packets.packets, sum);
     Some(Read { exchanges, counts, end })
 }
@@ -38,7 +44,8 @@ fn check_sums(counts: &FlowCounts, exchanges: usize) {
     let emitted = value(C::RequestsAnswered) + value(C::RequestsUnanswered);
     assert_eq!(emitted, exchanges as u64);
     assert_eq!(value(C::RequestHeads), emitted + value(C::RequestsTunnelled));
-    let responses = value(C::ResponsesAnswered) + value(C::ResponsesInterim) + value(C::ResponsesOrphan);
+    let responses =
+        value(C::ResponsesAnswered) + value(C::ResponsesInterim) + value(C::ResponsesOrphan);
     assert_eq!(value(C::ResponseHeads), responses);
 }
 

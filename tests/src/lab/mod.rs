@@ -6,10 +6,12 @@ mod client;
 mod namespace;
 mod nginx;
 mod process;
+mod redirect;
 mod sensor;
 
 pub use client::KeepAlive;
 pub use namespace::{Lab, Namespace};
 pub use nginx::Nginx;
 pub use process::Child;
+pub use redirect::RedirectPeer;
 pub use sensor::{Sensor, SensorOptions, binary as agent_binary};
