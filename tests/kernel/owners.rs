@@ -93,6 +93,10 @@ fn local_ends_have_their_owner_and_remote_ends_have_none() {
         let local = exchange["path_template"] == "/local";
         assert_eq!(exchange["server"]["owner"], web.name(), "{exchange:#}");
         let expected = if local { shell.name() } else { String::new() };
-        assert_eq!(exchange["client"]["owner"].as_str().unwrap_or_default(), expected, "{exchange:#}");
+        assert_eq!(
+            exchange["client"]["owner"].as_str().unwrap_or_default(),
+            expected,
+            "{exchange:#}"
+        );
     }
 }

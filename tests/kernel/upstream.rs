@@ -52,7 +52,8 @@ fn every_event_arrives_once_and_what_does_not_fit_is_counted() {
 
     let running = collector(&server, &out);
     let upstream = format!("http://127.0.0.1:4640?queue_events={QUEUE}");
-    let options = SensorOptions::on(&["eth0"]).with(&["--exchange-events", "--upstream", &upstream]);
+    let options =
+        SensorOptions::on(&["eth0"]).with(&["--exchange-events", "--upstream", &upstream]);
     let sensor = Sensor::start(&lab, &server, &options).unwrap();
     load(500);
     assert_eq!(settled(&sensor, 10)["dropped"], 0);
@@ -62,7 +63,11 @@ fn every_event_arrives_once_and_what_does_not_fit_is_counted() {
     load(1_000);
     let running = collector(&server, &out);
     let sink = settled(&sensor, 30);
-    assert_eq!((sink["dropped"].as_u64(), sink["waiting_events"].as_u64()), (Some(0), Some(0)), "{sink:#}");
+    assert_eq!(
+        (sink["dropped"].as_u64(), sink["waiting_events"].as_u64()),
+        (Some(0), Some(0)),
+        "{sink:#}"
+    );
 
     // Away, and more comes than fits: what does not is counted.
     drop(running);
