@@ -9,9 +9,10 @@ use crate::process::{root, say};
 
 /// Modules of core from the wire inwards; a module may use its own level and those before it.
 const LEVELS: &[&[&str]] = &[
-    &["time", "bytes", "limits", "digest", "keyed_hash", "state", "locality", "yaml"],
+    &["time", "bytes", "limits", "digest", "keyed_hash", "state", "yaml"],
     &["sample"],
     &["flow", "http"],
+    &["locality"],
     &["catalogue", "policy"],
     &["inventory"],
     &["finding"],
@@ -66,7 +67,8 @@ pub(super) fn check() -> Result<()> {
                     wrong.push(format!("{file}:{at}: `{module}` uses `{used}`, a later stage"));
                 }
             }
-            if let Some(impure) = IMPURE.iter().find(|impure| line.contains(**impure)) {
+            let impure = IMPURE.iter().find(|impure| line.contains(**impure));
+            if let Some(impure) = impure.filter(|_| !is_test) {
                 wrong.push(format!("{file}:{}: core is pure, not `{impure}`", number + 1));
             }
         }
