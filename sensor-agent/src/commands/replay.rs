@@ -106,6 +106,9 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
     };
     pipeline.finish(&mut |assembled| emitter.assembled(assembled));
     emitter.events(&mut pipeline);
+    while pipeline.tell_rest() {
+        emitter.events(&mut pipeline);
+    }
     finish(args, &pipeline, emitter, &read, now)
 }
 
@@ -201,9 +204,8 @@ fn finish(args: &Args, pipeline: &Pipeline, mut emitter: Emitter, end: &ReadEnd,
             output::print(&text)?;
         }
         Some(Emit::Inventory) => {
-            for row in &view().endpoints {
-                emitter.line(row);
-            }
+            let now = now.unwrap_or(pipeline.last());
+            pipeline.each_row(now, &RowFilter::default(), |row| emitter.line(&row));
             emitter.finish()?;
         }
         Some(Emit::Exchanges | Emit::Events) => emitter.finish()?,

@@ -82,20 +82,30 @@ impl Inventory {
         }
     }
 
-    /// Tells of endpoints that were proven since the last call, with their state now.
-    pub fn take_discovered(&mut self, now: UnixNs, mask: &Mask, mut tell: impl FnMut(EndpointEvent)) {
-        for id in std::mem::take(&mut self.discovered) {
+    /// Tells of endpoints that were proven since the last call, with their state now; at most `room` of them, the
+    /// others at the next call.
+    pub fn take_discovered(&mut self, now: UnixNs, mask: &Mask, room: usize, mut tell: impl FnMut(EndpointEvent)) {
+        let mut later = std::mem::take(&mut self.discovered);
+        for id in later.drain(..room.min(later.len())) {
             self.tell_change(id, now, mask, &mut tell);
         }
+        self.discovered = later;
     }
 
     /// Tells of endpoints whose state is another one than was told, by time, evidence or catalogue. Looks at all of
-    /// them; ends retention.
-    pub fn tell_changes(&mut self, now: UnixNs, mask: &Mask, mut tell: impl FnMut(EndpointEvent)) {
+    /// them; ends retention. Stops after `room` of them, the others are told at the next call.
+    pub fn tell_changes(&mut self, now: UnixNs, mask: &Mask, room: usize, mut tell: impl FnMut(EndpointEvent)) {
         self.retire(now);
+        let mut left = room;
         for slot in 0..self.endpoints.len() {
             let Ok(slot) = u32::try_from(slot) else { break };
-            self.tell_change(EndpointId(slot), now, mask, &mut tell);
+            if left == 0 {
+                break;
+            }
+            self.tell_change(EndpointId(slot), now, mask, &mut |event| {
+                left -= 1;
+                tell(event);
+            });
         }
     }
 

@@ -368,15 +368,15 @@ fn catalogue_reload_renames_and_keeps_history() {
     let before = bench.rows_at(1);
     assert_eq!(before[0].path_template, "/users/{integer}");
     let mut told = Vec::new();
-    bench.inventory.take_discovered(at(1), &Mask::default(), |event| told.push(event));
+    bench.inventory.take_discovered(at(1), &Mask::default(), usize::MAX, |event| told.push(event));
     let key = bench.inventory.take_changes(&Mask::default()).records[0].key.clone();
     bench.catalogue = catalogue(&[SHOP]);
     bench.inventory.set_catalogue(&bench.catalogue);
     bench.call(&get("/users/18", 200));
     let row = bench.rows_at(1).into_iter().find(|row| row.path_template == "/users/{id}").expect("a row");
     assert_eq!((row.state, row.requests), (State::Declared, 4));
-    bench.inventory.tell_changes(at(1), &Mask::default(), |event| told.push(event));
-    bench.inventory.tell_changes(at(1), &Mask::default(), |event| told.push(event));
+    bench.inventory.tell_changes(at(1), &Mask::default(), usize::MAX, |event| told.push(event));
+    bench.inventory.tell_changes(at(1), &Mask::default(), usize::MAX, |event| told.push(event));
     assert_eq!(told.len(), 2, "discovered once, changed once: {told:?}");
     assert_eq!(bench.inventory.take_changes(&Mask::default()).removed, [key]);
     bench.sum_is_whole();
@@ -454,9 +454,9 @@ fn undeclared_endpoints_leave_after_retention() {
     let mut bench = Bench::new(&[]);
     bench.call(&get("/a", 200));
     let day = 24 * 3600;
-    bench.inventory.tell_changes(at(89 * day), &Mask::default(), |_| {});
+    bench.inventory.tell_changes(at(89 * day), &Mask::default(), usize::MAX, |_| {});
     assert_eq!(bench.rows_at(89 * day).len(), 1);
-    bench.inventory.tell_changes(at(91 * day), &Mask::default(), |_| {});
+    bench.inventory.tell_changes(at(91 * day), &Mask::default(), usize::MAX, |_| {});
     assert_eq!(bench.rows_at(91 * day).len(), 0);
     assert_eq!(bench.inventory.take_changes(&Mask::default()).removed.len(), 1);
 }

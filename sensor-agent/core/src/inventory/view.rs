@@ -66,19 +66,51 @@ impl Inventory {
     /// The endpoints of this host, those never called among them where a document declares them.
     #[must_use]
     pub fn rows(&self, now: UnixNs, catalogue: &Catalogue, mask: &Mask, filter: &RowFilter) -> Vec<EndpointRow> {
-        let seen = self.endpoints.iter().flatten().filter_map(|endpoint| self.shown_row(endpoint, now, mask));
-        let mut rows: Vec<EndpointRow> = seen
-            .chain(self.silent_rows(now, catalogue, mask))
-            .chain(self.overflow_rows(now, catalogue, mask))
-            .filter(|row| filter.wants(row))
-            .collect();
-        rows.sort_by(|a, b| {
-            let places = (&a.service, &a.listener).cmp(&(&b.service, &b.listener));
-            places.then_with(|| (&a.path_template, &a.method).cmp(&(&b.path_template, &b.method)))
-        });
-        // Refused under several host names that nothing proved: one row at the listener.
-        rows.dedup_by(|later, row| row.id == later.id && join(row, later));
+        let mut rows = Vec::new();
+        self.each_row(now, catalogue, mask, filter, |row| rows.push(row));
         rows
+    }
+
+    /// Gives the rows one by one, in their order, without holding them all.
+    pub fn each_row(
+        &self,
+        now: UnixNs,
+        catalogue: &Catalogue,
+        mask: &Mask,
+        filter: &RowFilter,
+        mut give: impl FnMut(EndpointRow),
+    ) {
+        let mut made = self.silent_rows(now, catalogue, mask);
+        made.extend(self.overflow_rows(now, catalogue, mask));
+        let mut order: Vec<(Place<'_>, Made<'_>)> = made.iter().map(|row| (place_of(row), Made::Row(row))).collect();
+        let addresses: Vec<String> = self.listeners.iter().map(|listener| listener.address.to_string()).collect();
+        order.extend(self.endpoints.iter().flatten().filter_map(|endpoint| {
+            let service = self.service(endpoint.service)?;
+            let address = addresses.get(service.listener as usize)?;
+            let place = Place(&service.name, address, &endpoint.template, endpoint.method.as_str());
+            Some((place, Made::Endpoint(endpoint)))
+        }));
+        order.sort_by_key(|(place, _)| *place);
+        let mut last: Option<EndpointRow> = None;
+        for (_, entry) in order {
+            let row = match entry {
+                Made::Row(row) => Some(row.clone()),
+                Made::Endpoint(endpoint) => self.shown_row(endpoint, now, mask),
+            };
+            let Some(row) = row.filter(|row| filter.wants(row)) else { continue };
+            match &mut last {
+                // Refused under several host names that nothing proved: one row at the listener.
+                Some(before) if before.id == row.id => join(before, &row),
+                _ => {
+                    if let Some(before) = last.replace(row) {
+                        give(before);
+                    }
+                }
+            }
+        }
+        if let Some(row) = last {
+            give(row);
+        }
     }
 
     /// One endpoint as a row, whatever its state; `None` for a stale id.
@@ -258,7 +290,7 @@ impl Inventory {
 }
 
 /// Adds the counts of a row of the same endpoint.
-fn join(row: &mut EndpointRow, other: &EndpointRow) -> bool {
+fn join(row: &mut EndpointRow, other: &EndpointRow) {
     row.requests = row.requests.saturating_add(other.requests);
     row.requests_observed += other.requests_observed;
     for (class, count) in &other.status {
@@ -267,7 +299,20 @@ fn join(row: &mut EndpointRow, other: &EndpointRow) -> bool {
     row.clients = row.clients.max(other.clients);
     row.first_seen_unix_ns = row.first_seen_unix_ns.min(other.first_seen_unix_ns);
     row.last_seen_unix_ns = row.last_seen_unix_ns.max(other.last_seen_unix_ns);
-    true
+}
+
+/// Service, listener, template and method: the order of rows.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Place<'a>(&'a str, &'a str, &'a str, &'a str);
+
+fn place_of(row: &EndpointRow) -> Place<'_> {
+    Place(&row.service, &row.listener, &row.path_template, &row.method)
+}
+
+/// A row that is made already, or an endpoint to make one of.
+enum Made<'a> {
+    Row(&'a EndpointRow),
+    Endpoint(&'a Endpoint),
 }
 
 fn key_of(operation: &DeclaredOperation<'_>) -> (u32, String, String) {

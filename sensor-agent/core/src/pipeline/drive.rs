@@ -16,7 +16,7 @@ use crate::{
     event::{Event, EventBody, LedgerCount},
     flow::{Assembled, Assembler, FlowCounter, FlowCounts, Segment},
     http::Exchange,
-    inventory::{Attached, CoverageRow, Inventory, InventoryView, ListenerTotals, RowFilter},
+    inventory::{Attached, CoverageRow, EndpointRow, Inventory, InventoryView, ListenerTotals, RowFilter},
     locality::Locality,
     sample::{DecodeError, Sample, decode},
     time::{MonoNs, UnixNs},
@@ -220,6 +220,12 @@ impl Pipeline {
         self.tell(now);
     }
 
+    /// Tells what found no room among the waiting events, once these were taken; false when there is no more.
+    pub fn tell_rest(&mut self) -> bool {
+        let now = self.stages.last;
+        self.stages.has_reader(self.attached) && self.stages.tell_changes(now) > 0
+    }
+
     /// The latest time seen: the time of a capture's end.
     #[must_use]
     pub fn last(&self) -> UnixNs {
@@ -241,6 +247,12 @@ impl Pipeline {
     pub fn view(&self, now: UnixNs, filter: &RowFilter) -> InventoryView {
         let stages = &self.stages;
         stages.inventory.view(now, &stages.catalogue, &stages.mask, filter)
+    }
+
+    /// The endpoints as published, one by one: for output that does not hold them all.
+    pub fn each_row(&self, now: UnixNs, filter: &RowFilter, give: impl FnMut(EndpointRow)) {
+        let stages = &self.stages;
+        stages.inventory.each_row(now, &stages.catalogue, &stages.mask, filter, give);
     }
 
     /// The inventory, for the store and for owners.
@@ -317,15 +329,13 @@ impl Pipeline {
     }
 
     fn tell(&mut self, now: UnixNs) {
-        let stages = &mut self.stages;
-        let (events, mask) = (&mut Vec::new(), stages.mask.clone());
-        stages.inventory.take_discovered(now, &mask, |event| events.push(event));
-        if now >= self.next_tell {
-            stages.inventory.tell_changes(now, &mask, |event| events.push(event));
-            self.next_tell = UnixNs(now.0.saturating_add(tell_every_ns(stages.inventory.len())));
+        if !self.stages.has_reader(self.attached) {
+            return;
         }
-        for event in events.drain(..) {
-            stages.push(Event { time: now, body: EventBody::Endpoint(Box::new(event)) });
+        self.stages.tell_discovered(now);
+        if now >= self.next_tell {
+            self.stages.tell_changes(now);
+            self.next_tell = UnixNs(now.0.saturating_add(tell_every_ns(self.stages.inventory.len())));
         }
         if now >= self.next_snapshot {
             self.next_snapshot = UnixNs(now.0.saturating_add(SNAPSHOT_EVERY_NS));

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc};
 use super::counts::{PipelineCounter, PipelineCounts};
 use crate::{
     catalogue::Catalogue,
-    event::{Event, EventBody, ExchangeEvent, Mask, Peer},
+    event::{EndpointEvent, Event, EventBody, ExchangeEvent, Mask, Peer},
     flow::{self, Assembled, FlowClass},
     http::Exchange,
     inventory::{Attached, Inventory, Observed},
@@ -18,7 +18,7 @@ use crate::{
 /// Whether each exchange becomes an event; endpoints, coverage and the ledger always do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ExchangeEvents {
-    /// Only what the inventory makes of them.
+    /// Only what the inventory makes of them; of a capture, nothing.
     #[default]
     Off,
     /// Each one.
@@ -134,12 +134,30 @@ impl Stages {
     }
 
     pub(super) fn push(&mut self, event: Event) {
-        self.counts.one(PipelineCounter::Events);
-        if self.events.len() >= EVENTS_PENDING_MAX {
-            self.counts.one(PipelineCounter::EventsDropped);
-            return;
-        }
-        self.events.push_back(event);
+        push(&mut self.events, &mut self.counts, event);
+    }
+
+    /// Whether somebody takes events: a capture makes none unless each exchange is wanted.
+    pub(super) fn has_reader(&self, attached: Attached) -> bool {
+        attached == Attached::Now || self.exchange_events == ExchangeEvents::On
+    }
+
+    /// Tells of new endpoints; the other half of the queue is kept for what is dropped when there is no room.
+    pub(super) fn tell_discovered(&mut self, now: UnixNs) {
+        let (room, events, counts) = (self.room(), &mut self.events, &mut self.counts);
+        self.inventory.take_discovered(now, &self.mask, room, |event| push(events, counts, endpoint_event(now, event)));
+    }
+
+    /// Tells of endpoints with another state; returns how many.
+    pub(super) fn tell_changes(&mut self, now: UnixNs) -> usize {
+        let (room, events, counts) = (self.room(), &mut self.events, &mut self.counts);
+        let before = events.len();
+        self.inventory.tell_changes(now, &self.mask, room, |event| push(events, counts, endpoint_event(now, event)));
+        self.events.len() - before
+    }
+
+    fn room(&self) -> usize {
+        (EVENTS_PENDING_MAX / 2).saturating_sub(self.events.len())
     }
 
     fn exchange_event(&self, exchange: Exchange, role: Role, observed: Observed) -> Event {
@@ -179,6 +197,19 @@ impl Stages {
         };
         Event { time: exchange.time, body: EventBody::Exchange(Box::new(event)) }
     }
+}
+
+fn push(events: &mut VecDeque<Event>, counts: &mut PipelineCounts, event: Event) {
+    counts.one(PipelineCounter::Events);
+    if events.len() >= EVENTS_PENDING_MAX {
+        counts.one(PipelineCounter::EventsDropped);
+        return;
+    }
+    events.push_back(event);
+}
+
+fn endpoint_event(time: UnixNs, event: EndpointEvent) -> Event {
+    Event { time, body: EventBody::Endpoint(Box::new(event)) }
 }
 
 /// What stands for the path where the inventory has no endpoint for it: a raw path does not leave the pipeline.
