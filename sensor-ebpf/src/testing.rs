@@ -120,11 +120,7 @@ impl Host {
 
     /// Adds a prefix to a list.
     pub fn list(&mut self, list: List, prefix: [u8; 16], len: u8, rule: u32) {
-        let own = if prefix.starts_with(&MAPPED) {
-            len - 96
-        } else {
-            len
-        };
+        let own = if prefix.starts_with(&MAPPED) { len - 96 } else { len };
         let entry = PolicyEntry { rule, prefix_len: own, pad: [0; 3] };
         match list {
             List::Allow => {}
@@ -140,7 +136,11 @@ impl Host {
         // In the kernel each family has a trie of its own: `::/0` is no prefix of an IPv4 address.
         let four = address.starts_with(&MAPPED);
         let address = u128::from_be_bytes(address);
-        let entries = self.lists.get(list as usize)?.iter().filter(|(prefix, ..)| prefix.starts_with(&MAPPED) == four);
+        let entries = self
+            .lists
+            .get(list as usize)?
+            .iter()
+            .filter(|(prefix, ..)| prefix.starts_with(&MAPPED) == four);
         let matching = entries.filter(|(prefix, prefix_len, _)| {
             let difference = address ^ u128::from_be_bytes(*prefix);
             *prefix_len <= len && difference.checked_shr(128 - prefix_len).unwrap_or(0) == 0

@@ -280,6 +280,9 @@ pub(crate) fn close<T: Tables>(tables: &T, work: &mut Work, flow: &mut Flow, res
         tables.listener(&work.listener, ListenerEvent::Closed, time);
         if !flow.common.has(flow_flag::PAYLOAD) {
             tables.listener(&work.listener, ListenerEvent::Silent, time);
+        } else if flow.common.class == Class::Unknown as u8 {
+            // Only the server spoke, or too little was said to tell.
+            tables.listener(&work.listener, ListenerEvent::Other, time);
         }
     }
     let class = flow.common.class;

@@ -234,6 +234,12 @@ impl<P: PacketBytes, T: Tables> Run<'_, P, T> {
         }
     }
 
+    /// Whether this direction is known to be the server's.
+    #[inline(always)]
+    fn is_server(&self) -> bool {
+        self.common.client_side().is_some_and(|client| client != self.work.cursor.side)
+    }
+
     #[inline(always)]
     fn not_a_head(&mut self) {
         let unknown = self.common.class == Class::Unknown as u8;
@@ -244,6 +250,10 @@ impl<P: PacketBytes, T: Tables> Run<'_, P, T> {
                 self.classify(Class::Tls);
             }
             self.stream.doubt();
+        } else if unknown && self.is_server() {
+            // A server may speak first and still speak HTTP (its SETTINGS, RFC 9113 section 3.4): what
+            // the client says decides.
+            self.stream.state = state::UNTIL_CLOSE;
         } else if unknown {
             self.classify(Class::Other);
         } else {

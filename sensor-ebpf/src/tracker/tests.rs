@@ -442,7 +442,9 @@ fn other_protocols_become_negative_and_are_counted() {
             let mut connection = Connection::new(2);
             connection.handshake();
             send_cut(&mut connection, from, &bytes, &[cut], false);
-            connection.send(From::Client, b"GET / HTTP/1.1\r\n\r\n");
+            if matches!(from, From::Client) {
+                connection.send(From::Client, b"GET / HTTP/1.1\r\n\r\n");
+            }
             connection.close();
             connection.check_ledger();
             let listeners = connection.host.listeners.borrow();
@@ -468,6 +470,26 @@ fn other_protocols_become_negative_and_are_counted() {
                 assert_eq!(connection.heads()[0].2.len(), String::from_utf8_lossy(&bytes).len());
             }
         }
+    }
+}
+
+#[test]
+fn the_client_decides_when_the_server_speaks_first() {
+    let settings = b"\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\x64";
+    for (first, expected) in [
+        (&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], [0, 1, 0]),
+        (b"GET / HTTP/1.1\r\n\r\n", [1, 0, 0]),
+        (b"SSH-2.0-client\r\n", [0, 0, 1]),
+    ] {
+        let mut connection = Connection::new(2);
+        connection.handshake();
+        connection.send(From::Server, settings);
+        connection.send(From::Client, first);
+        connection.close();
+        connection.check_ledger();
+        let listeners = connection.host.listeners.borrow();
+        let counts = listeners.values().next().unwrap();
+        assert_eq!([counts.http, counts.h2c, counts.other], expected);
     }
 }
 
