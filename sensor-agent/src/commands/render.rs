@@ -97,6 +97,10 @@ pub fn endpoints(view: &InventoryView, rows: Rows) -> String {
     let header =
         ["STATE", "SERVICE", "METHOD", "PATH", "REQUESTS", "STATUS", "P50", "AUTH", "LAST SEEN"];
     let text = table(&header, &lines);
+    let text = match view.endpoints_left_out {
+        0 => text,
+        more => format!("{text}(and {} more endpoints: ask for JSON to see all)\n", grouped(more)),
+    };
     if hidden.is_empty() {
         text
     } else {

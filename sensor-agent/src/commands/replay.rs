@@ -27,6 +27,8 @@ mod ledger;
 
 use emitter::Emitter;
 
+/// Rows of the table for people; `--emit inventory` has all.
+const ROWS_MAX: usize = 2_000;
 /// Files smaller than this are read before anyone could look at a progress bar.
 const PROGRESS_FROM_BYTES: u64 = 64 << 20;
 
@@ -189,7 +191,7 @@ fn finish(args: &Args, pipeline: &Pipeline, mut emitter: Emitter, end: &ReadEnd,
     if unknown > 0 {
         output::note(&format!("{name}: {unknown} packets have a link type that is not read (read are Ethernet, Linux cooked, raw IP, loopback)"));
     }
-    let view = || pipeline.view(now.unwrap_or(pipeline.last()), &RowFilter::default());
+    let view = || pipeline.view(now.unwrap_or(pipeline.last()), &RowFilter { rows_max: Some(ROWS_MAX), ..RowFilter::default() });
     match args.emit {
         None => {
             let view = view();

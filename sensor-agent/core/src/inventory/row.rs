@@ -28,6 +28,9 @@ pub struct InventoryView {
     pub coverage: Vec<CoverageRow>,
     /// Endpoints of this host.
     pub endpoints: Vec<EndpointRow>,
+    /// Endpoints that were not asked for because of a limit on rows.
+    #[serde(default)]
+    pub endpoints_left_out: u64,
     /// What this host calls elsewhere.
     pub egress: Vec<EgressRow>,
     /// What was counted beside the rows.

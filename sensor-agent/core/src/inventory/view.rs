@@ -35,6 +35,8 @@ pub struct RowFilter {
     pub kinds: Vec<Kind>,
     /// Services whose name, host or listener contains this.
     pub service: Option<String>,
+    /// At most this many rows; the others are counted in `endpoints_left_out` of the view.
+    pub rows_max: Option<usize>,
 }
 
 impl RowFilter {
@@ -52,12 +54,22 @@ impl Inventory {
     /// The whole inventory as published. Endpoints are sorted by service, template and method; egress by requests.
     #[must_use]
     pub fn view(&self, now: UnixNs, catalogue: &Catalogue, mask: &Mask, filter: &RowFilter) -> InventoryView {
+        let rows_max = filter.rows_max.unwrap_or(usize::MAX);
+        let (mut endpoints, mut endpoints_left_out) = (Vec::new(), 0);
+        self.each_row(now, catalogue, mask, filter, |row| {
+            if endpoints.len() < rows_max {
+                endpoints.push(row);
+            } else {
+                endpoints_left_out += 1;
+            }
+        });
         InventoryView {
             schema: INVENTORY_SCHEMA.to_owned(),
             time_unix_ns: now,
             window_seconds: self.window_ns / 1_000_000_000,
             coverage: self.coverage(),
-            endpoints: self.rows(now, catalogue, mask, filter),
+            endpoints,
+            endpoints_left_out,
             egress: self.egress_rows(mask),
             totals: self.totals,
         }
