@@ -580,3 +580,14 @@ mod order {
         }
     }
 }
+
+/// The published schema; `UPDATE_SCHEMA=1 cargo test -p sensor-core published_schema` writes it anew.
+#[test]
+fn published_schema_is_that_of_the_code() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/inventory.schema.json");
+    let schema = InventoryView::json_schema() + "\n";
+    if std::env::var_os("UPDATE_SCHEMA").is_some() {
+        std::fs::write(path, &schema).expect("written");
+    }
+    assert_eq!(std::fs::read_to_string(path).expect("deploy/inventory.schema.json"), schema);
+}
