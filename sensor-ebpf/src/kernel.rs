@@ -51,6 +51,18 @@ static ENFORCE: u32 = 0;
 #[unsafe(no_mangle)]
 static TEST_CLOCK: u32 = 0;
 
+/// A new listener's counts; not on the stack, of which Linux 6.1 gives 512 bytes to the whole chain of calls.
+static NO_COUNTS: ListenerCounts = ListenerCounts {
+    opened: 0,
+    http: 0,
+    h2c: 0,
+    tls: 0,
+    other: 0,
+    closed: 0,
+    silent: 0,
+    last_ns: 0,
+};
+
 /// The tables of one sighting.
 pub(crate) struct Kernel<const DIRECT: bool> {
     skb: Skb<DIRECT>,
@@ -352,7 +364,7 @@ impl<const DIRECT: bool> Tables for Kernel<DIRECT> {
     fn listener(&self, key: &ListenerKey, event: ListenerEvent, now_ns: u64) {
         let mut found = LISTENERS.get_ptr_mut(key);
         if found.is_none() {
-            let _raced = LISTENERS.insert(key, ListenerCounts::default(), BPF_NOEXIST);
+            let _raced = LISTENERS.insert(key, &NO_COUNTS, BPF_NOEXIST);
             found = LISTENERS.get_ptr_mut(key);
         }
         let Some(counts) = found else {

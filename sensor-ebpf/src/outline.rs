@@ -1,7 +1,8 @@
 //! Stages as global functions: the verifier checks each once, for any arguments, instead of once for each path that leads to it.
 //!
 //! A global function takes the context, pointers to sized memory and scalars, and returns a scalar; pointers may be null for
-//! all the verifier knows. `unsafe` here turns those pointers into references after that check.
+//! all the verifier knows. Linux 6.1 does not take such memory as a map key, so the scratch is looked up again; it is an argument
+//! all the same, so that the compiler knows that the callee uses it. `unsafe` here turns those pointers into references after that check.
 
 use aya_ebpf::bindings::__sk_buff;
 use sensor_ebpf::{
@@ -12,7 +13,10 @@ use sensor_ebpf::{
     work::Work,
 };
 
-use crate::{context::Skb, kernel::Kernel};
+use crate::{
+    context::Skb,
+    kernel::{self, Kernel},
+};
 
 macro_rules! stages {
     ($direct:literal, $decide:ident, $observe:ident, $payload:ident) => {
@@ -21,11 +25,13 @@ macro_rules! stages {
         #[inline(never)]
         pub(crate) extern "C" fn $decide(
             skb: *mut __sk_buff,
-            work: *mut Work,
+            given: *mut Work,
             outcome: u32,
         ) -> u32 {
-            // SAFETY: null is checked; otherwise the caller's scratch.
-            let Some(work) = (unsafe { work.as_mut() }) else { return 0 };
+            if given.is_null() {
+                return 0;
+            }
+            let Some(work) = kernel::work() else { return 0 };
             let skb = Skb::<$direct>::new(skb);
             let Some(tables) = Kernel::resume(skb, work) else { return 0 };
             let outcome = if outcome == Outcome::Tcp as u32 {
@@ -47,9 +53,11 @@ macro_rules! stages {
         /// The bucket of a TCP segment.
         #[unsafe(no_mangle)]
         #[inline(never)]
-        pub(crate) extern "C" fn $observe(skb: *mut __sk_buff, work: *mut Work) -> u32 {
-            // SAFETY: null is checked; otherwise the caller's scratch.
-            let Some(work) = (unsafe { work.as_mut() }) else { return 0 };
+        pub(crate) extern "C" fn $observe(skb: *mut __sk_buff, given: *mut Work) -> u32 {
+            if given.is_null() {
+                return 0;
+            }
+            let Some(work) = kernel::work() else { return 0 };
             let skb = Skb::<$direct>::new(skb);
             let Some(tables) = Kernel::resume(skb, work) else { return 0 };
             judge::observe(&skb, &tables, work)
@@ -60,11 +68,13 @@ macro_rules! stages {
         #[inline(never)]
         pub(crate) extern "C" fn $payload(
             skb: *mut __sk_buff,
-            work: *mut Work,
+            given: *mut Work,
             flow: *mut Flow,
         ) -> u32 {
-            // SAFETY: null is checked; otherwise the caller's scratch.
-            let Some(work) = (unsafe { work.as_mut() }) else { return 0 };
+            if given.is_null() {
+                return 0;
+            }
+            let Some(work) = kernel::work() else { return 0 };
             // SAFETY: null is checked; otherwise the flow entry.
             let Some(flow) = (unsafe { flow.as_mut() }) else { return 0 };
             let skb = Skb::<$direct>::new(skb);
