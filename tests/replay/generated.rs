@@ -9,13 +9,13 @@ use super::support::{read, truth};
 /// Multiset difference: expected less found, and found less expected.
 fn differences(expected: &[Truth], found: &[Truth]) -> Vec<(Truth, i64)> {
     let mut counts: HashMap<&Truth, i64> = HashMap::new();
-    expected.iter().for_each(|exchange| *counts.entry(exchange).or_default() += 1);
-    found.iter().for_each(|exchange| *counts.entry(exchange).or_default() -= 1);
-    counts
-        .into_iter()
-        .filter(|(_, count)| *count != 0)
-        .map(|(exchange, count)| (exchange.clone(), count))
-        .collect()
+    for exchange in expected {
+        *counts.entry(exchange).or_default() += 1;
+    }
+    for exchange in found {
+        *counts.entry(exchange).or_default() -= 1;
+    }
+    counts.into_iter().filter(|(_, count)| *count != 0).map(|(exchange, count)| (exchange.clone(), count)).collect()
 }
 
 fn check(settings: Settings) {

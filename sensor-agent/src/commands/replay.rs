@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use sensor_core::catalogue::{Catalogue, Severity, parse_rfc3339};
-use sensor_core::flow::{FlowCounter, Segment};
+use sensor_core::flow::{Assembler, FlowCounter, FlowCounts, Limits, Segment};
 use sensor_core::inventory::RowFilter;
 use sensor_core::locality::{LocalAddresses, Locality};
 use sensor_core::pipeline::{ExchangeEvents, Pipeline, Settings};
@@ -19,7 +19,7 @@ use super::{Exit, Prerequisite, output};
 use crate::config::{CatalogueFolder, Span};
 use crate::source::packet::PacketCounts;
 use crate::source::pcap::CaptureError;
-use crate::source::recording::{Recording, read_capture, read_text};
+use crate::source::recording::{CaptureEnd, Recording, TextEnd, read_capture, read_text};
 
 mod emitter;
 mod exchange_line;
@@ -75,38 +75,26 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
     });
     let now = now.transpose()?;
     let (recording, bytes) = open(&args.file)?;
-    let mut pipeline = pipeline(args)?;
     let mut emitter = Emitter::new(args.emit);
+    if args.emit == Some(Emit::Exchanges) {
+        return exchanges_only(args, recording, emitter, bytes);
+    }
+    let mut pipeline = pipeline(args)?;
     let read = match recording {
         Recording::Capture(mut capture) => {
             let bar = progress(bytes);
             let take = |segment: &Segment<'_>| {
-                pipeline.on_segment(segment, &mut |assembled| emitter.assembled(assembled));
+                pipeline.on_segment(segment, &mut |_| ());
                 emitter.events(&mut pipeline);
             };
-            let end = read_capture(&mut capture, take, |offset| {
-                if let Some(bar) = &bar {
-                    bar.set_position(offset);
-                }
-            });
-            if let Some(bar) = bar {
-                bar.finish_and_clear();
-            }
-            ReadEnd { packets: Some(end.counts), fault: end.fault.map(|fault| fault.to_string()) }
+            ReadEnd::of_capture(read_capture(&mut capture, take, |offset| advance(bar.as_ref(), offset)))
         }
-        text => {
-            let end = read_text(text, |exchange| {
-                emitter.exchange(&exchange);
-                pipeline.on_exchange(exchange);
-                emitter.events(&mut pipeline);
-            });
-            let fault = end.map_or_else(Some, |end| {
-                end.first_fault.map(|fault| format!("{} records were left out, the first: {fault}", end.wrong))
-            });
-            ReadEnd { packets: None, fault }
-        }
+        text => ReadEnd::of_text(read_text(text, |exchange| {
+            pipeline.on_exchange(exchange);
+            emitter.events(&mut pipeline);
+        })),
     };
-    pipeline.finish(&mut |assembled| emitter.assembled(assembled));
+    pipeline.finish(&mut |_| ());
     emitter.events(&mut pipeline);
     while pipeline.tell_rest() {
         emitter.events(&mut pipeline);
@@ -114,13 +102,53 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
     finish(args, &pipeline, emitter, &read, now)
 }
 
+/// Exchanges as they were sent need no inventory: half the time, a fifth of the memory.
+fn exchanges_only(args: &Args, recording: AnyRecording, mut emitter: Emitter, bytes: Option<u64>) -> Result<Exit> {
+    let mut assembler = Assembler::new(Limits::default(), 0);
+    let read = match recording {
+        Recording::Capture(mut capture) => {
+            let bar = progress(bytes);
+            let take = |segment: &Segment<'_>| assembler.on_segment(segment, &mut |assembled| emitter.assembled(&assembled));
+            ReadEnd::of_capture(read_capture(&mut capture, take, |offset| advance(bar.as_ref(), offset)))
+        }
+        text => ReadEnd::of_text(read_text(text, |exchange| emitter.exchange(&exchange))),
+    };
+    assembler.finish(&mut |assembled| emitter.assembled(&assembled));
+    say_end(args, &read);
+    emitter.finish()?;
+    Ok(exit(&read, assembler.counts()))
+}
+
+fn advance(bar: Option<&indicatif::ProgressBar>, offset: u64) {
+    if let Some(bar) = bar {
+        bar.set_position(offset);
+    }
+}
+
+/// From a file or standard input.
+type AnyRecording = Recording<Box<dyn Read>>;
+
 /// How the input ended.
 struct ReadEnd {
     packets: Option<PacketCounts>,
     fault: Option<String>,
 }
 
-fn open(path: &Path) -> Result<(Recording<Box<dyn Read>>, Option<u64>)> {
+impl ReadEnd {
+    fn of_capture(end: CaptureEnd) -> Self {
+        Self { packets: Some(end.counts), fault: end.fault.map(|fault| fault.to_string()) }
+    }
+
+    fn of_text(end: Result<TextEnd, String>) -> Self {
+        let wrong = |end: TextEnd| {
+            end.first_fault.map(|fault| format!("{} records were left out, the first: {fault}", end.wrong))
+        };
+        Self { packets: None, fault: end.map_or_else(Some, wrong) }
+    }
+}
+
+/// Opens the input; its size where it is a file.
+fn open(path: &Path) -> Result<(AnyRecording, Option<u64>)> {
     let name = path.display();
     let (reader, bytes): (Box<dyn Read>, _) = if path.as_os_str() == "-" {
         (Box::new(io::stdin()), None)
@@ -182,19 +210,31 @@ fn progress(bytes: Option<u64>) -> Option<indicatif::ProgressBar> {
     Some(bar)
 }
 
-fn finish(args: &Args, pipeline: &Pipeline, mut emitter: Emitter, end: &ReadEnd, now: Option<UnixNs>) -> Result<Exit> {
+/// Says what ended the input early, and what of it could not be read.
+fn say_end(args: &Args, end: &ReadEnd) {
     let name = args.file.display();
     if let Some(fault) = &end.fault {
         output::note(&output::clean(&format!("{name}: {fault}")));
     }
     let unknown = end.packets.map_or(0, |counts| counts.link_unknown);
     if unknown > 0 {
-        output::note(&format!("{name}: {unknown} packets have a link type that is not read (read are Ethernet, Linux cooked, raw IP, loopback)"));
+        let read = "read are Ethernet, Linux cooked, raw IP, loopback";
+        output::note(&format!("{name}: {unknown} packets have a link type that is not read ({read})"));
     }
-    let view = || pipeline.view(now.unwrap_or(pipeline.last()), &RowFilter { rows_max: Some(ROWS_MAX), ..RowFilter::default() });
+}
+
+/// Failed when the input broke off before anything was found.
+fn exit(end: &ReadEnd, counts: &FlowCounts) -> Exit {
+    let nothing = end.packets.is_some_and(|packets| packets.packets == 0) && counts.value(FlowCounter::RequestHeads) == 0;
+    if end.fault.is_some() && nothing { Exit::Negative } else { Exit::Done }
+}
+
+fn finish(args: &Args, pipeline: &Pipeline, mut emitter: Emitter, end: &ReadEnd, now: Option<UnixNs>) -> Result<Exit> {
+    say_end(args, end);
+    let now = now.unwrap_or(pipeline.last());
     match args.emit {
         None => {
-            let view = view();
+            let view = pipeline.view(now, &RowFilter { rows_max: Some(ROWS_MAX), ..RowFilter::default() });
             let rows = if args.all { Rows::All } else { Rows::Api };
             let mut text = render::inventory(&view, rows);
             if !view.coverage.is_empty() {
@@ -206,13 +246,10 @@ fn finish(args: &Args, pipeline: &Pipeline, mut emitter: Emitter, end: &ReadEnd,
             output::print(&text)?;
         }
         Some(Emit::Inventory) => {
-            let now = now.unwrap_or(pipeline.last());
             pipeline.each_row(now, &RowFilter::default(), |row| emitter.line(&row));
             emitter.finish()?;
         }
         Some(Emit::Exchanges | Emit::Events) => emitter.finish()?,
     }
-    let heads = pipeline.flow_counts().value(FlowCounter::RequestHeads);
-    let cut = end.fault.is_some() && end.packets.is_some_and(|counts| counts.packets == 0) && heads == 0;
-    Ok(if cut { Exit::Negative } else { Exit::Done })
+    Ok(exit(end, pipeline.flow_counts()))
 }

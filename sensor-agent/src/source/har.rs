@@ -60,7 +60,7 @@ struct Header {
 }
 
 struct Take<'a> {
-    take: &'a mut dyn FnMut(Exchange),
+    exchange: &'a mut dyn FnMut(Exchange),
     wrong: &'a mut dyn FnMut(u64, &str),
     entries: Option<u64>,
 }
@@ -71,7 +71,7 @@ pub fn read<R: Read>(
     mut take: impl FnMut(Exchange),
     mut wrong: impl FnMut(u64, &str),
 ) -> Result<(), String> {
-    let state = RefCell::new(Take { take: &mut take, wrong: &mut wrong, entries: None });
+    let state = RefCell::new(Take { exchange: &mut take, wrong: &mut wrong, entries: None });
     let mut json = serde_json::Deserializer::from_reader(input);
     Member(&state, Level::Root).deserialize(&mut json).map_err(|error| format!("not HAR 1.2, or cut: {error}"))?;
     if state.borrow().entries.is_none() {
@@ -124,7 +124,7 @@ impl<'de> Visitor<'de> for Member<'_, '_> {
             let number = state.entries.map_or(1, |count| count + 1);
             state.entries = Some(number);
             match entry.exchange() {
-                Ok(exchange) => (state.take)(exchange),
+                Ok(exchange) => (state.exchange)(exchange),
                 Err(fault) => (state.wrong)(number, &fault),
             }
         }
@@ -187,7 +187,6 @@ fn media_type(value: &str) -> Option<Box<str>> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 

@@ -89,7 +89,6 @@ fn skip_line<R: BufRead>(input: &mut R) -> io::Result<()> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 

@@ -270,8 +270,10 @@ enum Body {
 }
 
 fn ends(random: &mut Random, serial: u32) -> (SocketAddr, SocketAddr) {
-    let server_port = [80, 8080, 8000, 3000, 443, 50_000][random.below(6)];
-    let server = u8::try_from(1 + random.below(20)).unwrap_or(1);
+    // A server listens on one port, as most do; 12 listeners with 6 host names each.
+    let index = random.below(6);
+    let server_port = [80, 8080, 8000, 3000, 443, 50_000][index];
+    let server = u8::try_from(1 + index).unwrap_or(1);
     // Each connection has its own pair of ends; ports run out after 40 000 per client address.
     let client_port = u16::try_from(20_000 + serial % 40_000).unwrap_or(20_000);
     let host = serial / 40_000;
@@ -298,7 +300,7 @@ fn request_line(random: &mut Random) -> (&'static str, &'static str, String) {
     let path = match random.below(8) {
         0 => format!("/v1/users/{}", id % 10_000),
         1 => format!("/v1/orders/{}/items?page={}&q=a%20b", id % 10_000, id % 7),
-        2 => format!("/static/app.{:x}.js", id),
+        2 => format!("/static/app.{:x}.js", id % 40),
         3 => "/".into(),
         4 if method == "OPTIONS" => "*".into(),
         4 => format!("http://{host}/absolute/{}", id % 100),
@@ -323,7 +325,7 @@ fn request(
         head += "Authorization: Bearer eyJhbGciOi.J9.x\r\n";
     }
     if random.chance(10) {
-        head += &format!("Cookie: session={}\r\n", "c".repeat(random.below(6000)));
+        head.extend(["Cookie: session=", &"c".repeat(random.below(6000)), "\r\n"]);
     }
     let with_body = match body_kind {
         Body::None => false,
@@ -395,7 +397,7 @@ fn message(
     if size == 0 && response && random.chance(50) {
         head += "Content-Length: 0\r\n";
     } else {
-        head += &format!("Content-Length: {}\r\n", body.len());
+        head.extend(["Content-Length: ", &body.len().to_string(), "\r\n"]);
     }
     head += "\r\n";
     let start = head.len();

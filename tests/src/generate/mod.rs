@@ -54,16 +54,12 @@ pub fn write_capture(
         let index = random.below(open.len());
         // A few packets in a row: captures show bursts.
         for _ in 0..=random.below(4) {
-            match open[index].next() {
-                Some(packet) => {
-                    time_ns += 200 + random.below(20_000) as u64;
-                    wire::write_packet(out, time_ns, &packet.frame)?;
-                }
-                None => {
-                    open.swap_remove(index);
-                    break;
-                }
-            }
+            let Some(packet) = open[index].next() else {
+                open.swap_remove(index);
+                break;
+            };
+            time_ns += 200 + random.below(20_000) as u64;
+            wire::write_packet(out, time_ns, &packet.frame)?;
         }
     }
 }

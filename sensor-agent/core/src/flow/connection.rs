@@ -432,7 +432,7 @@ impl Connection {
         out.counts.one(FlowCounter::FlowsJoined);
         self.client = Some(if kind == Kind::Request { from } else { 1 - from });
         self.mode = Mode::Http;
-        self.http = Some(Box::new(Http { requests_blind: true, heads_missed: true, ..Http::new(Position::Lost) }));
+        self.http = Some(Box::new(Http { requests_blind: true, ..Http::new(Position::Lost) }));
         self.last_from = None;
         let _none_waits = self.read(from, start, data, out);
     }

@@ -360,8 +360,9 @@ impl Alias {
         let (requests, responses) =
             if client_side == 0 { (self.from_low, self.from_high) } else { (self.from_high, self.from_low) };
         match (requests, responses) {
-            (Some((outer_client, inner_server)), _) => (outer_client, inner_server),
-            (None, Some((inner_server, outer_client))) => (outer_client, inner_server),
+            (Some((outer_client, inner_server)), _) | (None, Some((inner_server, outer_client))) => {
+                (outer_client, inner_server)
+            }
             (None, None) => (client, server),
         }
     }

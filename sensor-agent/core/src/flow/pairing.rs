@@ -89,6 +89,7 @@ impl Http {
             self.give_up_first(counts, emit);
         }
         self.answered_early = None;
+        self.requests_blind = false;
         let expects_continue = head.expect_continue && !matches!(head.framing, Framing::None);
         self.pending.push_back(Pending {
             exchange: Exchange {

@@ -130,8 +130,7 @@ impl Chunked {
                 self.line_bytes = 0;
                 State::SizeStart
             }
-            (State::TrailerStart, b'\r') => State::TrailerBlank,
-            (State::TrailerStart | State::TrailerBlank, b'\n') => State::TrailerBlank,
+            (State::TrailerStart, b'\r' | b'\n') | (State::TrailerBlank, b'\n') => State::TrailerBlank,
             (State::TrailerStart, _) => State::Trailer,
             _ => return false,
         };

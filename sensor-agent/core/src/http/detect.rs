@@ -132,8 +132,7 @@ fn request_line_rest(rest: &[u8]) -> Detect {
         return Detect::No;
     }
     match (version.get(7), version.get(8), version.get(9)) {
-        (None, ..) => Detect::More,
-        (Some(b'0' | b'1'), None, _) | (Some(b'0' | b'1'), Some(b'\r'), None) => Detect::More,
+        (None, ..) | (Some(b'0' | b'1'), None, _) | (Some(b'0' | b'1'), Some(b'\r'), None) => Detect::More,
         (Some(b'0' | b'1'), Some(b'\n'), _) | (Some(b'0' | b'1'), Some(b'\r'), Some(b'\n')) => Detect::Yes,
         _ => Detect::No,
     }

@@ -14,6 +14,7 @@ const DATE_BYTES_MAX: usize = 64;
 const COOKIE_SCAN_BYTES_MAX: usize = 2048;
 
 /// What a request's header section says beside its facts.
+#[expect(clippy::struct_excessive_bools, reason = "each is a header field that was there or not")]
 #[derive(Debug, Default)]
 pub(super) struct RequestFields<'a> {
     pub(super) facts: RequestFacts,
@@ -89,12 +90,12 @@ pub(super) fn response_fields(headers: &[Header<'_>]) -> (ResponseFacts, Framing
 
 /// Whether the target's query carries a key or token.
 pub(super) fn has_key_in_query(target: &[u8]) -> bool {
+    const NAMES: &[&[u8]] =
+        &[b"api_key", b"apikey", b"api-key", b"access_token", b"auth_token", b"token", b"x-api-key", b"subscription-key"];
     let Some(start) = memchr::memchr(b'?', target) else { return false };
     let query = target.get(start + 1..).unwrap_or_default();
     query.split(|byte| *byte == b'&').any(|pair| {
         let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default();
-        const NAMES: &[&[u8]] =
-            &[b"api_key", b"apikey", b"api-key", b"access_token", b"auth_token", b"token", b"x-api-key", b"subscription-key"];
         NAMES.iter().any(|wanted| name.eq_ignore_ascii_case(wanted))
     })
 }
@@ -115,7 +116,7 @@ fn authorization(value: &[u8]) -> AuthScheme {
         AuthScheme::Basic
     } else if scheme.eq_ignore_ascii_case(b"bearer") {
         let token = rest.trim_ascii();
-        let jwt = token.starts_with(b"eyJ") && token.iter().filter(|byte| **byte == b'.').count() == 2;
+        let jwt = token.starts_with(b"eyJ") && memchr::memchr_iter(b'.', token).count() == 2;
         if jwt { AuthScheme::Jwt } else { AuthScheme::Bearer }
     } else if scheme.eq_ignore_ascii_case(b"digest") {
         AuthScheme::Digest

@@ -89,8 +89,12 @@ mod tests {
 
     fn check(lengths: &[&str], encodings: &[&str], request: Framing, response: Framing) {
         let mut fields = FramingFields::default();
-        lengths.iter().for_each(|value| fields.content_length(value.as_bytes()));
-        encodings.iter().for_each(|value| fields.transfer_encoding(value.as_bytes()));
+        for value in lengths {
+            fields.content_length(value.as_bytes());
+        }
+        for value in encodings {
+            fields.transfer_encoding(value.as_bytes());
+        }
         assert_eq!((fields.of_request(), fields.of_response()), (request, response), "{lengths:?} {encodings:?}");
     }
 

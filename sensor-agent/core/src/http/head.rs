@@ -165,24 +165,28 @@ fn authority<'a>(method: &Method, target: &'a [u8]) -> Option<&'a [u8]> {
     (!host.is_empty()).then_some(host)
 }
 
-/// httparse wants UTF-8 in a target, clients send anything: parse with the high bytes masked, take them from `head`.
+/// httparse is strict about targets, clients send anything: parse with odd bytes masked, take the target from `head`.
 fn request_with_raw_target(head: &[u8]) -> Result<RequestHead, HeadError> {
     let skipped = head.len() - super::detect::skip_blank_lines(head).len();
     let line_end = skipped + memchr::memchr(b'\n', head.get(skipped..).unwrap_or_default()).ok_or(HeadError::Malformed)?;
     let line = head.get(skipped..line_end).unwrap_or_default();
-    if line.is_ascii() {
-        return Err(HeadError::Malformed);
-    }
+    let start = memchr::memchr(b' ', line).ok_or(HeadError::Malformed)? + 1;
+    let rest = line.get(start..).unwrap_or_default();
+    let end = start + memchr::memchr(b' ', rest).ok_or(HeadError::Malformed)?;
     let mut masked = head.to_vec();
-    for byte in masked.get_mut(skipped..line_end).unwrap_or_default() {
-        if !byte.is_ascii() {
+    let mut changed = false;
+    for byte in masked.get_mut(skipped + start..skipped + end).unwrap_or_default() {
+        if *byte > b' ' && *byte != 0x7f && !byte.is_ascii_alphanumeric() && !b"/:.?=&%*-_@[]~+,;".contains(byte) {
             *byte = b'x';
+            changed = true;
         }
+    }
+    if !changed {
+        return Err(HeadError::Malformed);
     }
     let mut headers = vec![MaybeUninit::uninit(); HEADERS_MAX];
     let parsed = request_with(&masked, &mut headers).map_err(refused)?;
-    let start = parsed.method.as_str().len() + 1;
-    let target = line.get(start..start + parsed.target.len()).ok_or(HeadError::Malformed)?;
+    let target = line.get(start..end).ok_or(HeadError::Malformed)?;
     let host = authority(&parsed.method, target).map(Into::into).or(parsed.host);
     Ok(RequestHead { target: target.into(), host, ..parsed })
 }
@@ -227,6 +231,10 @@ mod tests {
         assert_eq!(request("CONNECT a:443 HTTP/1.1\r\nHost: b\r\n\r\n").host.as_deref(), Some(&b"a:443"[..]));
         let raw = parse_request(b"GET /\xff\xe9?q HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
         assert_eq!(&*raw.target, b"/\xff\xe9?q");
+        for odd in (b'!'..=b'~').filter(|byte| *byte != b' ') {
+            let head = [b"GET /", &[odd][..], b"x HTTP/1.1\r\nHost: a\r\n\r\n"].concat();
+            assert_eq!(&*parse_request(&head).unwrap().target, &[b'/', odd, b'x'][..], "{}", char::from(odd));
+        }
     }
 
     #[test]
@@ -234,7 +242,7 @@ mod tests {
         assert_eq!(request("GET / HTTP/1.1\nHost: a\n\n").host.as_deref(), Some(&b"a"[..]));
         let folded = request("GET / HTTP/1.1\r\nX: a\r\n b: c\r\nHost: a\r\n\r\n");
         assert_eq!(folded.host.as_deref(), Some(&b"a"[..]));
-        let many: String = (0..500).map(|n| format!("X-{n}: y\r\n")).collect();
+        let many = "X-Y: z\r\n".repeat(500);
         assert!(parse_request(format!("GET / HTTP/1.1\r\n{many}\r\n").as_bytes()).is_ok());
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use sensor_core::flow::FlowCounter;
+use sensor_core::flow::FlowCounter as C;
 use sensor_core::pipeline::Pipeline;
 
 use crate::commands::output::grouped;
@@ -22,7 +22,6 @@ pub(super) fn render(pipeline: &Pipeline, packets: Option<PacketCounts>) -> Stri
         ];
         line(&mut text, "packets", counts.packets, &parts);
         let flow = |counter| pipeline.flow_counts().value(counter);
-        use FlowCounter as C;
         line(
             &mut text,
             "request heads",

@@ -1,5 +1,4 @@
 //! Head records as the kernel writes them, to exchanges.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 use sensor_ebpf::abi::ABI_VERSION;
 use sensor_ebpf::abi::flow_key::Tuple;
