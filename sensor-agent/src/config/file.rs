@@ -130,6 +130,7 @@ pub fn schema() -> schemars::Schema {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
 
     fn check(text: &str, expected: &str) {
         let error = parse(Path::new("c.yaml"), text).map_err(|error| error.to_string());
@@ -174,6 +175,22 @@ mod tests {
         assert!(parse(Path::new("c.yaml"), &bomb).is_err());
         let deep = format!("mode: {}", "[".repeat(100_000));
         assert!(parse(Path::new("c.yaml"), &deep).is_err());
+    }
+
+    #[test]
+    fn the_example_is_valid_and_says_the_defaults() {
+        let file = Path::new("../deploy/config.example.yaml");
+        let example = Config::resolve(read(file).expect("valid")).expect("resolves");
+        let defaults = Config::resolve(Raw::default()).expect("resolves");
+        let shown = |config: &Config| {
+            let Config { store, socket, .. } = config.clone();
+            (store, socket)
+        };
+        // Places of a user that is not root are others.
+        let places = shown(&example);
+        let example = Config { store: defaults.store.clone(), socket: defaults.socket.clone(), ..example };
+        assert_eq!(format!("{example:?}"), format!("{defaults:?}"));
+        assert_eq!(places, ("/var/lib/api-sensor".into(), "/run/api-sensor/agent.sock".into()));
     }
 
     #[test]
