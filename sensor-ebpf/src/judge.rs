@@ -147,9 +147,14 @@ pub fn read_payload<P: PacketBytes, T: Tables>(
             opened(tables, work, flow);
         }
     }
-    match tracker::locate(packet, tables, work, flow) {
+    let mut position = tracker::locate(packet, tables, work, flow);
+    if matches!(position, Position::Lost) {
+        tracker::give_up(tables, work, flow);
+        position = tracker::locate(packet, tables, work, flow);
+    }
+    match position {
         Position::Duplicate => Counter::Duplicate as u32,
-        Position::Ignore => Counter::NoHead as u32,
+        Position::Ignore | Position::Lost => Counter::NoHead as u32,
         Position::Take(skip) => {
             if tables.settings().hooks > HOOKS_OF_ONE_DEVICE {
                 refresh_recent(packet, tables, work, flow);

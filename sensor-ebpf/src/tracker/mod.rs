@@ -18,5 +18,5 @@ pub use flow::{
     CARRY_BYTES, Class, Common, Flow, IDLE_BURST_NS, Stream, flow_flag, state, stream_flag,
 };
 pub use number::{parse_decimal, parse_hex};
-pub use position::{Position, locate};
+pub use position::{Position, give_up, locate};
 pub use run::{STEPS_MAX, detect, run};

@@ -25,12 +25,14 @@ pub enum Position {
     Duplicate,
     /// Nothing in it can be used.
     Ignore,
+    /// The position is lost: say so with [`give_up`], then locate again.
+    Lost,
     /// Consume it from this payload offset on.
     Take(u32),
 }
 
-/// Places a segment with payload.
-#[inline(always)]
+/// Places a segment with payload. A function of its own: its spills must not be in the frame below the loop's.
+#[inline(never)]
 pub fn locate<P: PacketBytes, T: Tables>(
     packet: &P,
     tables: &T,
@@ -52,6 +54,7 @@ pub fn locate<P: PacketBytes, T: Tables>(
         return Position::Duplicate;
     }
     let turn = first || ack != stream.last_ack;
+    let last_ack = stream.last_ack;
     stream.last_ack = ack;
     if distance == 0 && stream.state != state::DOUBT && !(turn && stream.has(stream_flag::UNPROVEN))
     {
@@ -59,9 +62,8 @@ pub fn locate<P: PacketBytes, T: Tables>(
     }
     if end_distance <= 0 {
         tables.count(Counter::GapsInFlow);
-        truncate(tables, work, stream, common);
-        stream.doubt();
-        stream.next_seq = seq;
+        stream.last_ack = last_ack;
+        return Position::Lost;
     } else if distance < 0 {
         if stream.state == state::DOUBT {
             stream.next_seq = seq.wrapping_add(len);
@@ -80,9 +82,8 @@ pub fn locate<P: PacketBytes, T: Tables>(
                 stream.next_seq = seq;
             }
             Gap::Lost => {
-                truncate(tables, work, stream, common);
-                stream.doubt();
-                stream.next_seq = seq;
+                stream.last_ack = last_ack;
+                return Position::Lost;
             }
         }
     }
@@ -115,6 +116,16 @@ pub fn locate<P: PacketBytes, T: Tables>(
         }
     }
     Position::Take(0)
+}
+
+/// Ends the head that was being read; the stream goes on in doubt at this segment.
+#[inline(always)]
+pub fn give_up<T: Tables>(tables: &T, work: &mut Work, flow: &mut Flow) {
+    let [low, high] = &mut flow.streams;
+    let stream = if work.cursor.side == 0 { low } else { high };
+    truncate(tables, work, stream, &flow.common);
+    stream.doubt();
+    stream.next_seq = work.headers.seq;
 }
 
 #[inline(always)]

@@ -203,7 +203,7 @@ impl<P: PacketBytes, T: Tables> Run<'_, P, T> {
         }
     }
 
-    #[inline(always)]
+    #[inline(never)]
     fn decided(&mut self, found: Detect) -> ControlFlow<()> {
         if self.stream.has(stream_flag::REFUSE) && !matches!(found, Detect::No) {
             self.tables.count(Counter::HeadsRefused);
