@@ -71,7 +71,7 @@ pub fn main() -> ExitCode {
 }
 
 fn report(error: &anyhow::Error) -> u8 {
-    output::note(&format!("error: {error:#}"));
+    output::note(&format!("error: {}", output::clean_lines(&exit::text_of(error))));
     exit::code_of(error)
 }
 

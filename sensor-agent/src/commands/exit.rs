@@ -57,6 +57,19 @@ impl fmt::Display for Prerequisite {
 
 impl std::error::Error for Prerequisite {}
 
+/// The causes of an error in one text; what an outer one says already is not said again.
+pub(super) fn text_of(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |text, cause| {
+        if text.is_empty() {
+            cause
+        } else if text.contains(&cause) {
+            text
+        } else {
+            format!("{text}: {cause}")
+        }
+    })
+}
+
 /// The exit code of a failed command: 2 for what has to be put right before it can work at all.
 pub(super) fn code_of(error: &anyhow::Error) -> u8 {
     let first = error.chain().any(|cause| {
@@ -81,5 +94,12 @@ mod tests {
             Err::<(), _>(Prerequisite::new("no")).context("outer").map_err(|error| code_of(&error));
         assert_eq!(error, Err(2));
         assert_eq!(code_of(&anyhow::anyhow!("other")), 1);
+    }
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let error =
+            anyhow::anyhow!("no such file").context("a: no such file; look there").context("outer");
+        assert_eq!(text_of(&error), "outer: a: no such file; look there");
     }
 }

@@ -58,6 +58,12 @@ pub fn clean(text: &str) -> Cow<'_, str> {
     }))
 }
 
+/// As [`clean`], with line breaks kept: for texts that list several things.
+#[must_use]
+pub fn clean_lines(text: &str) -> String {
+    text.lines().map(clean).collect::<Vec<_>>().join("\n")
+}
+
 /// A number with thin groups of three for people (`12 345`).
 #[must_use]
 pub fn grouped(value: u64) -> String {

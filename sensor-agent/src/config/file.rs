@@ -188,7 +188,8 @@ mod tests {
         };
         // Places of a user that is not root are others.
         let places = shown(&example);
-        let example = Config { store: defaults.store.clone(), socket: defaults.socket.clone(), ..example };
+        let example =
+            Config { store: defaults.store.clone(), socket: defaults.socket.clone(), ..example };
         assert_eq!(format!("{example:?}"), format!("{defaults:?}"));
         assert_eq!(places, ("/var/lib/api-sensor".into(), "/run/api-sensor/agent.sock".into()));
     }

@@ -194,7 +194,8 @@ impl Watch {
         let mut slot = self.shared.rules.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(policy) = &mut *slot else { return };
         let kernel = &self.shared.facts.kernel;
-        let facts = |ssh_ports: &[(u16, u16)]| host_facts(kernel::now(), ssh_ports, self.upstreams.clone());
+        let facts =
+            |ssh_ports: &[(u16, u16)]| host_facts(kernel::now(), ssh_ports, self.upstreams.clone());
         let before = policy.status().generation;
         let outcome = match when {
             When::Changed if !policy.changed() => return,

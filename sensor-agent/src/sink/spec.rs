@@ -134,7 +134,7 @@ impl SinkSpec {
                 self.limits.events = number()?.try_into().map_err(|_| wrong("too large".into()))?;
             }
             ("queue_bytes", _) => {
-                self.limits.bytes = bytes()?.try_into().map_err(|_| wrong("too large".into()))?
+                self.limits.bytes = bytes()?.try_into().map_err(|_| wrong("too large".into()))?;
             }
             ("format", Target::Stdout | Target::File { .. }) => {
                 self.format = match value {
