@@ -61,6 +61,8 @@ impl Case {
 #[derive(Debug, Clone, Copy, Default)]
 struct Sight {
     cpu_ns_per_request: f64,
+    /// Of it, what the observer's own process used; the rest of its cost is in the kernel.
+    observer_ns_per_request: f64,
     requests_per_second: f64,
 }
 
@@ -159,7 +161,9 @@ fn one(
     }
     watched.extend(softirq_threads()?);
 
+    let own = watched.get(1..2).filter(|_| observer.is_some()).unwrap_or(&[]).to_vec();
     let before = run_time_ns(&watched);
+    let own_before = run_time_ns(&own);
     let client_before = children_cpu_ns()?;
     let started = Instant::now();
     h2load(client, REQUESTS)?;
@@ -168,6 +172,7 @@ fn one(
     thread::sleep(Duration::from_millis(250));
     let cpu = run_time_ns(&watched).saturating_sub(before)
         + children_cpu_ns()?.saturating_sub(client_before);
+    let own_cpu = run_time_ns(&own).saturating_sub(own_before);
     if let Some(name) = observer {
         scene.running(name)?;
         scene.stop(name);
@@ -175,6 +180,7 @@ fn one(
     let requests = real(REQUESTS);
     Ok(Sight {
         cpu_ns_per_request: real(cpu) / requests,
+        observer_ns_per_request: real(own_cpu) / requests,
         requests_per_second: requests / took.as_secs_f64(),
     })
 }
@@ -225,10 +231,13 @@ fn children_cpu_ns() -> Result<u64> {
 
 fn figures(rounds: &[[Sight; CASES.len()]]) -> Vec<Figure> {
     let mut figures = vec![];
-    for (kind, unit) in [("cpu_per_request", "ns"), ("requests_per_second", "1/s")] {
-        let value = |sight: &Sight| match unit {
-            "ns" => sight.cpu_ns_per_request,
-            _ => sight.requests_per_second,
+    for (kind, unit) in
+        [("cpu_per_request", "ns"), ("requests_per_second", "1/s"), ("observer_process", "ns")]
+    {
+        let value = |sight: &Sight| match kind {
+            "cpu_per_request" => sight.cpu_ns_per_request,
+            "requests_per_second" => sight.requests_per_second,
+            _ => sight.observer_ns_per_request,
         };
         let column = |at: usize| -> Vec<f64> {
             rounds.iter().filter_map(|row| row.get(at)).map(value).collect()
@@ -236,6 +245,17 @@ fn figures(rounds: &[[Sight; CASES.len()]]) -> Vec<Figure> {
         let baseline = column(0);
         for (at, case) in CASES.iter().enumerate() {
             let values = column(at);
+            let observes = matches!(case, Case::Sensor | Case::Tcpdump);
+            if kind == "observer_process" {
+                // A part of the figure above, so it has no baseline of its own.
+                if observes {
+                    let name = format!("live/{kind}/{}", case.name());
+                    let (value, runs) = (median(&values), rounds.len() as u64);
+                    let unit = unit.to_owned();
+                    figures.push(Figure { name, value, unit, baseline: None, ratio: None, runs });
+                }
+                continue;
+            }
             let ratios: Vec<f64> =
                 values.iter().zip(&baseline).map(|(value, nothing)| value / nothing).collect();
             figures.push(Figure {
