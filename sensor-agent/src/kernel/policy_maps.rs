@@ -1,8 +1,9 @@
 //! A compiled policy to the kernel's maps, and the hits of its rules back.
 //!
-//! Order of writing: rules and limits first, then entries that are new or changed, then the removal of those
-//! that are gone, so no address that stays listed is unlisted for a moment. Rule numbers are stable (the compiler
-//! gives a rule that stays its old number); the hits of a number that changes hands start at zero.
+//! Failsafe first, then rules and limits, then entries that are new or changed, then the removal of those that are gone, so
+//! no address that stays listed is unlisted for a moment. Rules and limits that changed go into the other half of their
+//! tables, where no entry points yet: until an entry is replaced it follows its old rule, never somebody else's. Their
+//! hits start at zero ([`Applied::hits_reset`]). A policy too large for half a table is written in place.
 //! Since Linux 6.13 an insert can fail with ENOMEM while memory is free: retried [`INSERT_TRIES`] times.
 
 use std::{
@@ -22,7 +23,7 @@ use aya::{
 use nix::libc;
 pub use sensor_core::policy::PolicyTables;
 use sensor_ebpf::abi::policy::{
-    FAILSAFE_MAX, FailsafeEntry, LIMITS_MAX, Limit, PolicyEntry, RULES_MAX, Rule, RuleHits,
+    FAILSAFE_MAX, FailsafeEntry, LIMITS_MAX, Limit, LpmKey4, LpmKey6, PolicyEntry, RULES_MAX, Rule, RuleHits,
 };
 
 use super::{
@@ -43,6 +44,8 @@ pub struct Applied {
     pub wanted: usize,
     /// Entries of the policy before that were removed.
     pub removed: usize,
+    /// The rules changed, so their hits count from zero again.
+    pub hits_reset: bool,
 }
 
 /// Why a policy could not be written.
@@ -80,7 +83,10 @@ pub(crate) struct PolicyMaps {
     limits: Array<MapData, Wire<Limit>>,
     failsafe: Array<MapData, Wire<FailsafeEntry>>,
     hits: PerCpuArray<MapData, Wire<RuleHits>>,
+    /// Rules and limits as last asked for, and where they were put.
     rules_written: Vec<Rule>,
+    limits_written: Vec<Limit>,
+    place: Place,
     settings: Arc<SettingsMap>,
 }
 
@@ -103,6 +109,8 @@ impl PolicyMaps {
             failsafe: Array::try_from(take(ebpf, "FAILSAFE")?).map_err(failed("FAILSAFE"))?,
             hits: PerCpuArray::try_from(take(ebpf, "RULE_HITS")?).map_err(failed("RULE_HITS"))?,
             rules_written: Vec::new(),
+            limits_written: Vec::new(),
+            place: Place::default(),
             settings,
         })
     }
@@ -114,12 +122,21 @@ impl PolicyMaps {
         within("failsafe entries", tables.failsafe.len(), FAILSAFE_MAX)?;
         // Failsafe first: nothing new may be dropped before it is known what must not be.
         write(&mut self.failsafe, "FAILSAFE", &padded(&tables.failsafe, FAILSAFE_MAX))?;
-        self.write_rules(&tables.rules)?;
-        write(&mut self.limits, "LIMITS", &tables.limits)?;
+        let hits_reset = tables.rules != self.rules_written || tables.limits != self.limits_written;
+        if hits_reset {
+            self.place = self.place.other(tables);
+        }
+        let shifted = self.place.shift(tables);
+        if hits_reset {
+            self.write_rules(&shifted)?;
+            self.rules_written.clone_from(&tables.rules);
+            self.limits_written.clone_from(&tables.limits);
+        }
+        let tables = &shifted;
         // A look-up is skipped while its count is 0: raise the counts before entries come, lower them after entries went.
         let counts = Counts { block: tables.block4.len() + tables.block6.len(), limits: tables.limit4.len() + tables.limit6.len() };
         self.write_counts(Counts { block: counts.block.max(self.counted().block), limits: counts.limits.max(self.counted().limits) })?;
-        let mut applied = Applied::default();
+        let mut applied = Applied { hits_reset, ..Applied::default() };
         for outcome in [
             self.allow4.replace(&tables.allow4, |key| (key.prefix_len, key.addr)),
             self.allow6.replace(&tables.allow6, |key| (key.prefix_len, key.addr)),
@@ -138,7 +155,7 @@ impl PolicyMaps {
 
     /// Hits of the rules, by number, summed over the CPUs.
     pub(crate) fn hits(&self) -> Result<Vec<RuleHits>, MapError> {
-        let one = |number| {
+        let one = |number: u32| {
             let values = self.hits.get(&number, 0)?;
             Ok(values.iter().fold(RuleHits::default(), |sum, Wire(hits)| RuleHits {
                 packets: sum.packets.wrapping_add(hits.packets),
@@ -148,28 +165,23 @@ impl PolicyMaps {
                 would_bytes: sum.would_bytes.wrapping_add(hits.would_bytes),
             }))
         };
-        (0..index(self.rules_written.len())).map(one).collect()
+        (0..index(self.rules_written.len())).map(|number| one(self.place.rules + number)).collect()
     }
 
-    /// Writes the rules that changed; a rule that gave its number to another one takes its hits with it.
-    fn write_rules(&mut self, rules: &[Rule]) -> Result<(), ApplyError> {
-        let failed = |source| ApplyError::Map { name: "RULES", source };
-        let unused = Rule::default();
-        for number in 0..rules.len().max(self.rules_written.len()) {
-            let new = rules.get(number).unwrap_or(&unused);
-            let old = self.rules_written.get(number).unwrap_or(&unused);
-            if new == old {
-                continue;
-            }
-            self.rules.set(index(number), Wire(*new), 0).map_err(failed)?;
-            if identity(new) != identity(old) {
-                let cpus = aya::util::nr_cpus().unwrap_or(1);
-                let zero = PerCpuValues::try_from(vec![Wire(RuleHits::default()); cpus])
-                    .map_err(|source| failed(MapError::from(source)))?;
-                self.hits.set(index(number), zero, 0).map_err(|source| ApplyError::Map { name: "RULE_HITS", source })?;
-            }
+    /// Writes rules and limits where they belong, rules with no hits yet.
+    fn write_rules(&mut self, tables: &PolicyTables) -> Result<(), ApplyError> {
+        let failed = |name| move |source| ApplyError::Map { name, source };
+        let cpus = aya::util::nr_cpus().unwrap_or(1);
+        for (number, rule) in tables.rules.iter().enumerate().skip(1) {
+            let slot = self.place.rules + index(number);
+            let zero = PerCpuValues::try_from(vec![Wire(RuleHits::default()); cpus])
+                .map_err(|source| failed("RULE_HITS")(MapError::from(source)))?;
+            self.hits.set(slot, zero, 0).map_err(failed("RULE_HITS"))?;
+            self.rules.set(slot, Wire(*rule), 0).map_err(failed("RULES"))?;
         }
-        self.rules_written = rules.to_vec();
+        for (number, limit) in tables.limits.iter().enumerate().skip(1) {
+            self.limits.set(self.place.limits + index(number), Wire(*limit), 0).map_err(failed("LIMITS"))?;
+        }
         Ok(())
     }
 
@@ -196,9 +208,52 @@ struct Counts {
     limits: usize,
 }
 
-/// What makes a rule the same rule when only its chain or its expiry moved.
-const fn identity(rule: &Rule) -> (u16, u16, u8, u8, u8, u32) {
-    (rule.port_min, rule.port_max, rule.action, rule.protocol, rule.direction, rule.ifindex)
+/// Offset of the policy's rule and limit numbers in the kernel's tables.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Place {
+    rules: u32,
+    limits: u32,
+}
+
+impl Place {
+    /// The half that is not in use, or the start when the policy needs more than half.
+    fn other(self, tables: &PolicyTables) -> Self {
+        let other = |now: u32, count: usize, max: u32| match now {
+            0 if index(count) <= max / 2 => max / 2,
+            _ => 0,
+        };
+        Self {
+            rules: other(self.rules, tables.rules.len(), RULES_MAX),
+            limits: other(self.limits, tables.limits.len(), LIMITS_MAX),
+        }
+    }
+
+    /// The tables with every number moved; 0 stays "none".
+    fn shift(self, tables: &PolicyTables) -> PolicyTables {
+        let moved = |number: u32, by: u32| if number == 0 { 0 } else { number + by };
+        let mut shifted = tables.clone();
+        for entry in entries(&mut shifted.allow4, &mut shifted.allow6).chain(entries(&mut shifted.block4, &mut shifted.block6)) {
+            entry.rule = moved(entry.rule, self.rules);
+        }
+        for entry in entries(&mut shifted.limit4, &mut shifted.limit6) {
+            entry.rule = moved(entry.rule, self.limits);
+        }
+        for rule in &mut shifted.rules {
+            rule.next = moved(rule.next, self.rules);
+        }
+        for limit in &mut shifted.limits {
+            limit.rule = moved(limit.rule, self.rules);
+            limit.next = moved(limit.next, self.limits);
+        }
+        shifted
+    }
+}
+
+fn entries<'a>(
+    four: &'a mut [(LpmKey4, PolicyEntry)],
+    six: &'a mut [(LpmKey6, PolicyEntry)],
+) -> impl Iterator<Item = &'a mut PolicyEntry> {
+    four.iter_mut().map(|(_, entry)| entry).chain(six.iter_mut().map(|(_, entry)| entry))
 }
 
 fn index(number: usize) -> u32 {
@@ -283,5 +338,32 @@ impl<K: aya::Pod + Eq + Hash> Trie<K> {
                 result => return result,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changed_rules_move_to_the_other_half_and_none_stays_none() {
+        let entry = |rule| PolicyEntry { rule, prefix_len: 8, ..PolicyEntry::default() };
+        let tables = PolicyTables {
+            allow4: vec![(LpmKey4::default(), entry(0))],
+            block6: vec![(LpmKey6::default(), entry(2))],
+            limit4: vec![(LpmKey4::default(), entry(1))],
+            rules: vec![Rule::default(), Rule { next: 2, ..Rule::default() }, Rule::default()],
+            limits: vec![Limit::default(), Limit { rule: 1, ..Limit::default() }],
+            ..PolicyTables::default()
+        };
+        let place = Place::default().other(&tables);
+        assert_eq!(place, Place { rules: RULES_MAX / 2, limits: LIMITS_MAX / 2 });
+        let moved = place.shift(&tables);
+        assert_eq!((moved.allow4[0].1.rule, moved.block6[0].1.rule), (0, RULES_MAX / 2 + 2));
+        assert_eq!((moved.limit4[0].1.rule, moved.limits[1].rule), (LIMITS_MAX / 2 + 1, RULES_MAX / 2 + 1));
+        assert_eq!((moved.rules[1].next, moved.rules[2].next), (RULES_MAX / 2 + 2, 0));
+        assert_eq!(place.other(&tables), Place::default());
+        let full = PolicyTables { rules: vec![Rule::default(); 4096], ..PolicyTables::default() };
+        assert_eq!(Place::default().other(&full).rules, 0);
     }
 }

@@ -1,6 +1,7 @@
 //! The policy file to the kernel's maps: read, checked, compiled, written; a bad one is refused whole.
 
 use std::{
+    collections::HashMap,
     io,
     path::{Path, PathBuf},
 };
@@ -25,6 +26,8 @@ pub struct PolicyFile {
     path: PathBuf,
     seen: u64,
     in_force: Option<InForce>,
+    /// Hits by rule id from before the kernel's counts began again.
+    earlier: HashMap<String, RuleHits>,
     status: PolicyStatus,
 }
 
@@ -41,7 +44,7 @@ impl PolicyFile {
     pub fn new(path: &Path) -> Self {
         let origin = path.display().to_string();
         let status = PolicyStatus { origin, ..PolicyStatus::default() };
-        Self { path: path.into(), seen: 0, in_force: None, status }
+        Self { path: path.into(), seen: 0, in_force: None, earlier: HashMap::new(), status }
     }
 
     /// Whether the file changed since the last read.
@@ -113,13 +116,29 @@ impl PolicyFile {
 
     fn apply(&mut self, policy: Policy, facts: HostFacts, kernel: &Kernel) -> Result<(), String> {
         let compiled = policy.compile(&facts).map_err(|errors| errors.to_string())?;
+        let before = kernel.rule_hits().unwrap_or_default();
         let applied = kernel.apply_policy(&compiled.tables).map_err(|error| error.to_string())?;
+        if applied.hits_reset {
+            self.carry(&before);
+        }
         for (line, warning) in &policy.warnings {
             events::PolicyWarning { origin: &self.status.origin, line: *line, warning }.emit();
         }
         self.told(&compiled, applied, &facts);
         self.in_force = Some(InForce { policy, compiled, facts });
         Ok(())
+    }
+
+    /// Keeps the hits of rules of the policy so far; a rule of the next one with the same id goes on counting.
+    fn carry(&mut self, hits: &[RuleHits]) {
+        let Some(InForce { policy, compiled, .. }) = &self.in_force else { return };
+        let mut earlier = HashMap::new();
+        for (rule, sum) in policy.rules.iter().zip(compiled.sum_hits(hits)) {
+            let id = rule.about.id.to_string();
+            let sum = self.earlier.get(&id).map_or(sum, |before| plus(*before, sum));
+            earlier.insert(id, sum);
+        }
+        self.earlier = earlier;
     }
 
     fn told(&mut self, compiled: &Compiled, applied: Applied, facts: &HostFacts) {
@@ -154,6 +173,9 @@ impl PolicyFile {
     pub fn rules(&self, hits: &[RuleHits], to_unix: impl Fn(MonoNs) -> UnixNs) -> Vec<RuleStatus> {
         let Some(InForce { policy, compiled, .. }) = &self.in_force else { return Vec::new() };
         let sums = compiled.sum_hits(hits);
+        let sums = policy.rules.iter().zip(sums).map(|(rule, sum)| {
+            self.earlier.get(&*rule.about.id.to_string()).map_or(sum, |before| plus(*before, sum))
+        });
         let rows = policy.rules.iter().zip(&compiled.states).zip(sums).map(|((rule, state), hits)| RuleStatus {
             id: rule.about.id.to_string(),
             kind: kind(&rule.what).into(),
@@ -169,6 +191,16 @@ impl PolicyFile {
             last_unix_ns: if hits.last_ns == 0 { 0 } else { to_unix(MonoNs(hits.last_ns)).0 },
         });
         rows.collect()
+    }
+}
+
+fn plus(one: RuleHits, other: RuleHits) -> RuleHits {
+    RuleHits {
+        packets: one.packets.saturating_add(other.packets),
+        bytes: one.bytes.saturating_add(other.bytes),
+        last_ns: one.last_ns.max(other.last_ns),
+        would_packets: one.would_packets.saturating_add(other.would_packets),
+        would_bytes: one.would_bytes.saturating_add(other.would_bytes),
     }
 }
 
