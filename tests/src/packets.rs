@@ -89,9 +89,9 @@ pub fn packet(dice: &mut Dice, layer: Layer) -> Vec<u8> {
         link_header(dice, &mut packet, six);
     }
     if six {
-        ipv6(dice, &mut packet)
+        ipv6(dice, &mut packet);
     } else {
-        ipv4(dice, &mut packet)
+        ipv4(dice, &mut packet);
     }
     if layer == Layer::Ethernet && dice.one_in(8) {
         // Short frames are padded behind the IP packet.

@@ -52,7 +52,10 @@ pub struct LocalAddresses {
 impl LocalAddresses {
     /// Makes a set of single addresses and prefixes of workloads (pods); IPv4-mapped addresses are IPv4.
     #[must_use]
-    pub fn new(addresses: impl IntoIterator<Item = IpAddr>, prefixes: impl IntoIterator<Item = IpNet>) -> Self {
+    pub fn new(
+        addresses: impl IntoIterator<Item = IpAddr>,
+        prefixes: impl IntoIterator<Item = IpNet>,
+    ) -> Self {
         Self {
             addresses: addresses.into_iter().map(|address| address.to_canonical()).collect(),
             prefixes: prefixes.into_iter().collect(),
@@ -62,7 +65,10 @@ impl LocalAddresses {
 
     /// Adds what is behind interfaces, by number. Where a number comes twice (two namespaces), the weaker answer counts.
     #[must_use]
-    pub fn with_interfaces(mut self, interfaces: impl IntoIterator<Item = (u32, Workload)>) -> Self {
+    pub fn with_interfaces(
+        mut self,
+        interfaces: impl IntoIterator<Item = (u32, Workload)>,
+    ) -> Self {
         for (ifindex, workload) in interfaces {
             let known = self.interfaces.entry(ifindex).or_insert(workload);
             *known = workload.min(*known);
@@ -123,7 +129,8 @@ impl LocalAddresses {
     /// a remote namespace, or of a proxy, on the packet.
     #[must_use]
     pub fn sender_is_trusted(&self, sender: IpAddr, hint: &OwnerHint) -> bool {
-        (went_out(hint) && self.is_own(sender)) || (came_in(hint) && self.workload(hint.ifindex) == Workload::Strict)
+        (went_out(hint) && self.is_own(sender))
+            || (came_in(hint) && self.workload(hint.ifindex) == Workload::Strict)
     }
 
     fn learn(&mut self, address: IpAddr) {
@@ -185,14 +192,23 @@ mod tests {
 
     fn local() -> LocalAddresses {
         LocalAddresses::new(
-            ["10.0.0.1", "::ffff:10.0.0.2", "2001:db8::1"].map(|text| text.parse().expect("an address")),
+            ["10.0.0.1", "::ffff:10.0.0.2", "2001:db8::1"]
+                .map(|text| text.parse().expect("an address")),
             ["10.244.0.0/24".parse().expect("a prefix")],
         )
     }
 
     #[test]
     fn own_addresses_workloads_and_loopback_are_local() {
-        for address in ["10.0.0.1", "::ffff:10.0.0.1", "10.0.0.2", "2001:db8::1", "10.244.0.7", "127.0.0.5", "::1"] {
+        for address in [
+            "10.0.0.1",
+            "::ffff:10.0.0.1",
+            "10.0.0.2",
+            "2001:db8::1",
+            "10.244.0.7",
+            "127.0.0.5",
+            "::1",
+        ] {
             assert!(local().contains(address.parse().expect("an address")), "{address}");
         }
         for address in ["10.0.0.3", "10.244.1.7", "2001:db8::2"] {
@@ -203,14 +219,23 @@ mod tests {
     /// 1: container on a bridge, 3: veth with a subnet, 5: the outside; 10.0.0.1 is ours.
     fn node() -> LocalAddresses {
         let own = [IpAddr::from([10, 0, 0, 1])];
-        LocalAddresses::new(own, []).with_interfaces([(1, Workload::Strict), (3, Workload::Loose), (5, Workload::None)])
+        LocalAddresses::new(own, []).with_interfaces([
+            (1, Workload::Strict),
+            (3, Workload::Loose),
+            (5, Workload::None),
+        ])
     }
 
     fn hint(ifindex: u32, hook: Hook) -> OwnerHint {
         OwnerHint { cgroup_id: 1, ifindex, hook: hook as u8 }
     }
 
-    fn exchange(client: [u8; 4], server: [u8; 4], request: OwnerHint, response: OwnerHint) -> Exchange {
+    fn exchange(
+        client: [u8; 4],
+        server: [u8; 4],
+        request: OwnerHint,
+        response: OwnerHint,
+    ) -> Exchange {
         Exchange {
             time: crate::time::UnixNs(0),
             client: (client, 40_000).into(),
@@ -234,7 +259,9 @@ mod tests {
 
     #[test]
     fn roles_follow_addresses_then_interfaces() {
-        let role = |client, server, request, response| node().role(&exchange(client, server, request, response));
+        let role = |client, server, request, response| {
+            node().role(&exchange(client, server, request, response))
+        };
         let (ingress, egress) = (Hook::Ingress, Hook::Egress);
         assert_eq!(role(FAR, OURS, hint(5, ingress), hint(5, egress)), Role::Server);
         assert_eq!(role(OURS, FAR, hint(5, egress), hint(5, ingress)), Role::Client);

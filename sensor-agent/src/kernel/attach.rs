@@ -41,7 +41,8 @@ impl LinkLayer {
     pub const fn of_device(arphrd: u16) -> Option<Self> {
         match arphrd {
             ARPHRD_ETHER | ARPHRD_LOOPBACK => Some(Self::Ethernet),
-            ARPHRD_NONE | ARPHRD_RAWIP | ARPHRD_TUNNEL | ARPHRD_TUNNEL6 | ARPHRD_SIT | ARPHRD_IPGRE => Some(Self::RawIp),
+            ARPHRD_NONE | ARPHRD_RAWIP | ARPHRD_TUNNEL | ARPHRD_TUNNEL6 | ARPHRD_SIT
+            | ARPHRD_IPGRE => Some(Self::RawIp),
             _ => None,
         }
     }
@@ -162,10 +163,18 @@ impl Attacher {
     /// Makes one for the calling thread's namespace; opens `sockets` packet sockets for `HookKind::Socket`.
     pub(crate) fn new(programs: Arc<Programs>, hook: HookKind, sockets: usize) -> io::Result<Self> {
         let sockets = match hook {
-            HookKind::Socket => (0..sockets).map(|_| sys::packet_socket()).collect::<io::Result<Vec<_>>>()?,
+            HookKind::Socket => {
+                (0..sockets).map(|_| sys::packet_socket()).collect::<io::Result<Vec<_>>>()?
+            }
             HookKind::Auto | HookKind::Tcx | HookKind::Clsact => Vec::new(),
         };
-        Ok(Self { programs, hook, netlink: Socket::open()?, sockets_opened: sockets.len(), sockets })
+        Ok(Self {
+            programs,
+            hook,
+            netlink: Socket::open()?,
+            sockets_opened: sockets.len(),
+            sockets,
+        })
     }
 
     /// Attaches to an interface.
@@ -177,7 +186,9 @@ impl Attacher {
             HookKind::Socket => self.socket(link, layer),
             HookKind::Auto => match self.tcx(link.ifindex, layer) {
                 // A kernel without TCX does not know the attach type: that, not its version, is asked.
-                Err(AttachError::Refused { source, .. }) if source.raw_os_error() == Some(nix::libc::EINVAL) => {
+                Err(AttachError::Refused { source, .. })
+                    if source.raw_os_error() == Some(nix::libc::EINVAL) =>
+                {
                     self.clsact(link.ifindex, layer)
                 }
                 other => other,
@@ -220,7 +231,9 @@ impl Attacher {
             HookKind::Clsact => {
                 let filters = filter::filters(&mut self.netlink, ifindex, hook).ok()?;
                 let at = filters.iter().position(filter::Filter::is_ours);
-                let name = |filter: &filter::Filter| format!("filter {} ({})", filter.priority, filter.name);
+                let name = |filter: &filter::Filter| {
+                    format!("filter {} ({})", filter.priority, filter.name)
+                };
                 Some(Chain {
                     attached: at.is_some(),
                     ahead: filters.iter().take(at.unwrap_or(0)).map(name).collect(),
@@ -231,7 +244,11 @@ impl Attacher {
         }
     }
 
-    fn program(&self, hook: TcHook, layer: LinkLayer) -> Result<(&'static str, BorrowedFd<'_>), AttachError> {
+    fn program(
+        &self,
+        hook: TcHook,
+        layer: LinkLayer,
+    ) -> Result<(&'static str, BorrowedFd<'_>), AttachError> {
         self.programs.tc(hook, layer).ok_or(AttachError::NoProgram(hook))
     }
 
@@ -252,19 +269,29 @@ impl Attacher {
             Ok(egress) => Ok(Attachment::Clsact { priorities: [ingress, egress] }),
             Err(error) => {
                 // Half an attachment would see requests without responses.
-                filter::remove(&mut self.netlink, ifindex, TcHook::Ingress, ingress)
-                    .map_err(|source| AttachError::Refused { step: "remove the ingress filter again", source })?;
+                filter::remove(&mut self.netlink, ifindex, TcHook::Ingress, ingress).map_err(
+                    |source| AttachError::Refused {
+                        step: "remove the ingress filter again",
+                        source,
+                    },
+                )?;
                 Err(error)
             }
         }
     }
 
     /// Adopts the filter that an earlier agent left, else adds one at the first priority that is free for us.
-    fn clsact_hook(&mut self, ifindex: u32, hook: TcHook, layer: LinkLayer) -> Result<u16, AttachError> {
+    fn clsact_hook(
+        &mut self,
+        ifindex: u32,
+        hook: TcHook,
+        layer: LinkLayer,
+    ) -> Result<u16, AttachError> {
         let refused = |step| move |source| AttachError::Refused { step, source };
         let programs = Arc::clone(&self.programs);
         let (name, program) = programs.tc(hook, layer).ok_or(AttachError::NoProgram(hook))?;
-        let there = filter::filters(&mut self.netlink, ifindex, hook).map_err(refused("list BPF filters"))?;
+        let there = filter::filters(&mut self.netlink, ifindex, hook)
+            .map_err(refused("list BPF filters"))?;
         if let Some(old) = there.iter().find(|filter| filter.is_ours() && *filter.name == *name) {
             filter::install(&mut self.netlink, ifindex, hook, old.priority, name, program, true)
                 .map_err(refused("adopt the BPF filter of an earlier agent"))?;
@@ -272,7 +299,8 @@ impl Attacher {
         }
         let mut last = io::Error::from_raw_os_error(nix::libc::EBUSY);
         for priority in filter::PRIORITIES {
-            match filter::install(&mut self.netlink, ifindex, hook, priority, name, program, false) {
+            match filter::install(&mut self.netlink, ifindex, hook, priority, name, program, false)
+            {
                 Ok(()) => return Ok(priority),
                 Err(error) => last = error,
             }
@@ -285,10 +313,13 @@ impl Attacher {
         if layer != LinkLayer::Ethernet {
             return Err(AttachError::LinkLayer(link.arphrd));
         }
-        let program = self.programs.socket_eth.as_ref().ok_or(AttachError::NoProgram(TcHook::Ingress))?;
+        let program =
+            self.programs.socket_eth.as_ref().ok_or(AttachError::NoProgram(TcHook::Ingress))?;
         let socket = self.sockets.pop().ok_or(AttachError::NoSocket(self.sockets_opened))?;
-        sys::socket_attach(socket.as_fd(), program.as_fd()).map_err(refused("set the socket's filter"))?;
-        sys::packet_bind(socket.as_fd(), link.ifindex).map_err(refused("bind the packet socket"))?;
+        sys::socket_attach(socket.as_fd(), program.as_fd())
+            .map_err(refused("set the socket's filter"))?;
+        sys::packet_bind(socket.as_fd(), link.ifindex)
+            .map_err(refused("bind the packet socket"))?;
         Ok(Attachment::Socket { socket })
     }
 }

@@ -33,7 +33,8 @@ pub enum CapsError {
     Refused(String),
 }
 
-const KEPT: [Capability; 3] = [Capability::CAP_BPF, Capability::CAP_NET_ADMIN, Capability::CAP_PERFMON];
+const KEPT: [Capability; 3] =
+    [Capability::CAP_BPF, Capability::CAP_NET_ADMIN, Capability::CAP_PERFMON];
 const START_ONLY: [Capability; 2] = [Capability::CAP_SYS_ADMIN, Capability::CAP_NET_RAW];
 
 /// Checks that what `needs` says is there and drops everything else from this thread.
@@ -56,7 +57,9 @@ pub fn restrict(needs: Needs) -> Result<(), CapsError> {
     }
     // The bounding set wants CAP_SETPCAP, which a service may not have: what it cannot drop it does not hold either.
     if held.contains(&Capability::CAP_SETPCAP) {
-        for capability in caps::read(None, CapSet::Bounding).map_err(|error| refused(&error))?.difference(&wanted) {
+        for capability in
+            caps::read(None, CapSet::Bounding).map_err(|error| refused(&error))?.difference(&wanted)
+        {
             caps::drop(None, CapSet::Bounding, *capability).map_err(|error| refused(&error))?;
         }
     }

@@ -60,7 +60,8 @@ pub fn detach_all() -> Detached {
 pub fn detach_namespace(place: &Namespace, done: &mut Detached) {
     match namespace::within(place, detach_filters) {
         Ok(found) => {
-            done.filters.extend(found.removed.into_iter().map(|filter| format!("{place} {filter}")));
+            done.filters
+                .extend(found.removed.into_iter().map(|filter| format!("{place} {filter}")));
             done.errors.extend(found.errors);
         }
         Err(error) => done.errors.push(format!("network namespace {place}: {error}")),
@@ -88,8 +89,12 @@ fn detach_filters() -> io::Result<Found> {
             let there = filter::filters(&mut socket, link.ifindex, hook)?;
             for filter in there.into_iter().filter(filter::Filter::is_ours) {
                 match filter::remove(&mut socket, link.ifindex, hook, filter.priority) {
-                    Ok(()) => found.removed.push(format!("{} {} {}", link.name, filter.priority, filter.name)),
-                    Err(error) => found.errors.push(format!("{} {}: {error}", link.name, filter.name)),
+                    Ok(()) => found
+                        .removed
+                        .push(format!("{} {} {}", link.name, filter.priority, filter.name)),
+                    Err(error) => {
+                        found.errors.push(format!("{} {}: {error}", link.name, filter.name))
+                    }
                 }
             }
         }

@@ -20,13 +20,8 @@ use sensor_ebpf::abi::settings::Settings;
 use serde::Serialize;
 
 use super::{
-    attach::Programs,
-    counters::Counters,
-    listeners::Listeners,
-    pod::Wire,
-    policy_maps::PolicyMaps,
-    settings::SettingsMap,
-    sys,
+    attach::Programs, counters::Counters, listeners::Listeners, pod::Wire, policy_maps::PolicyMaps,
+    settings::SettingsMap, sys,
 };
 
 /// What says how the object is loaded.
@@ -86,7 +81,9 @@ pub enum LoadError {
     #[error("load the eBPF object: {0}")]
     Ebpf(#[from] aya::EbpfError),
     /// The object does not hold what this agent knows: another version.
-    #[error("the eBPF object has no map {0}: it is not of this version, run `cargo xtask build-ebpf`")]
+    #[error(
+        "the eBPF object has no map {0}: it is not of this version, run `cargo xtask build-ebpf`"
+    )]
     NoMap(&'static str),
     /// A map could not be used.
     #[error("eBPF map {name}: {source}")]
@@ -171,7 +168,11 @@ const fn embedded() -> Option<&'static [u8]> {
 }
 
 /// Loads the object. Needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON.
-pub(crate) fn load(object: &[u8], config: &LoadConfig, wanted: Wanted) -> Result<Loaded, LoadError> {
+pub(crate) fn load(
+    object: &[u8],
+    config: &LoadConfig,
+    wanted: Wanted,
+) -> Result<Loaded, LoadError> {
     let enforce = u32::from(config.mode == Mode::Enforce);
     let test_clock = u32::from(config.test_clock);
     let mut loader = EbpfLoader::new();
@@ -189,7 +190,8 @@ pub(crate) fn load(object: &[u8], config: &LoadConfig, wanted: Wanted) -> Result
     }
     let mut ebpf = loader.load(object)?;
     let (programs, degraded) = load_programs(&mut ebpf, wanted)?;
-    let ring = RingBuf::try_from(take(&mut ebpf, "RING")?).map_err(|source| LoadError::Map { name: "RING", source })?;
+    let ring = RingBuf::try_from(take(&mut ebpf, "RING")?)
+        .map_err(|source| LoadError::Map { name: "RING", source })?;
     let settings = Array::<_, Wire<Settings>>::try_from(take(&mut ebpf, "SETTINGS")?)
         .and_then(|map| SettingsMap::new(map, config.settings))
         .map_err(|source| LoadError::Map { name: "SETTINGS", source })?;

@@ -23,8 +23,9 @@ pub(crate) fn enter(namespace: &Namespace) -> io::Result<()> {
     match namespace {
         Namespace::Own => Ok(()),
         Namespace::File(path) => {
-            let file = File::open(path)
-                .map_err(|error| io::Error::new(error.kind(), format!("open {}: {error}", path.display())))?;
+            let file = File::open(path).map_err(|error| {
+                io::Error::new(error.kind(), format!("open {}: {error}", path.display()))
+            })?;
             setns(file, CloneFlags::CLONE_NEWNET).map_err(|error| {
                 io::Error::new(
                     io::Error::from(error).kind(),
@@ -53,10 +54,11 @@ pub(crate) fn within<T: Send>(
     work: impl FnOnce() -> io::Result<T> + Send,
 ) -> io::Result<T> {
     std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("sensor-netns".into()).spawn_scoped(scope, || {
-            enter(namespace)?;
-            work()
-        })?;
+        let thread =
+            std::thread::Builder::new().name("sensor-netns".into()).spawn_scoped(scope, || {
+                enter(namespace)?;
+                work()
+            })?;
         thread.join().unwrap_or_else(|_| Err(io::Error::other("the namespace thread panicked")))
     })
 }

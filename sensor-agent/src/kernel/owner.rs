@@ -66,7 +66,8 @@ impl Owners {
 
     fn look_for(&mut self, cgroup_id: u64, now: MonoNs) {
         let due = |last: Option<&MonoNs>, pause| last.is_none_or(|last| now.since(*last) >= pause);
-        if !due(self.missing.get(&cgroup_id), RETRY_NS) || !due(self.walked.as_ref(), WALK_EVERY_NS) {
+        if !due(self.missing.get(&cgroup_id), RETRY_NS) || !due(self.walked.as_ref(), WALK_EVERY_NS)
+        {
             return;
         }
         self.walked = Some(now);
@@ -161,9 +162,15 @@ mod tests {
         let id = "0123456789abcdef".repeat(4);
         check("system.slice/nginx.service", "nginx.service");
         check("user.slice/user-1000.slice/user@1000.service/app.slice/app-x.scope", "app-x.scope");
-        check("user.slice/user-1000.slice/session-3.scope", "/user.slice/user-1000.slice/session-3.scope");
+        check(
+            "user.slice/user-1000.slice/session-3.scope",
+            "/user.slice/user-1000.slice/session-3.scope",
+        );
         check(&format!("system.slice/docker-{id}.scope"), "container/0123456789ab");
-        check(&format!("kubepods.slice/kubepods-pod1.slice/cri-containerd-{id}.scope"), "container/0123456789ab");
+        check(
+            &format!("kubepods.slice/kubepods-pod1.slice/cri-containerd-{id}.scope"),
+            "container/0123456789ab",
+        );
         check(&format!("docker/{id}/init"), "container/0123456789ab");
         check("shop", "/shop");
         check("", "");

@@ -6,12 +6,7 @@
 //! hits start at zero ([`Applied::hits_reset`]). A policy too large for half a table is written in place.
 //! Since Linux 6.13 an insert can fail with ENOMEM while memory is free: retried [`INSERT_TRIES`] times.
 
-use std::{
-    collections::HashMap,
-    hash::Hash,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, hash::Hash, sync::Arc, time::Duration};
 
 use aya::{
     Ebpf,
@@ -23,7 +18,8 @@ use aya::{
 use nix::libc;
 pub use sensor_core::policy::PolicyTables;
 use sensor_ebpf::abi::policy::{
-    FAILSAFE_MAX, FailsafeEntry, LIMITS_MAX, Limit, LpmKey4, LpmKey6, PolicyEntry, RULES_MAX, Rule, RuleHits,
+    FAILSAFE_MAX, FailsafeEntry, LIMITS_MAX, Limit, LpmKey4, LpmKey6, PolicyEntry, RULES_MAX, Rule,
+    RuleHits,
 };
 
 use super::{
@@ -92,7 +88,8 @@ pub(crate) struct PolicyMaps {
 
 impl PolicyMaps {
     /// Names of the tries, whose size is a setting.
-    pub(crate) const TRIES: [&str; 6] = ["ALLOW4", "ALLOW6", "BLOCK4", "BLOCK6", "LIMIT4", "LIMIT6"];
+    pub(crate) const TRIES: [&str; 6] =
+        ["ALLOW4", "ALLOW6", "BLOCK4", "BLOCK6", "LIMIT4", "LIMIT6"];
 
     pub(crate) fn new(ebpf: &mut Ebpf, settings: Arc<SettingsMap>) -> Result<Self, LoadError> {
         let [allow4, allow6, block4, block6, limit4, limit6] = Self::TRIES;
@@ -134,8 +131,14 @@ impl PolicyMaps {
         }
         let tables = &shifted;
         // A look-up is skipped while its count is 0: raise the counts before entries come, lower them after entries went.
-        let counts = Counts { block: tables.block4.len() + tables.block6.len(), limits: tables.limit4.len() + tables.limit6.len() };
-        self.write_counts(Counts { block: counts.block.max(self.counted().block), limits: counts.limits.max(self.counted().limits) })?;
+        let counts = Counts {
+            block: tables.block4.len() + tables.block6.len(),
+            limits: tables.limit4.len() + tables.limit6.len(),
+        };
+        self.write_counts(Counts {
+            block: counts.block.max(self.counted().block),
+            limits: counts.limits.max(self.counted().limits),
+        })?;
         let mut applied = Applied { hits_reset, ..Applied::default() };
         for outcome in [
             self.allow4.replace(&tables.allow4, |key| (key.prefix_len, key.addr)),
@@ -180,7 +183,9 @@ impl PolicyMaps {
             self.rules.set(slot, Wire(*rule), 0).map_err(failed("RULES"))?;
         }
         for (number, limit) in tables.limits.iter().enumerate().skip(1) {
-            self.limits.set(self.place.limits + index(number), Wire(*limit), 0).map_err(failed("LIMITS"))?;
+            self.limits
+                .set(self.place.limits + index(number), Wire(*limit), 0)
+                .map_err(failed("LIMITS"))?;
         }
         Ok(())
     }
@@ -232,7 +237,9 @@ impl Place {
     fn shift(self, tables: &PolicyTables) -> PolicyTables {
         let moved = |number: u32, by: u32| if number == 0 { 0 } else { number + by };
         let mut shifted = tables.clone();
-        for entry in entries(&mut shifted.allow4, &mut shifted.allow6).chain(entries(&mut shifted.block4, &mut shifted.block6)) {
+        for entry in entries(&mut shifted.allow4, &mut shifted.allow6)
+            .chain(entries(&mut shifted.block4, &mut shifted.block6))
+        {
             entry.rule = moved(entry.rule, self.rules);
         }
         for entry in entries(&mut shifted.limit4, &mut shifted.limit6) {
@@ -270,13 +277,18 @@ fn padded(entries: &[FailsafeEntry], max: u32) -> Vec<FailsafeEntry> {
     padded
 }
 
-fn write<T>(map: &mut Array<MapData, Wire<T>>, name: &'static str, values: &[T]) -> Result<(), ApplyError>
+fn write<T>(
+    map: &mut Array<MapData, Wire<T>>,
+    name: &'static str,
+    values: &[T],
+) -> Result<(), ApplyError>
 where
     Wire<T>: aya::Pod,
     T: Copy,
 {
     for (number, value) in values.iter().enumerate() {
-        map.set(index(number), Wire(*value), 0).map_err(|source| ApplyError::Map { name, source })?;
+        map.set(index(number), Wire(*value), 0)
+            .map_err(|source| ApplyError::Map { name, source })?;
     }
     Ok(())
 }
@@ -290,13 +302,19 @@ struct Trie<K: aya::Pod> {
 
 impl<K: aya::Pod + Eq + Hash> Trie<K> {
     fn new(ebpf: &mut Ebpf, name: &'static str) -> Result<Self, LoadError> {
-        let map = LpmTrie::try_from(take(ebpf, name)?).map_err(|source| LoadError::Map { name, source })?;
+        let map = LpmTrie::try_from(take(ebpf, name)?)
+            .map_err(|source| LoadError::Map { name, source })?;
         Ok(Self { name, map, written: HashMap::new() })
     }
 
     /// Inserts what is new, then removes what is gone. An entry that does not fit is left out and said.
-    fn replace<L>(&mut self, entries: &[(L, PolicyEntry)], split: impl Fn(&L) -> (u32, K)) -> Applied {
-        let wanted: HashMap<(u32, K), PolicyEntry> = entries.iter().map(|(key, entry)| (split(key), *entry)).collect();
+    fn replace<L>(
+        &mut self,
+        entries: &[(L, PolicyEntry)],
+        split: impl Fn(&L) -> (u32, K),
+    ) -> Applied {
+        let wanted: HashMap<(u32, K), PolicyEntry> =
+            entries.iter().map(|(key, entry)| (split(key), *entry)).collect();
         let mut applied = Applied { wanted: wanted.len(), ..Applied::default() };
         for (key, entry) in &wanted {
             if self.written.get(key) == Some(entry) {
@@ -308,17 +326,22 @@ impl<K: aya::Pod + Eq + Hash> Trie<K> {
                     self.written.insert(*key, *entry);
                     applied.installed += 1;
                 }
-                Err(error) => tracing::warn!(map = self.name, %error, "a policy entry was not installed"),
+                Err(error) => {
+                    tracing::warn!(map = self.name, %error, "a policy entry was not installed")
+                }
             }
         }
-        let gone: Vec<_> = self.written.keys().filter(|key| !wanted.contains_key(key)).copied().collect();
+        let gone: Vec<_> =
+            self.written.keys().filter(|key| !wanted.contains_key(key)).copied().collect();
         for key in gone {
             match self.map.remove(&Key::new(key.0, key.1)) {
                 Ok(()) => {
                     self.written.remove(&key);
                     applied.removed += 1;
                 }
-                Err(error) => tracing::warn!(map = self.name, %error, "a policy entry was not removed"),
+                Err(error) => {
+                    tracing::warn!(map = self.name, %error, "a policy entry was not removed")
+                }
             }
         }
         applied
@@ -330,7 +353,8 @@ impl<K: aya::Pod + Eq + Hash> Trie<K> {
         loop {
             match self.map.insert(&trie_key, Wire(entry), 0) {
                 Err(MapError::SyscallError(error))
-                    if error.io_error.raw_os_error() == Some(libc::ENOMEM) && tries < INSERT_TRIES =>
+                    if error.io_error.raw_os_error() == Some(libc::ENOMEM)
+                        && tries < INSERT_TRIES =>
                 {
                     std::thread::sleep(INSERT_BACK_OFF * (1 << tries));
                     tries += 1;
@@ -360,7 +384,10 @@ mod tests {
         assert_eq!(place, Place { rules: RULES_MAX / 2, limits: LIMITS_MAX / 2 });
         let moved = place.shift(&tables);
         assert_eq!((moved.allow4[0].1.rule, moved.block6[0].1.rule), (0, RULES_MAX / 2 + 2));
-        assert_eq!((moved.limit4[0].1.rule, moved.limits[1].rule), (LIMITS_MAX / 2 + 1, RULES_MAX / 2 + 1));
+        assert_eq!(
+            (moved.limit4[0].1.rule, moved.limits[1].rule),
+            (LIMITS_MAX / 2 + 1, RULES_MAX / 2 + 1)
+        );
         assert_eq!((moved.rules[1].next, moved.rules[2].next), (RULES_MAX / 2 + 2, 0));
         assert_eq!(place.other(&tables), Place::default());
         let full = PolicyTables { rules: vec![Rule::default(); 4096], ..PolicyTables::default() };

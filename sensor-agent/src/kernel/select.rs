@@ -41,13 +41,17 @@ pub struct InterfaceSpec {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SpecError {
     /// Nothing there.
-    #[error("an interface is a name such as eth0, a glob such as veth*, or name@/run/netns/NAMESPACE")]
+    #[error(
+        "an interface is a name such as eth0, a glob such as veth*, or name@/run/netns/NAMESPACE"
+    )]
     Empty,
     /// Too long to be one.
     #[error("an interface specification has at most {SPEC_BYTES_MAX} bytes")]
     Long,
     /// `@` without an absolute path.
-    #[error("after @ stands the absolute path of a network namespace, such as /run/netns/blue, not `{0}`")]
+    #[error(
+        "after @ stands the absolute path of a network namespace, such as /run/netns/blue, not `{0}`"
+    )]
     Namespace(String),
 }
 
@@ -85,7 +89,8 @@ impl Selection {
     /// The namespaces that have something to observe, without repeats.
     #[must_use]
     pub fn namespaces(&self) -> Vec<Namespace> {
-        let mut namespaces: Vec<_> = self.include.iter().map(|spec| spec.namespace.clone()).collect();
+        let mut namespaces: Vec<_> =
+            self.include.iter().map(|spec| spec.namespace.clone()).collect();
         if namespaces.is_empty() {
             namespaces.push(Namespace::Own);
         }
@@ -97,8 +102,13 @@ impl Selection {
     /// Whether an interface is to be observed.
     #[must_use]
     pub fn wants(&self, namespace: &Namespace, name: &str) -> bool {
-        let hit = |spec: &InterfaceSpec| spec.namespace == *namespace && glob_matches(&spec.glob, name);
-        let included = if self.include.is_empty() { *namespace == Namespace::Own } else { self.include.iter().any(hit) };
+        let hit =
+            |spec: &InterfaceSpec| spec.namespace == *namespace && glob_matches(&spec.glob, name);
+        let included = if self.include.is_empty() {
+            *namespace == Namespace::Own
+        } else {
+            self.include.iter().any(hit)
+        };
         included && !self.exclude.iter().any(hit)
     }
 
@@ -159,14 +169,21 @@ mod tests {
     #[test]
     fn a_specification_names_a_namespace_by_path() {
         let spec: InterfaceSpec = "@/run/netns/blue".parse().expect("valid");
-        assert_eq!(spec, InterfaceSpec { glob: "*".into(), namespace: Namespace::File("/run/netns/blue".into()) });
+        assert_eq!(
+            spec,
+            InterfaceSpec {
+                glob: "*".into(),
+                namespace: Namespace::File("/run/netns/blue".into())
+            }
+        );
         assert!(matches!("eth0@blue".parse::<InterfaceSpec>(), Err(SpecError::Namespace(_))));
         assert_eq!("".parse::<InterfaceSpec>(), Err(SpecError::Empty));
     }
 
     #[test]
     fn everything_of_the_own_namespace_is_the_default_and_an_exclude_wins() {
-        let selection = Selection { exclude: vec!["docker*".parse().expect("valid")], ..Selection::default() };
+        let selection =
+            Selection { exclude: vec!["docker*".parse().expect("valid")], ..Selection::default() };
         assert_eq!(selection.namespaces(), [Namespace::Own]);
         assert!(selection.wants(&Namespace::Own, "lo"));
         assert!(!selection.wants(&Namespace::Own, "docker0"));

@@ -25,7 +25,10 @@ struct State {
 
 impl SettingsMap {
     /// Takes the map over and writes the first entry.
-    pub(crate) fn new(map: Array<MapData, Wire<Settings>>, first: Settings) -> Result<Self, MapError> {
+    pub(crate) fn new(
+        map: Array<MapData, Wire<Settings>>,
+        first: Settings,
+    ) -> Result<Self, MapError> {
         let settings = Self { state: Mutex::new(State { map, current: first }) };
         settings.update(|_| {})?;
         Ok(settings)
@@ -68,7 +71,8 @@ pub fn random_hash_key() -> [u64; 2] {
 
 /// Sampling threshold and weight of a rate between 0 and 1.
 pub(crate) fn sampling_of_rate(rate: f64) -> (u32, u32) {
-    let rate = if rate.is_finite() { rate.clamp(1.0 / f64::from(SAMPLE_WEIGHT_MAX), 1.0) } else { 1.0 };
+    let rate =
+        if rate.is_finite() { rate.clamp(1.0 / f64::from(SAMPLE_WEIGHT_MAX), 1.0) } else { 1.0 };
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,

@@ -96,7 +96,8 @@ impl InterfaceStatus {
     /// Nobody runs before our programs.
     #[must_use]
     pub fn is_first(&self) -> bool {
-        let first = |chain: &Option<Chain>| chain.as_ref().is_none_or(|chain| chain.ahead.is_empty());
+        let first =
+            |chain: &Option<Chain>| chain.as_ref().is_none_or(|chain| chain.ahead.is_empty());
         first(&self.ingress) && first(&self.egress)
     }
 }
@@ -138,10 +139,21 @@ impl Shared {
 
     /// How often events were lost and everything was read again.
     pub(crate) fn resyncs(&self) -> u64 {
-        self.namespaces.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|state| state.resyncs).sum()
+        self.namespaces
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .map(|state| state.resyncs)
+            .sum()
     }
 
-    pub(crate) fn publish(&self, index: usize, view: NamespaceView, interfaces: Vec<InterfaceStatus>, resyncs: u64) {
+    pub(crate) fn publish(
+        &self,
+        index: usize,
+        view: NamespaceView,
+        interfaces: Vec<InterfaceStatus>,
+        resyncs: u64,
+    ) {
         let mut namespaces = self.namespaces.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(state) = namespaces.get_mut(index) {
             *state = NamespaceState { view, interfaces, resyncs };

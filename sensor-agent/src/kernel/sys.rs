@@ -126,7 +126,8 @@ struct ProgInfo {
 fn bpf<T: FromBytes + IntoBytes>(command: libc::c_long, attr: &mut T) -> io::Result<libc::c_long> {
     // SAFETY: `attr` is an exclusive borrow of `size_of::<T>()` initialised bytes for which every bit pattern
     // is valid, so the kernel may read and write them; pointers inside are of buffers that outlive the call.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<T>()) };
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<T>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
@@ -147,7 +148,11 @@ fn address<T>(buffer: &mut T) -> u64 {
 /// Attaches a program as the first of an interface's TCX chain; closing the descriptor detaches it.
 ///
 /// The interface number is of the calling thread's network namespace. `EINVAL` on kernels without TCX.
-pub(crate) fn tcx_attach_first(program: BorrowedFd<'_>, ifindex: u32, hook: TcHook) -> io::Result<OwnedFd> {
+pub(crate) fn tcx_attach_first(
+    program: BorrowedFd<'_>,
+    ifindex: u32,
+    hook: TcHook,
+) -> io::Result<OwnedFd> {
     let mut attr = LinkCreateAttr {
         prog_fd: raw(program),
         target_ifindex: ifindex,
@@ -259,7 +264,9 @@ pub(crate) fn socket_attach(socket: BorrowedFd<'_>, program: BorrowedFd<'_>) -> 
 /// An AF_PACKET socket that receives nothing until [`packet_bind`]; needs CAP_NET_RAW, binding does not.
 pub(crate) fn packet_socket() -> io::Result<OwnedFd> {
     // SAFETY: no memory is passed.
-    let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0) };
+    let fd = unsafe {
+        libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0)
+    };
     if fd < 0 { Err(io::Error::last_os_error()) } else { owned(fd.into()) }
 }
 
@@ -275,8 +282,10 @@ pub(crate) fn packet_bind(socket: BorrowedFd<'_>, ifindex: u32) -> io::Result<()
         sll_halen: 0,
         sll_addr: [0; 8],
     };
-    let len = libc::socklen_t::try_from(size_of::<libc::sockaddr_ll>()).map_err(io::Error::other)?;
+    let len =
+        libc::socklen_t::try_from(size_of::<libc::sockaddr_ll>()).map_err(io::Error::other)?;
     // SAFETY: `address` is a live sockaddr_ll of the length given; the kernel only reads it.
-    let result = unsafe { libc::bind(socket.as_raw_fd(), std::ptr::from_mut(&mut address).cast(), len) };
+    let result =
+        unsafe { libc::bind(socket.as_raw_fd(), std::ptr::from_mut(&mut address).cast(), len) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

@@ -106,7 +106,9 @@ impl Bench {
 
 fn refused(error: ProgramError) -> TestRunError {
     match &error {
-        ProgramError::SyscallError(syscall) if syscall.io_error.raw_os_error() == Some(nix::libc::EINVAL) => {
+        ProgramError::SyscallError(syscall)
+            if syscall.io_error.raw_os_error() == Some(nix::libc::EINVAL) =>
+        {
             TestRunError::TooShort
         }
         _ => TestRunError::Run(error),

@@ -36,7 +36,9 @@ impl NamespaceView {
                 let into_namespace = &*link.kind == "veth" && link.peer_elsewhere;
                 let workload = match into_namespace && !default_routes.contains(&link.ifindex) {
                     false => Workload::None,
-                    true if bridged || (link.master.is_none() && only_host_routes) => Workload::Strict,
+                    true if bridged || (link.master.is_none() && only_host_routes) => {
+                        Workload::Strict
+                    }
                     true => Workload::Loose,
                 };
                 (link.ifindex, workload)
@@ -51,9 +53,12 @@ const fn host_prefix(address: IpAddr) -> u8 {
 }
 
 /// All observed namespaces together, as the core wants them.
-pub(crate) fn merge<'a>(namespaces: impl Iterator<Item = &'a NamespaceView> + Clone) -> LocalAddresses {
+pub(crate) fn merge<'a>(
+    namespaces: impl Iterator<Item = &'a NamespaceView> + Clone,
+) -> LocalAddresses {
     let addresses = namespaces.clone().flat_map(|view| view.addresses.iter().copied());
-    let interfaces = namespaces.flat_map(|view| view.interfaces.iter().map(|(index, workload)| (*index, *workload)));
+    let interfaces = namespaces
+        .flat_map(|view| view.interfaces.iter().map(|(index, workload)| (*index, *workload)));
     LocalAddresses::new(addresses, []).with_interfaces(interfaces)
 }
 
@@ -62,7 +67,14 @@ mod tests {
     use super::*;
 
     fn veth(ifindex: u32, master: Option<u32>) -> Link {
-        Link { ifindex, name: "veth".into(), arphrd: 1, master, kind: "veth".into(), peer_elsewhere: true }
+        Link {
+            ifindex,
+            name: "veth".into(),
+            arphrd: 1,
+            master,
+            kind: "veth".into(),
+            peer_elsewhere: true,
+        }
     }
 
     fn address(ifindex: u32, address: [u8; 4], prefix_len: u8) -> Address {
@@ -72,7 +84,8 @@ mod tests {
     #[test]
     fn a_veth_on_a_bridge_or_with_host_routes_only_is_strict() {
         let links = [veth(1, Some(9)), veth(2, None), veth(3, None), veth(4, None)];
-        let addresses = [address(2, [169, 254, 1, 1], 32), address(3, [10, 0, 0, 1], 24)].into_iter().collect();
+        let addresses =
+            [address(2, [169, 254, 1, 1], 32), address(3, [10, 0, 0, 1], 24)].into_iter().collect();
         let routes = [4].into_iter().collect();
         let view = NamespaceView::new(links.iter(), &addresses, &routes, |index| index == 9);
         let local = merge([&view].into_iter());

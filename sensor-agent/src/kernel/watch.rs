@@ -83,7 +83,9 @@ impl Watch {
                 Err(error) => drop(ready.send(Err(error))),
             }
         })?;
-        started.recv().map_err(|_| io::Error::other("the interface watch ended at its start"))??;
+        started
+            .recv()
+            .map_err(|_| io::Error::other("the interface watch ended at its start"))??;
         Ok(Self { stop, thread: Some(thread) })
     }
 }
@@ -151,8 +153,10 @@ impl Worker {
         loop {
             let wait = if dirty { Duration::from_millis(PUBLISH_MS) } else { RECHECK };
             let timeout = PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX);
-            let mut fds =
-                [PollFd::new(self.events.as_fd(), PollFlags::POLLIN), PollFd::new(stop.as_fd(), PollFlags::POLLIN)];
+            let mut fds = [
+                PollFd::new(self.events.as_fd(), PollFlags::POLLIN),
+                PollFd::new(stop.as_fd(), PollFlags::POLLIN),
+            ];
             // An interrupted wait is as good as one that ended: then nothing is ready.
             let ready = poll(&mut fds, timeout).unwrap_or(0);
             if ready > 0 && fds[1].any().unwrap_or(false) {
@@ -223,7 +227,9 @@ impl Worker {
                     self.addresses.remove(&address);
                 }
             }
-            libc::RTM_NEWROUTE | libc::RTM_DELROUTE => return !record::default_route(payload).is_empty(),
+            libc::RTM_NEWROUTE | libc::RTM_DELROUTE => {
+                return !record::default_route(payload).is_empty();
+            }
             _ => {}
         }
         false
@@ -238,7 +244,9 @@ impl Worker {
                     .attr(IFLA_EXT_MASK, &RTEXT_FILTER_SKIP_STATS.to_ne_bytes())
             },
             HashMap::new,
-            |links, _, payload| links.extend(record::link(payload).map(|link| (link.ifindex, link))),
+            |links, _, payload| {
+                links.extend(record::link(payload).map(|link| (link.ifindex, link)))
+            },
         )?;
         let address_header = AddressHeader::default();
         self.addresses = self.netlink.dump(
@@ -262,8 +270,12 @@ impl Worker {
     /// Attaches to what is wanted and lets go of what is gone or not wanted any more.
     fn reconcile(&mut self) {
         let wanted = |link: &Link| self.config.selection.wants(&self.config.namespace, &link.name);
-        let gone: Vec<_> =
-            self.attached.keys().copied().filter(|index| !self.links.get(index).is_some_and(wanted)).collect();
+        let gone: Vec<_> = self
+            .attached
+            .keys()
+            .copied()
+            .filter(|index| !self.links.get(index).is_some_and(wanted))
+            .collect();
         let new: Vec<_> = self
             .links
             .values()
@@ -340,7 +352,8 @@ impl Worker {
             // A filter vanishes with a qdisc that another tool deletes: put it back. A TCX link is only ever
             // detached from outside on purpose (`detach --all`): leave it, the status says so.
             let hooks = [&entry.status.ingress, &entry.status.egress];
-            let missing = hooks.iter().any(|chain| chain.as_ref().is_some_and(|chain| !chain.attached));
+            let missing =
+                hooks.iter().any(|chain| chain.as_ref().is_some_and(|chain| !chain.attached));
             if missing && entry.status.hook == Some(HookKind::Clsact) {
                 lost.push(*ifindex);
             }
@@ -355,9 +368,15 @@ impl Worker {
 
     fn publish(&mut self) {
         self.published = Instant::now();
-        let bridges = |index| self.links.get(&index).is_some_and(|link| matches!(&*link.kind, "bridge" | "openvswitch"));
-        let view = NamespaceView::new(self.links.values(), &self.addresses, &self.default_routes, bridges);
-        let mut interfaces: Vec<_> = self.attached.values().map(|entry| entry.status.clone()).collect();
+        let bridges = |index| {
+            self.links
+                .get(&index)
+                .is_some_and(|link| matches!(&*link.kind, "bridge" | "openvswitch"))
+        };
+        let view =
+            NamespaceView::new(self.links.values(), &self.addresses, &self.default_routes, bridges);
+        let mut interfaces: Vec<_> =
+            self.attached.values().map(|entry| entry.status.clone()).collect();
         interfaces.extend(self.failed.values().cloned());
         for name in self.config.selection.literal_names(&self.config.namespace) {
             if !self.links.values().any(|link| *link.name == *name) {

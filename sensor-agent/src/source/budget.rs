@@ -39,7 +39,15 @@ impl Budget {
     #[must_use]
     pub fn new(sampling: Sampling, threshold: u32, weight: u32, ring_bytes: u32) -> Self {
         let ring_bytes = u64::from(ring_bytes).max(1);
-        Self { sampling, threshold, weight, ring_bytes, step: 0, changed: MonoNs(0), calm_since: None }
+        Self {
+            sampling,
+            threshold,
+            weight,
+            ring_bytes,
+            step: 0,
+            changed: MonoNs(0),
+            calm_since: None,
+        }
     }
 
     /// Halvings in force.
@@ -57,7 +65,10 @@ impl Budget {
         if percent > LOW_WATER_PERCENT {
             self.calm_since = None;
         }
-        if percent >= HIGH_WATER_PERCENT && self.step < STEPS_MAX && now.since(self.changed) >= SETTLE_NS {
+        if percent >= HIGH_WATER_PERCENT
+            && self.step < STEPS_MAX
+            && now.since(self.changed) >= SETTLE_NS
+        {
             return Some(self.moved(now, self.step + 1));
         }
         if percent > LOW_WATER_PERCENT || self.step == 0 {

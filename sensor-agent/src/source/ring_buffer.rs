@@ -107,7 +107,9 @@ impl RingThread {
         let stop = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
         let counts = Arc::new(RingCounts::default());
         let mut poller = Poller::new(ring, polling, &stop, Arc::clone(&counts))?;
-        let thread = std::thread::Builder::new().name("sensor-ring".into()).spawn(move || poller.run(on_round))?;
+        let thread = std::thread::Builder::new()
+            .name("sensor-ring".into())
+            .spawn(move || poller.run(on_round))?;
         Ok(Self { stop, thread: Some(thread), counts })
     }
 
@@ -142,9 +144,17 @@ const TOKEN_RING: u64 = 0;
 const TOKEN_STOP: u64 = 1;
 
 impl Poller {
-    fn new(ring: Ring, polling: Polling, stop: &EventFd, counts: Arc<RingCounts>) -> io::Result<Self> {
+    fn new(
+        ring: Ring,
+        polling: Polling,
+        stop: &EventFd,
+        counts: Arc<RingCounts>,
+    ) -> io::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        epoll.add(ring.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, TOKEN_RING))?;
+        epoll.add(
+            ring.as_fd(),
+            EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, TOKEN_RING),
+        )?;
         epoll.add(stop.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, TOKEN_STOP))?;
         let (threshold, weight) = ring.sampling();
         counts.sample_weight.store(weight, Ordering::Relaxed);
@@ -194,7 +204,11 @@ impl Poller {
     fn adjust_sampling(&mut self, now: MonoNs, bytes: u64) {
         let before = self.budget.step();
         let Some((threshold, weight)) = self.budget.after_round(now, bytes) else { return };
-        let moved = if self.budget.step() > before { &self.counts.sampling_down } else { &self.counts.sampling_up };
+        let moved = if self.budget.step() > before {
+            &self.counts.sampling_down
+        } else {
+            &self.counts.sampling_up
+        };
         moved.fetch_add(1, Ordering::Relaxed);
         self.counts.sample_weight.store(weight, Ordering::Relaxed);
         if let Err(error) = self.ring.write_sampling(threshold, weight) {

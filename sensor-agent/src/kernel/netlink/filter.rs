@@ -73,15 +73,22 @@ fn info(priority: u16) -> u32 {
 }
 
 fn header(ifindex: u32, hook: TcHook, priority: u16) -> TcHeader {
-    TcHeader { ifindex, handle: HANDLE, parent: parent(hook), info: info(priority), ..TcHeader::default() }
+    TcHeader {
+        ifindex,
+        handle: HANDLE,
+        parent: parent(hook),
+        info: info(priority),
+        ..TcHeader::default()
+    }
 }
 
 /// Makes sure that an interface has a `clsact` qdisc; one that is there stays as it is.
 pub(crate) fn ensure_clsact(socket: &mut Socket, ifindex: u32) -> io::Result<()> {
     let header = TcHeader { ifindex, handle: CLSACT, parent: CLSACT_PARENT, ..TcHeader::default() };
-    let request = Request::new(libc::RTM_NEWQDISC, libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_EXCL)
-        .push(header.as_bytes())
-        .attr(TCA_KIND, b"clsact\0");
+    let request =
+        Request::new(libc::RTM_NEWQDISC, libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_EXCL)
+            .push(header.as_bytes())
+            .attr(TCA_KIND, b"clsact\0");
     match socket.change(request) {
         Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
         result => result,
@@ -98,7 +105,11 @@ pub(crate) fn install(
     program: BorrowedFd<'_>,
     replace: bool,
 ) -> io::Result<()> {
-    let flags = if replace { libc::NLM_F_ACK } else { libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_EXCL };
+    let flags = if replace {
+        libc::NLM_F_ACK
+    } else {
+        libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_EXCL
+    };
     let mut name = name.as_bytes().to_vec();
     name.push(0);
     let request = Request::new(libc::RTM_NEWTFILTER, flags)
@@ -114,7 +125,12 @@ pub(crate) fn install(
 }
 
 /// Removes our filter; the caller has verified by [`filters`] that it is ours.
-pub(crate) fn remove(socket: &mut Socket, ifindex: u32, hook: TcHook, priority: u16) -> io::Result<()> {
+pub(crate) fn remove(
+    socket: &mut Socket,
+    ifindex: u32,
+    hook: TcHook,
+    priority: u16,
+) -> io::Result<()> {
     socket.change(
         Request::new(libc::RTM_DELTFILTER, libc::NLM_F_ACK)
             .push(header(ifindex, hook, priority).as_bytes())
@@ -135,7 +151,9 @@ pub(crate) fn filters(socket: &mut Socket, ifindex: u32, hook: TcHook) -> io::Re
         },
     );
     match dumped {
-        Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOENT)) => Ok(Vec::new()),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOENT)) => {
+            Ok(Vec::new())
+        }
         other => other,
     }
 }
@@ -143,7 +161,9 @@ pub(crate) fn filters(socket: &mut Socket, ifindex: u32, hook: TcHook) -> io::Re
 fn filter(payload: &[u8]) -> Option<Filter> {
     let (header, rest) = TcHeader::read_from_prefix(payload).ok()?;
     let options = attrs(rest).find(|(kind, _)| *kind == TCA_OPTIONS)?.1;
-    let name = attrs(options).find(|(kind, _)| *kind == TCA_BPF_NAME).and_then(|(_, value)| value_str(value));
+    let name = attrs(options)
+        .find(|(kind, _)| *kind == TCA_BPF_NAME)
+        .and_then(|(_, value)| value_str(value));
     let priority = u16::try_from(header.info >> 16).ok()?;
     Some(Filter { priority, handle: header.handle, name: name.unwrap_or_default().into() })
 }

@@ -133,7 +133,8 @@ mod tests {
         assert_eq!((header.kind, header.seq), (7, 42));
         let found: Vec<_> = attrs(&payload[8..]).collect();
         assert_eq!(value_str(found[0].1), Some("name"));
-        let inner: Vec<_> = attrs(found[1].1).map(|(kind, value)| (kind, value_u32(value))).collect();
+        let inner: Vec<_> =
+            attrs(found[1].1).map(|(kind, value)| (kind, value_u32(value))).collect();
         assert_eq!(inner, [(3, Some(9))]);
     }
 

@@ -149,7 +149,10 @@ pub(crate) fn address(payload: &[u8]) -> Option<Address> {
 /// Reads RTM_NEWROUTE: interfaces of a default route, nothing for any other route.
 pub(crate) fn default_route(payload: &[u8]) -> Vec<u32> {
     let Ok((header, rest)) = RouteHeader::read_from_prefix(payload) else { return Vec::new() };
-    if header.dst_len != 0 || header.kind != RTN_UNICAST || !matches!(header.family, AF_INET | AF_INET6) {
+    if header.dst_len != 0
+        || header.kind != RTN_UNICAST
+        || !matches!(header.family, AF_INET | AF_INET6)
+    {
         return Vec::new();
     }
     let mut interfaces = Vec::new();
@@ -212,7 +215,12 @@ mod tests {
 
     #[test]
     fn the_local_end_of_a_point_to_point_address_is_ours() {
-        let header = AddressHeader { family: AF_INET, prefix_len: 32, ifindex: 4, ..AddressHeader::default() };
+        let header = AddressHeader {
+            family: AF_INET,
+            prefix_len: 32,
+            ifindex: 4,
+            ..AddressHeader::default()
+        };
         let bytes = payload(
             Request::new(20, 0)
                 .push(header.as_bytes())

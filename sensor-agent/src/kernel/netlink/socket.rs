@@ -13,8 +13,8 @@ use nix::{
     libc,
     sys::{
         socket::{
-            AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send, setsockopt,
-            socket, sockopt,
+            AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv,
+            send, setsockopt, socket, sockopt,
         },
         time::TimeVal,
     },
@@ -66,7 +66,10 @@ impl Socket {
 
     /// Opens a non-blocking socket that is told of changes.
     pub(crate) fn events() -> io::Result<Self> {
-        let socket = Self::with_groups(GROUPS.unsigned_abs(), SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK)?;
+        let socket = Self::with_groups(
+            GROUPS.unsigned_abs(),
+            SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+        )?;
         // With CAP_NET_ADMIN the limit of net.core.rmem_max does not apply; without, the smaller buffer resyncs sooner.
         if setsockopt(&socket.fd, sockopt::RcvBufForce, &EVENT_BUFFER_BYTES).is_err() {
             setsockopt(&socket.fd, sockopt::RcvBuf, &EVENT_BUFFER_BYTES)?;
@@ -100,7 +103,8 @@ impl Socket {
     ) -> io::Result<S> {
         for _ in 0..DUMP_TRIES {
             let mut state = start();
-            let consistent = self.exchange(request(), &mut |kind, payload| each(&mut state, kind, payload))?;
+            let consistent =
+                self.exchange(request(), &mut |kind, payload| each(&mut state, kind, payload))?;
             if consistent {
                 return Ok(state);
             }
