@@ -10,7 +10,10 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use super::{Kernel, cpio::Archive};
-use crate::process::{find, output, root, say};
+use crate::{
+    process::{find, output, root, say},
+    source_hash::OBJECT,
+};
 
 /// Writes the image; gives its path.
 pub(super) fn build(
@@ -32,7 +35,7 @@ pub(super) fn build(
     // busybox's own shell would take its `ip` for the real one.
     let shell = find("dash").context("no dash")?;
     programs.add(&mut archive, &shell, "bin/sh")?;
-    for tool in ["ip", "nsenter", "unshare", "ethtool"] {
+    for tool in ["ip", "tc", "nsenter", "unshare"] {
         // A tool that is missing shows in the test that wants it.
         if let Some(program) = find(tool) {
             programs.add(&mut archive, &program, &format!("usr/bin/{tool}"))?;
@@ -41,6 +44,7 @@ pub(super) fn build(
     programs.add(&mut archive, &stripped(tests, &folder)?, "kernel-tests")?;
     let agent = stripped(&root().join("target/debug/sensor-agent"), &folder)?;
     programs.add(&mut archive, &agent, "sensor-agent")?;
+    archive.file("sensor-ebpf", &fs::read(root().join(OBJECT))?)?;
 
     let mut insmod = String::new();
     for module in in_order(kernel, modules)? {
@@ -51,7 +55,7 @@ pub(super) fn build(
     let init = format!(
         "#!/bin/busybox sh\n\
          /bin/busybox --install -s /bin\n\
-         export PATH=/usr/bin:/bin HOME=/root TMPDIR=/tmp RUST_BACKTRACE=1 SENSOR_AGENT=/sensor-agent\n\
+         export PATH=/usr/bin:/bin HOME=/root TMPDIR=/tmp RUST_BACKTRACE=1 SENSOR_AGENT=/sensor-agent SENSOR_EBPF_OBJECT=/sensor-ebpf\n\
          mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev\n\
          mount -t tmpfs tmp /tmp; mount -t tmpfs run /run; mount -t bpf bpf /sys/fs/bpf\n\
          mount -t cgroup2 cgroup /sys/fs/cgroup; mkdir -p /run/netns\n\
