@@ -18,7 +18,8 @@ use crate::{
 
 /// Puts stored records and times of watching into an inventory; what cannot be read is counted and left out.
 pub(crate) fn restore(inventory: &mut Inventory, contents: &Contents) {
-    let spans = contents.attachments.iter().map(|row| Span { from: UnixNs(row.from), to: UnixNs(row.to) });
+    let spans =
+        contents.attachments.iter().map(|row| Span { from: UnixNs(row.from), to: UnixNs(row.to) });
     inventory.restore_spans(&spans.collect::<Vec<_>>());
     for (from, _, body) in &contents.records {
         let table = match from {
@@ -45,6 +46,11 @@ pub(crate) fn view(contents: &Contents, config: &Config) -> (InventoryView, Opti
     };
     inventory.set_catalogue(&catalogue);
     // Addresses were masked before they were stored.
-    let view = inventory.view(unix_ns(SystemTime::now()), &catalogue, &Mask::default(), &RowFilter::default());
+    let view = inventory.view(
+        unix_ns(SystemTime::now()),
+        &catalogue,
+        &Mask::default(),
+        &RowFilter::default(),
+    );
     (view, problem)
 }

@@ -15,7 +15,11 @@ fn differences(expected: &[Truth], found: &[Truth]) -> Vec<(Truth, i64)> {
     for exchange in found {
         *counts.entry(exchange).or_default() -= 1;
     }
-    counts.into_iter().filter(|(_, count)| *count != 0).map(|(exchange, count)| (exchange.clone(), count)).collect()
+    counts
+        .into_iter()
+        .filter(|(_, count)| *count != 0)
+        .map(|(exchange, count)| (exchange.clone(), count))
+        .collect()
 }
 
 fn check(settings: Settings) {

@@ -33,7 +33,10 @@ fn exchange(target: String, client: u32, number: u64) -> Exchange {
         status: Some(200),
         latency_ns: Some(1_000_000 + number % 1_000 * 1_000),
         request: RequestFacts { auth: AuthScheme::Bearer, ..Default::default() },
-        response: ResponseFacts { content_type: Some("application/json".into()), ..Default::default() },
+        response: ResponseFacts {
+            content_type: Some("application/json".into()),
+            ..Default::default()
+        },
         weight: 1,
         client_hint: OwnerHint::default(),
         server_hint: OwnerHint::default(),
@@ -56,7 +59,9 @@ fn measure(name: &str, limits: InventoryLimits, catalogue: &Catalogue, exchanges
         .collect();
     rounds.sort_by(f64::total_cmp);
     let median = rounds[ROUNDS / 2];
-    println!("{{\"name\":\"inventory/{name}\",\"value\":{median:.0},\"unit\":\"ns\",\"runs\":{ROUNDS}}}");
+    println!(
+        "{{\"name\":\"inventory/{name}\",\"value\":{median:.0},\"unit\":\"ns\",\"runs\":{ROUNDS}}}"
+    );
 }
 
 fn main() {
@@ -64,11 +69,14 @@ fn main() {
     let (catalogue, _) = Catalogue::load(&[("a.yaml", document)], None);
     let empty = Catalogue::default();
     let limits = InventoryLimits::default();
-    let known: Vec<Exchange> =
-        (0..100_000_u64).map(|n| exchange(format!("/users/{}", n % 1_000), (n % 500) as u32, n)).collect();
-    let query: Vec<Exchange> =
-        (0..100_000_u64).map(|n| exchange(format!("/users/{}?page={n}&size=2", n % 1_000), (n % 500) as u32, n)).collect();
-    let ids: Vec<Exchange> = (0..100_000_u64).map(|n| exchange(format!("/users/{n}"), (n % 500) as u32, n)).collect();
+    let known: Vec<Exchange> = (0..100_000_u64)
+        .map(|n| exchange(format!("/users/{}", n % 1_000), (n % 500) as u32, n))
+        .collect();
+    let query: Vec<Exchange> = (0..100_000_u64)
+        .map(|n| exchange(format!("/users/{}?page={n}&size=2", n % 1_000), (n % 500) as u32, n))
+        .collect();
+    let ids: Vec<Exchange> =
+        (0..100_000_u64).map(|n| exchange(format!("/users/{n}"), (n % 500) as u32, n)).collect();
     let words: Vec<Exchange> =
         (0..100_000_u64).map(|n| exchange(format!("/x{n}y/list"), (n % 500) as u32, n)).collect();
     measure("known", limits, &empty, &known);
@@ -76,5 +84,10 @@ fn main() {
     measure("new_id", limits, &empty, &ids);
     measure("new_id_declared", limits, &catalogue, &ids);
     measure("new_path", limits, &empty, &words);
-    measure("beyond_bound", InventoryLimits { endpoints_per_service: 10, ..limits }, &empty, &words);
+    measure(
+        "beyond_bound",
+        InventoryLimits { endpoints_per_service: 10, ..limits },
+        &empty,
+        &words,
+    );
 }

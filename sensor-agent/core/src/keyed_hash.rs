@@ -5,8 +5,12 @@
 #[must_use]
 pub fn siphash24(key: [u64; 2], bytes: &[u8]) -> u64 {
     let [k0, k1] = key;
-    let mut v =
-        [k0 ^ 0x736f_6d65_7073_6575, k1 ^ 0x646f_7261_6e64_6f6d, k0 ^ 0x6c79_6765_6e65_7261, k1 ^ 0x7465_6462_7974_6573];
+    let mut v = [
+        k0 ^ 0x736f_6d65_7073_6575,
+        k1 ^ 0x646f_7261_6e64_6f6d,
+        k0 ^ 0x6c79_6765_6e65_7261,
+        k1 ^ 0x7465_6462_7974_6573,
+    ];
     let (words, rest) = bytes.as_chunks::<8>();
     for word in words {
         compress(&mut v, u64::from_le_bytes(*word));

@@ -16,6 +16,19 @@ impl MonoNs {
 }
 
 /// Wall-clock time in nanoseconds since 1970-01-01 UTC; shown to users and compared with sunset dates.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
 #[serde(transparent)]
 pub struct UnixNs(pub u64);

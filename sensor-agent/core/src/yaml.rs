@@ -45,7 +45,9 @@ fn options(input_bytes: usize) -> Options {
 
 /// Makes one printable line of a parser's message, at most 300 characters.
 pub(crate) fn one_line(message: &str) -> String {
-    let words = message.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
+    let words = message
+        .split(|c: char| c.is_whitespace() || c.is_control())
+        .filter(|word| !word.is_empty());
     let mut line = words.collect::<Vec<_>>().join(" ");
     if let Some((at, _)) = line.char_indices().nth(300) {
         line.truncate(at);

@@ -6,7 +6,10 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use sensor_core::{
-    policy::{Compiled, Conditions, Direction, Inactive, Policy, PolicyErrors, Protocol, Rule, RuleAction, RuleState, What},
+    policy::{
+        Compiled, Conditions, Direction, Inactive, Policy, PolicyErrors, Protocol, Rule,
+        RuleAction, RuleState, What,
+    },
     time::MonoNs,
 };
 use serde::Serialize;
@@ -45,7 +48,11 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
     match outcome {
         Ok((policy, compiled)) => {
             let report = Report::new(&policy, &compiled);
-            if *json { output::print_json(&report)? } else { output::print(&report.text())? }
+            if *json {
+                output::print_json(&report)?
+            } else {
+                output::print(&report.text())?
+            }
             Ok(Exit::Done)
         }
         Err(PolicyFileError::Invalid(errors)) => {
@@ -56,14 +63,17 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
             }
             Ok(Exit::Negative)
         }
-        Err(error @ PolicyFileError::Read { .. }) => Err(Prerequisite::new(error.to_string()).into()),
+        Err(error @ PolicyFileError::Read { .. }) => {
+            Err(Prerequisite::new(error.to_string()).into())
+        }
     }
 }
 
 fn refusal(errors: &PolicyErrors) -> String {
     let count = errors.errors.len();
     let noun = if count == 1 { "mistake" } else { "mistakes" };
-    let lines: Vec<String> = errors.to_string().lines().map(|line| output::clean(line).into_owned()).collect();
+    let lines: Vec<String> =
+        errors.to_string().lines().map(|line| output::clean(line).into_owned()).collect();
     format!("{}\n{count} {noun}; nothing of the file is used", lines.join("\n"))
 }
 
@@ -89,7 +99,11 @@ impl<'e> Refused<'e> {
             field: &error.field,
             message: &error.message,
         };
-        Self { file: &errors.file, valid: false, errors: errors.errors.iter().map(mistake).collect() }
+        Self {
+            file: &errors.file,
+            valid: false,
+            errors: errors.errors.iter().map(mistake).collect(),
+        }
     }
 }
 
@@ -132,13 +146,22 @@ struct KernelUse {
 impl<'p> Report<'p> {
     fn new(policy: &'p Policy, compiled: &Compiled) -> Self {
         let tables = &compiled.tables;
-        let rules = policy.rules.iter().zip(&compiled.states).map(|(rule, state)| rule_line(rule, state)).collect();
+        let rules = policy
+            .rules
+            .iter()
+            .zip(&compiled.states)
+            .map(|(rule, state)| rule_line(rule, state))
+            .collect();
         Self {
             file: &policy.file,
             valid: true,
             digest: format!("{:016x}", policy.digest),
             rules,
-            warnings: policy.warnings.iter().map(|(line, text)| format!("{}:{line}: {text}", policy.file)).collect(),
+            warnings: policy
+                .warnings
+                .iter()
+                .map(|(line, text)| format!("{}:{line}: {text}", policy.file))
+                .collect(),
             kernel: KernelUse {
                 allow: tables.allow4.len() + tables.allow6.len(),
                 block: tables.block4.len() + tables.block6.len(),
@@ -158,7 +181,8 @@ impl<'p> Report<'p> {
             .iter()
             .map(|rule| {
                 let cells = [rule.id, rule.list, rule.action];
-                let mut row: Vec<String> = cells.iter().map(|cell| output::clean(cell).into_owned()).collect();
+                let mut row: Vec<String> =
+                    cells.iter().map(|cell| output::clean(cell).into_owned()).collect();
                 row.push(rule.clients.to_string());
                 row.push(rule.when.clone());
                 row.push(rule.state.clone());
@@ -167,7 +191,10 @@ impl<'p> Report<'p> {
             .collect();
         if !rows.is_empty() {
             text.push('\n');
-            text.push_str(&output::table(&["RULE", "LIST", "ACTION", "CLIENTS", "WHEN", "STATE"], &rows));
+            text.push_str(&output::table(
+                &["RULE", "LIST", "ACTION", "CLIENTS", "WHEN", "STATE"],
+                &rows,
+            ));
             text.push('\n');
         }
         let used = &self.kernel;
@@ -201,7 +228,9 @@ fn rule_line<'p>(rule: &'p Rule, state: &RuleState) -> RuleLine<'p> {
             RuleState::Active if rule.expires.is_some() => "active until it expires".to_owned(),
             RuleState::Active => "active".to_owned(),
             RuleState::Inactive(Inactive::Expired) => "expired".to_owned(),
-            RuleState::Inactive(Inactive::NoInterface(name)) => format!("waits for interface {name}"),
+            RuleState::Inactive(Inactive::NoInterface(name)) => {
+                format!("waits for interface {name}")
+            }
         },
         reason: rule.about.reason.as_deref(),
         owner: rule.about.owner.as_deref(),
@@ -217,7 +246,9 @@ fn when(conditions: &Conditions) -> String {
         None => {}
     }
     if !conditions.ports.is_empty() {
-        let range = |(low, high): &(u16, u16)| if low == high { low.to_string() } else { format!("{low}-{high}") };
+        let range = |(low, high): &(u16, u16)| {
+            if low == high { low.to_string() } else { format!("{low}-{high}") }
+        };
         words.push(conditions.ports.iter().map(range).collect::<Vec<_>>().join(","));
     }
     match conditions.direction {

@@ -70,7 +70,9 @@ enum Emit {
 /// Reads the recording.
 pub(super) fn run(args: &Args) -> Result<Exit> {
     let now = args.now.as_deref().map(|text| {
-        let wrong = || Prerequisite::new(format!("--now {text}: write RFC 3339, such as 2026-06-30T12:00:00Z"));
+        let wrong = || {
+            Prerequisite::new(format!("--now {text}: write RFC 3339, such as 2026-06-30T12:00:00Z"))
+        };
         parse_rfc3339(text).ok_or_else(wrong)
     });
     let now = now.transpose()?;
@@ -87,7 +89,9 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
                 pipeline.on_segment(segment, &mut |_| ());
                 emitter.events(&mut pipeline);
             };
-            ReadEnd::of_capture(read_capture(&mut capture, take, |offset| advance(bar.as_ref(), offset)))
+            ReadEnd::of_capture(read_capture(&mut capture, take, |offset| {
+                advance(bar.as_ref(), offset)
+            }))
         }
         text => ReadEnd::of_text(read_text(text, |exchange| {
             pipeline.on_exchange(exchange);
@@ -103,13 +107,22 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
 }
 
 /// Exchanges as they were sent need no inventory: half the time, a fifth of the memory.
-fn exchanges_only(args: &Args, recording: AnyRecording, mut emitter: Emitter, bytes: Option<u64>) -> Result<Exit> {
+fn exchanges_only(
+    args: &Args,
+    recording: AnyRecording,
+    mut emitter: Emitter,
+    bytes: Option<u64>,
+) -> Result<Exit> {
     let mut assembler = Assembler::new(Limits::default(), 0);
     let read = match recording {
         Recording::Capture(mut capture) => {
             let bar = progress(bytes);
-            let take = |segment: &Segment<'_>| assembler.on_segment(segment, &mut |assembled| emitter.assembled(&assembled));
-            ReadEnd::of_capture(read_capture(&mut capture, take, |offset| advance(bar.as_ref(), offset)))
+            let take = |segment: &Segment<'_>| {
+                assembler.on_segment(segment, &mut |assembled| emitter.assembled(&assembled))
+            };
+            ReadEnd::of_capture(read_capture(&mut capture, take, |offset| {
+                advance(bar.as_ref(), offset)
+            }))
         }
         text => ReadEnd::of_text(read_text(text, |exchange| emitter.exchange(&exchange))),
     };
@@ -141,7 +154,8 @@ impl ReadEnd {
 
     fn of_text(end: Result<TextEnd, String>) -> Self {
         let wrong = |end: TextEnd| {
-            end.first_fault.map(|fault| format!("{} records were left out, the first: {fault}", end.wrong))
+            end.first_fault
+                .map(|fault| format!("{} records were left out, the first: {fault}", end.wrong))
         };
         Self { packets: None, fault: end.map_or_else(Some, wrong) }
     }
@@ -155,7 +169,8 @@ fn open(path: &Path) -> Result<(AnyRecording, Option<u64>)> {
     } else {
         let cannot = |error| Prerequisite::new(format!("cannot read {name}: {error}"));
         let file = File::open(path).map_err(cannot)?;
-        let bytes = file.metadata().ok().filter(std::fs::Metadata::is_file).map(|metadata| metadata.len());
+        let bytes =
+            file.metadata().ok().filter(std::fs::Metadata::is_file).map(|metadata| metadata.len());
         (Box::new(file), bytes)
     };
     let recording = Recording::open(reader).map_err(|error| match error {
@@ -174,7 +189,11 @@ fn pipeline(args: &Args) -> Result<Pipeline> {
     let mut pipeline = Pipeline::new(Settings {
         window_ns: u64::try_from(args.window.0.as_nanos()).unwrap_or(u64::MAX),
         locality,
-        exchange_events: if args.emit == Some(Emit::Events) { ExchangeEvents::On } else { ExchangeEvents::Off },
+        exchange_events: if args.emit == Some(Emit::Events) {
+            ExchangeEvents::On
+        } else {
+            ExchangeEvents::Off
+        },
         ..Settings::default()
     });
     if let Some(folder) = &args.catalogue {
@@ -184,7 +203,9 @@ fn pipeline(args: &Args) -> Result<Pipeline> {
 }
 
 fn catalogue(folder: &Path) -> Result<Catalogue> {
-    let loaded = CatalogueFolder::new(folder).load().map_err(|error| Prerequisite::new(error.to_string()))?;
+    let loaded = CatalogueFolder::new(folder)
+        .load()
+        .map_err(|error| Prerequisite::new(error.to_string()))?;
     for error in &loaded.errors {
         let word = if error.severity == Severity::Refused { "refused" } else { "warning" };
         output::note(&output::clean(&format!("catalogue: {word}: {error}")));
@@ -193,7 +214,12 @@ fn catalogue(folder: &Path) -> Result<Catalogue> {
         output::note(&output::clean(&format!("catalogue: {note}")));
     }
     for row in loaded.catalogue.bindings() {
-        let text = format!("catalogue: {} declares {} ({})", row.document, row.scopes.join(", "), row.reason.text());
+        let text = format!(
+            "catalogue: {} declares {} ({})",
+            row.document,
+            row.scopes.join(", "),
+            row.reason.text()
+        );
         output::note(&output::clean(&text));
     }
     Ok(loaded.catalogue)
@@ -201,9 +227,12 @@ fn catalogue(folder: &Path) -> Result<Catalogue> {
 
 /// A bar on standard error, for a long file and a terminal.
 fn progress(bytes: Option<u64>) -> Option<indicatif::ProgressBar> {
-    let bytes = bytes.filter(|bytes| *bytes >= PROGRESS_FROM_BYTES && io::stderr().is_terminal())?;
+    let bytes =
+        bytes.filter(|bytes| *bytes >= PROGRESS_FROM_BYTES && io::stderr().is_terminal())?;
     let bar = indicatif::ProgressBar::new(bytes);
-    if let Ok(style) = indicatif::ProgressStyle::with_template("{bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}") {
+    if let Ok(style) = indicatif::ProgressStyle::with_template(
+        "{bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
+    ) {
         bar.set_style(style);
     }
     bar.enable_steady_tick(Duration::from_millis(250));
@@ -219,22 +248,32 @@ fn say_end(args: &Args, end: &ReadEnd) {
     let unknown = end.packets.map_or(0, |counts| counts.link_unknown);
     if unknown > 0 {
         let read = "read are Ethernet, Linux cooked, raw IP, loopback";
-        output::note(&format!("{name}: {unknown} packets have a link type that is not read ({read})"));
+        output::note(&format!(
+            "{name}: {unknown} packets have a link type that is not read ({read})"
+        ));
     }
 }
 
 /// Failed when the input broke off before anything was found.
 fn exit(end: &ReadEnd, counts: &FlowCounts) -> Exit {
-    let nothing = end.packets.is_some_and(|packets| packets.packets == 0) && counts.value(FlowCounter::RequestHeads) == 0;
+    let nothing = end.packets.is_some_and(|packets| packets.packets == 0)
+        && counts.value(FlowCounter::RequestHeads) == 0;
     if end.fault.is_some() && nothing { Exit::Negative } else { Exit::Done }
 }
 
-fn finish(args: &Args, pipeline: &Pipeline, mut emitter: Emitter, end: &ReadEnd, now: Option<UnixNs>) -> Result<Exit> {
+fn finish(
+    args: &Args,
+    pipeline: &Pipeline,
+    mut emitter: Emitter,
+    end: &ReadEnd,
+    now: Option<UnixNs>,
+) -> Result<Exit> {
     say_end(args, end);
     let now = now.unwrap_or(pipeline.last());
     match args.emit {
         None => {
-            let view = pipeline.view(now, &RowFilter { rows_max: Some(ROWS_MAX), ..RowFilter::default() });
+            let view =
+                pipeline.view(now, &RowFilter { rows_max: Some(ROWS_MAX), ..RowFilter::default() });
             let rows = if args.all { Rows::All } else { Rows::Api };
             let mut text = render::inventory(&view, rows);
             if !view.coverage.is_empty() {

@@ -58,7 +58,9 @@ impl PolicyFile {
     pub fn host_changed(&self, facts: &HostFacts) -> bool {
         self.in_force.as_ref().is_some_and(|in_force| {
             let before = &in_force.facts;
-            let expired = |rule: &policy::Rule| rule.expires.is_some_and(|at| at > before.now && at <= facts.now);
+            let expired = |rule: &policy::Rule| {
+                rule.expires.is_some_and(|at| at > before.now && at <= facts.now)
+            };
             before.interfaces != facts.interfaces
                 || before.resolvers != facts.resolvers
                 || before.gateways != facts.gateways
@@ -151,8 +153,12 @@ impl PolicyFile {
         status.hash = hash;
         status.installed = applied.installed as u64;
         status.wanted = applied.wanted as u64;
-        status.error = (applied.installed < applied.wanted)
-            .then(|| format!("only {} of {} entries are in the kernel, it has no memory for more", applied.installed, applied.wanted));
+        status.error = (applied.installed < applied.wanted).then(|| {
+            format!(
+                "only {} of {} entries are in the kernel, it has no memory for more",
+                applied.installed, applied.wanted
+            )
+        });
         let event = events::PolicyApplied {
             origin: &status.origin,
             generation: status.generation,
@@ -176,20 +182,29 @@ impl PolicyFile {
         let sums = policy.rules.iter().zip(sums).map(|(rule, sum)| {
             self.earlier.get(&*rule.about.id.to_string()).map_or(sum, |before| plus(*before, sum))
         });
-        let rows = policy.rules.iter().zip(&compiled.states).zip(sums).map(|((rule, state), hits)| RuleStatus {
-            id: rule.about.id.to_string(),
-            kind: kind(&rule.what).into(),
-            state: match state {
-                RuleState::Active => "in force".into(),
-                RuleState::Inactive(Inactive::Expired) => "expired".into(),
-                RuleState::Inactive(Inactive::NoInterface(name)) => format!("no interface {name}"),
-            },
-            packets: hits.packets,
-            bytes: hits.bytes,
-            would_packets: hits.would_packets,
-            would_bytes: hits.would_bytes,
-            last_unix_ns: if hits.last_ns == 0 { 0 } else { to_unix(MonoNs(hits.last_ns)).0 },
-        });
+        let rows =
+            policy.rules.iter().zip(&compiled.states).zip(sums).map(|((rule, state), hits)| {
+                RuleStatus {
+                    id: rule.about.id.to_string(),
+                    kind: kind(&rule.what).into(),
+                    state: match state {
+                        RuleState::Active => "in force".into(),
+                        RuleState::Inactive(Inactive::Expired) => "expired".into(),
+                        RuleState::Inactive(Inactive::NoInterface(name)) => {
+                            format!("no interface {name}")
+                        }
+                    },
+                    packets: hits.packets,
+                    bytes: hits.bytes,
+                    would_packets: hits.would_packets,
+                    would_bytes: hits.would_bytes,
+                    last_unix_ns: if hits.last_ns == 0 {
+                        0
+                    } else {
+                        to_unix(MonoNs(hits.last_ns)).0
+                    },
+                }
+            });
         rows.collect()
     }
 }

@@ -45,7 +45,10 @@ impl Fragments {
     /// Adds one; returns the payload once it is whole.
     pub fn add(&mut self, part: &Fragment<'_>) -> Option<Vec<u8>> {
         let end = part.offset + part.data.len();
-        if end > DATAGRAM_BYTES_MAX || part.data.is_empty() || (part.more && !part.data.len().is_multiple_of(8)) {
+        if end > DATAGRAM_BYTES_MAX
+            || part.data.is_empty()
+            || (part.more && !part.data.len().is_multiple_of(8))
+        {
             return None;
         }
         let key = (part.src, part.dst, part.id, part.protocol);
@@ -54,7 +57,12 @@ impl Fragments {
             if self.waiting.len() >= DATAGRAMS_MAX {
                 self.waiting.pop_front();
             }
-            self.waiting.push_back(Datagram { key, data: Vec::new(), units: Vec::new(), total: None });
+            self.waiting.push_back(Datagram {
+                key,
+                data: Vec::new(),
+                units: Vec::new(),
+                total: None,
+            });
             self.waiting.len() - 1
         });
         let datagram = self.waiting.get_mut(index)?;

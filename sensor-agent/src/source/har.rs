@@ -73,7 +73,9 @@ pub fn read<R: Read>(
 ) -> Result<(), String> {
     let state = RefCell::new(Take { exchange: &mut take, wrong: &mut wrong, entries: None });
     let mut json = serde_json::Deserializer::from_reader(input);
-    Member(&state, Level::Root).deserialize(&mut json).map_err(|error| format!("not HAR 1.2, or cut: {error}"))?;
+    Member(&state, Level::Root)
+        .deserialize(&mut json)
+        .map_err(|error| format!("not HAR 1.2, or cut: {error}"))?;
     if state.borrow().entries.is_none() {
         return Err("not HAR 1.2: there is no `log.entries`".into());
     }
@@ -141,12 +143,22 @@ impl Entry {
         let path = path.split('#').next().unwrap_or_default();
         let target = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
         let header = |wanted: &str| {
-            self.request.headers.iter().find(|field| field.name.eq_ignore_ascii_case(wanted)).map(|field| field.value.as_str())
+            self.request
+                .headers
+                .iter()
+                .find(|field| field.name.eq_ignore_ascii_case(wanted))
+                .map(|field| field.value.as_str())
         };
         let default_port = if matches!(scheme, "https" | "wss") { 443 } else { 80 };
-        let port = authority.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or(default_port);
-        let server = json::address("serverIPAddress", self.server_ip.as_deref().filter(|ip| !ip.is_empty()))?
-            .map(|address| std::net::SocketAddr::new(address.ip(), port));
+        let port = authority
+            .rsplit_once(':')
+            .and_then(|(_, port)| port.parse().ok())
+            .unwrap_or(default_port);
+        let server = json::address(
+            "serverIPAddress",
+            self.server_ip.as_deref().filter(|ip| !ip.is_empty()),
+        )?
+        .map(|address| std::net::SocketAddr::new(address.ip(), port));
         let time = json::time(&self.started_date_time.clone().into())?;
         let status = json::status(self.response.as_ref().and_then(|response| response.status))?;
         let mut exchange = Record {
@@ -163,20 +175,25 @@ impl Entry {
         let size = |bytes: Option<i64>| bytes.and_then(|bytes| u64::try_from(bytes).ok());
         exchange.request.body_bytes = size(self.request.body_size);
         exchange.request.content_type = header("content-type").and_then(media_type);
-        exchange.request.auth = match header("authorization").and_then(|value| value.split(' ').next()) {
-            Some(scheme) if scheme.eq_ignore_ascii_case("basic") => AuthScheme::Basic,
-            Some(scheme) if scheme.eq_ignore_ascii_case("bearer") => AuthScheme::Bearer,
-            Some(_) => AuthScheme::Other,
-            None => AuthScheme::None,
-        };
+        exchange.request.auth =
+            match header("authorization").and_then(|value| value.split(' ').next()) {
+                Some(scheme) if scheme.eq_ignore_ascii_case("basic") => AuthScheme::Basic,
+                Some(scheme) if scheme.eq_ignore_ascii_case("bearer") => AuthScheme::Bearer,
+                Some(_) => AuthScheme::Other,
+                None => AuthScheme::None,
+            };
         if let Some(response) = &self.response {
             exchange.response.body_bytes = size(response.body_size);
-            exchange.response.content_type =
-                response.content.as_ref().and_then(|content| content.mime_type.as_deref()).and_then(media_type);
+            exchange.response.content_type = response
+                .content
+                .as_ref()
+                .and_then(|content| content.mime_type.as_deref())
+                .and_then(media_type);
         }
         let milliseconds = self.time.filter(|time| status.is_some() && (0.0..1e9).contains(time));
-        exchange.latency_ns = milliseconds
-            .and_then(|time| u64::try_from(std::time::Duration::from_secs_f64(time / 1e3).as_nanos()).ok());
+        exchange.latency_ns = milliseconds.and_then(|time| {
+            u64::try_from(std::time::Duration::from_secs_f64(time / 1e3).as_nanos()).ok()
+        });
         Ok(exchange)
     }
 }
@@ -201,7 +218,8 @@ mod tests {
     #[test]
     fn entries_become_exchanges() {
         let (mut exchanges, mut faults) = (Vec::new(), Vec::new());
-        read(HAR.as_bytes(), |exchange| exchanges.push(exchange), |number, _| faults.push(number)).unwrap();
+        read(HAR.as_bytes(), |exchange| exchanges.push(exchange), |number, _| faults.push(number))
+            .unwrap();
         assert_eq!((exchanges.len(), faults), (2, vec![2]));
         assert_eq!(&*exchanges[0].target, b"/a?b=c");
         assert_eq!(exchanges[0].server, "10.0.0.9:8080".parse().unwrap());
@@ -213,7 +231,10 @@ mod tests {
     fn a_cut_file_gives_what_came_before() {
         for len in 0..HAR.len() {
             let mut count = 0;
-            assert!(read(HAR[..len].trim_end().as_bytes(), |_| count += 1, |_, _| ()).is_err(), "{len}");
+            assert!(
+                read(HAR[..len].trim_end().as_bytes(), |_| count += 1, |_, _| ()).is_err(),
+                "{len}"
+            );
             assert!(count <= 2);
         }
     }

@@ -33,12 +33,18 @@ pub struct Record<'a> {
 impl Record<'_> {
     /// Makes an exchange of it; the error says which field is wrong.
     pub fn exchange(&self) -> Result<Exchange, String> {
-        let method = Method::parse(self.method).ok_or_else(|| format!("`method` is no token: {:?}", clip(self.method)))?;
-        if self.target.is_empty() || self.target.len() > TARGET_BYTES_MAX || self.target.bytes().any(|byte| byte <= b' ') {
+        let method = Method::parse(self.method)
+            .ok_or_else(|| format!("`method` is no token: {:?}", clip(self.method)))?;
+        if self.target.is_empty()
+            || self.target.len() > TARGET_BYTES_MAX
+            || self.target.bytes().any(|byte| byte <= b' ')
+        {
             return Err(format!("`path` is no request target: {:?}", clip(self.target)));
         }
         let host = self.host.filter(|host| !host.is_empty());
-        if host.is_some_and(|host| host.len() > TARGET_BYTES_MAX || host.bytes().any(|byte| byte <= b' ')) {
+        if host.is_some_and(|host| {
+            host.len() > TARGET_BYTES_MAX || host.bytes().any(|byte| byte <= b' ')
+        }) {
             return Err(format!("`host` is none: {:?}", clip(host.unwrap_or_default())));
         }
         let unknown = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port);
@@ -73,12 +79,13 @@ pub(super) fn status(value: Option<i64>) -> Result<Option<u16>, String> {
 pub(super) fn time(value: &serde_json::Value) -> Result<Option<UnixNs>, String> {
     match value {
         serde_json::Value::Null => Ok(None),
-        serde_json::Value::String(text) => {
-            parse_rfc3339(text).map(Some).ok_or_else(|| format!("`time` is not RFC 3339: {:?}", clip(text)))
-        }
+        serde_json::Value::String(text) => parse_rfc3339(text)
+            .map(Some)
+            .ok_or_else(|| format!("`time` is not RFC 3339: {:?}", clip(text))),
         serde_json::Value::Number(number) => {
             let seconds = number.as_f64().filter(|seconds| (0.0..1.8e10).contains(seconds));
-            let seconds = seconds.ok_or_else(|| format!("`time` {number} is not seconds since 1970"))?;
+            let seconds =
+                seconds.ok_or_else(|| format!("`time` {number} is not seconds since 1970"))?;
             let duration = std::time::Duration::from_secs_f64(seconds);
             Ok(Some(UnixNs(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))))
         }
@@ -97,7 +104,11 @@ pub(super) fn address(field: &str, value: Option<&str>) -> Result<Option<SocketA
 }
 
 fn port_of(host: &str) -> Option<u16> {
-    host.rsplit_once(':').filter(|(name, _)| !name.contains(':') || name.ends_with(']'))?.1.parse().ok()
+    host.rsplit_once(':')
+        .filter(|(name, _)| !name.contains(':') || name.ends_with(']'))?
+        .1
+        .parse()
+        .ok()
 }
 
 fn clip(text: &str) -> String {

@@ -102,7 +102,8 @@ mod tests {
             "{\"method\":\"PUT\",\"path\":\"/\",\"status\":null,\"client\":\"::1\",\"server\":\"10.0.0.1:81\"}",
         );
         let (mut exchanges, mut faults) = (Vec::new(), Vec::new());
-        read(text.as_bytes(), |exchange| exchanges.push(exchange), |number, _| faults.push(number)).unwrap();
+        read(text.as_bytes(), |exchange| exchanges.push(exchange), |number, _| faults.push(number))
+            .unwrap();
         assert_eq!(faults, [3, 4]);
         assert_eq!(exchanges.len(), 2);
         assert_eq!(exchanges[0].server.port(), 8080);

@@ -74,7 +74,12 @@ impl Walker {
         *count += 1;
     }
 
-    fn ipv4(&mut self, packet: &Packet<'_>, at: usize, take: &mut impl FnMut(&Segment<'_>)) -> Result<(), Outcome> {
+    fn ipv4(
+        &mut self,
+        packet: &Packet<'_>,
+        at: usize,
+        take: &mut impl FnMut(&Segment<'_>),
+    ) -> Result<(), Outcome> {
         let ip = packet.data.get(at..).unwrap_or_default();
         let fixed = ip.first_chunk::<20>().ok_or(Outcome::Malformed)?;
         let header = usize::from(fixed[0] & 15) * 4;
@@ -87,7 +92,8 @@ impl Walker {
         if total < header {
             return Err(Outcome::Malformed);
         }
-        let mut tuple = Tuple { src: [0; 16], dst: [0; 16], protocol: fixed[9], ..Tuple::default() };
+        let mut tuple =
+            Tuple { src: [0; 16], dst: [0; 16], protocol: fixed[9], ..Tuple::default() };
         let mapped = |address: [u8; 4]| std::net::Ipv4Addr::from(address).to_ipv6_mapped().octets();
         tuple.src = mapped([fixed[12], fixed[13], fixed[14], fixed[15]]);
         tuple.dst = mapped([fixed[16], fixed[17], fixed[18], fixed[19]]);
@@ -108,7 +114,12 @@ impl Walker {
         transport(packet.time_ns, tuple, payload, total - header, take)
     }
 
-    fn ipv6(&mut self, packet: &Packet<'_>, at: usize, take: &mut impl FnMut(&Segment<'_>)) -> Result<(), Outcome> {
+    fn ipv6(
+        &mut self,
+        packet: &Packet<'_>,
+        at: usize,
+        take: &mut impl FnMut(&Segment<'_>),
+    ) -> Result<(), Outcome> {
         let ip = packet.data.get(at..).unwrap_or_default();
         let fixed = ip.first_chunk::<40>().ok_or(Outcome::Malformed)?;
         if fixed[0] >> 4 != 6 {
@@ -179,7 +190,10 @@ enum Network {
 fn link(packet: &Packet<'_>) -> Result<(Network, usize), Outcome> {
     let data = packet.data;
     let u16_at = |at: usize| {
-        data.get(at..at + 2).and_then(|bytes| bytes.try_into().ok()).map(u16::from_be_bytes).ok_or(Outcome::Malformed)
+        data.get(at..at + 2)
+            .and_then(|bytes| bytes.try_into().ok())
+            .map(u16::from_be_bytes)
+            .ok_or(Outcome::Malformed)
     };
     match packet.link {
         1 => ether_type(data, u16_at(12)?, 14),
@@ -206,13 +220,19 @@ fn ether_type(data: &[u8], mut kind: u16, mut at: usize) -> Result<(Network, usi
             0x0800 => return Ok((Network::V4, at)),
             0x86dd => return Ok((Network::V6, at)),
             0x8100 | 0x88a8 | 0x9100 | 0x9200 => {
-                let tag = data.get(at..).and_then(|rest| rest.first_chunk::<4>()).ok_or(Outcome::Malformed)?;
+                let tag = data
+                    .get(at..)
+                    .and_then(|rest| rest.first_chunk::<4>())
+                    .ok_or(Outcome::Malformed)?;
                 kind = u16::from_be_bytes([tag[2], tag[3]]);
                 at += 4;
             }
             // PPPoE session (RFC 2516): six bytes, then the PPP protocol.
             0x8864 => {
-                let session = data.get(at..).and_then(|rest| rest.first_chunk::<8>()).ok_or(Outcome::Malformed)?;
+                let session = data
+                    .get(at..)
+                    .and_then(|rest| rest.first_chunk::<8>())
+                    .ok_or(Outcome::Malformed)?;
                 kind = match u16::from_be_bytes([session[6], session[7]]) {
                     0x0021 => 0x0800,
                     0x0057 => 0x86dd,

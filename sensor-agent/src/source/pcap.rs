@@ -37,7 +37,9 @@ pub enum CaptureError {
         source: io::Error,
     },
     /// Not a capture.
-    #[error("not a capture file: it looks like {0}; expected pcap, pcapng, HAR 1.2 or JSON lines of requests")]
+    #[error(
+        "not a capture file: it looks like {0}; expected pcap, pcapng, HAR 1.2 or JSON lines of requests"
+    )]
     Format(&'static str),
     /// The file ends inside a packet or block.
     #[error("the file is cut at byte {at} (inside a {what}); everything before was used")]
@@ -90,7 +92,9 @@ impl<R: Read> Input<R> {
                 Ok(0) => break,
                 Ok(read) => self.end += read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(source) => return Err(CaptureError::Io { at: self.offset + self.end as u64, source }),
+                Err(source) => {
+                    return Err(CaptureError::Io { at: self.offset + self.end as u64, source });
+                }
             }
         }
         Ok(self.end - self.start)
@@ -164,12 +168,14 @@ enum Order {
 
 impl Order {
     fn u32(self, bytes: &[u8], at: usize) -> u32 {
-        let bytes = bytes.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).unwrap_or_default();
+        let bytes =
+            bytes.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).unwrap_or_default();
         if self == Self::Big { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) }
     }
 
     fn u16(self, bytes: &[u8], at: usize) -> u16 {
-        let bytes = bytes.get(at..at + 2).and_then(|bytes| bytes.try_into().ok()).unwrap_or_default();
+        let bytes =
+            bytes.get(at..at + 2).and_then(|bytes| bytes.try_into().ok()).unwrap_or_default();
         if self == Self::Big { u16::from_be_bytes(bytes) } else { u16::from_le_bytes(bytes) }
     }
 }
@@ -200,7 +206,12 @@ impl<R: Read> Capture<R> {
                 0xa1b2_cd34 => (false, 24),
                 _ => return None,
             };
-            Some(Classic { order, link: order.u32(head, 20) & 0x03ff_ffff, nanoseconds, record_header })
+            Some(Classic {
+                order,
+                link: order.u32(head, 20) & 0x03ff_ffff,
+                nanoseconds,
+                record_header,
+            })
         });
         let Some(classic) = magic.filter(|_| head.len() >= 4) else {
             return Err(CaptureError::Format(looks_like(head)));
@@ -227,11 +238,18 @@ impl<R: Read> Capture<R> {
 }
 
 impl Classic {
-    fn next<'a, R: Read>(&self, input: &'a mut Input<R>) -> Result<Option<Packet<'a>>, CaptureError> {
+    fn next<'a, R: Read>(
+        &self,
+        input: &'a mut Input<R>,
+    ) -> Result<Option<Packet<'a>>, CaptureError> {
         let there = input.fill(self.record_header)?;
         if there < self.record_header {
             let at = input.offset + there as u64;
-            return if there == 0 { Ok(None) } else { Err(CaptureError::Cut { at, what: "packet header" }) };
+            return if there == 0 {
+                Ok(None)
+            } else {
+                Err(CaptureError::Cut { at, what: "packet header" })
+            };
         }
         let header = input.peek();
         let seconds = u64::from(self.order.u32(header, 0));
@@ -239,7 +257,10 @@ impl Classic {
         let captured = self.order.u32(header, 8) as usize;
         let wire_len = self.order.u32(header, 12);
         if captured > RECORD_BYTES_MAX {
-            return Err(CaptureError::Damaged { at: input.offset, what: "a packet of more than 2 MiB" });
+            return Err(CaptureError::Damaged {
+                at: input.offset,
+                what: "a packet of more than 2 MiB",
+            });
         }
         let whole = self.record_header + captured;
         let there = input.fill(whole)?;
@@ -248,7 +269,8 @@ impl Classic {
         }
         input.consume(whole);
         let unit = if self.nanoseconds { 1 } else { 1_000 };
-        let time_ns = seconds.saturating_mul(1_000_000_000).saturating_add(fraction.saturating_mul(unit));
+        let time_ns =
+            seconds.saturating_mul(1_000_000_000).saturating_add(fraction.saturating_mul(unit));
         Ok(Some(Packet { time_ns, link: self.link, data: input.behind(captured), wire_len }))
     }
 }
@@ -257,7 +279,10 @@ impl Classic {
 fn looks_like(head: &[u8]) -> &'static str {
     const KNOWN: &[(&[u8], &str)] = &[
         (b"\x1f\x8b", "a gzip archive (unpack it, or pipe it: zcat FILE | sensor-agent replay -)"),
-        (b"\x28\xb5\x2f\xfd", "a zstd archive (unpack it, or pipe it: zstdcat FILE | sensor-agent replay -)"),
+        (
+            b"\x28\xb5\x2f\xfd",
+            "a zstd archive (unpack it, or pipe it: zstdcat FILE | sensor-agent replay -)",
+        ),
         (b"\xfd7zXZ", "an xz archive (unpack it, or pipe it: xzcat FILE | sensor-agent replay -)"),
         (b"BZh", "a bzip2 archive (unpack it first)"),
         (b"PK\x03\x04", "a zip archive (unpack it first)"),
@@ -272,5 +297,8 @@ fn looks_like(head: &[u8]) -> &'static str {
     if head.is_empty() {
         return "an empty file";
     }
-    KNOWN.iter().find(|(magic, _)| head.starts_with(magic)).map_or("unknown data", |(_, name)| *name)
+    KNOWN
+        .iter()
+        .find(|(magic, _)| head.starts_with(magic))
+        .map_or("unknown data", |(_, name)| *name)
 }

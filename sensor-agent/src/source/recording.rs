@@ -22,7 +22,6 @@ pub enum Recording<R> {
     JsonLines(Box<BufReader<Input<R>>>),
 }
 
-
 /// How reading a capture ended.
 #[derive(Debug)]
 pub struct CaptureEnd {
@@ -88,7 +87,10 @@ pub fn read_capture<R: Read>(
 }
 
 /// Reads HAR or JSON lines; returns how many records were wrong, with the first fault.
-pub fn read_text<R: Read>(recording: Recording<R>, take: impl FnMut(Exchange)) -> Result<TextEnd, String> {
+pub fn read_text<R: Read>(
+    recording: Recording<R>,
+    take: impl FnMut(Exchange),
+) -> Result<TextEnd, String> {
     let mut end = TextEnd::default();
     let wrong = |number: u64, fault: &str| {
         end.wrong += 1;
@@ -97,7 +99,9 @@ pub fn read_text<R: Read>(recording: Recording<R>, take: impl FnMut(Exchange)) -
     match recording {
         Recording::Capture(_) => {}
         Recording::Har(input) => har::read(input, take, wrong)?,
-        Recording::JsonLines(input) => jsonl::read(input, take, wrong).map_err(|error| error.to_string())?,
+        Recording::JsonLines(input) => {
+            jsonl::read(input, take, wrong).map_err(|error| error.to_string())?
+        }
     }
     Ok(end)
 }

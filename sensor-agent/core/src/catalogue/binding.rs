@@ -46,7 +46,9 @@ impl BindingReason {
         match self {
             Self::BindingFile => "binding file",
             Self::Servers => "servers of the document",
-            Self::LoopbackServersOnly => "only loopback servers in the document: for every host that no other document names",
+            Self::LoopbackServersOnly => {
+                "only loopback servers in the document: for every host that no other document names"
+            }
             Self::NoServers => "no host in the document and no binding: for every host",
         }
     }
@@ -67,7 +69,8 @@ pub(super) struct Scope {
 }
 
 impl Scope {
-    pub(super) const EVERY: Self = Self { host: HostPattern::Any, url_port: None, port: None, network: None, fallback: false };
+    pub(super) const EVERY: Self =
+        Self { host: HostPattern::Any, url_port: None, port: None, network: None, fallback: false };
 
     /// The scope as a user reads it.
     pub(super) fn text(&self) -> String {
@@ -91,11 +94,15 @@ pub(super) fn scopes_of(server: &Server) -> (Vec<Scope>, BindingReason) {
         Place::Host(pattern) => (vec![host(pattern.clone())], BindingReason::Servers),
         Place::Loopback(name) => {
             let anywhere = Scope { fallback: true, ..Scope::EVERY };
-            (vec![host(HostPattern::Exact(name.clone())), anywhere], BindingReason::LoopbackServersOnly)
+            (
+                vec![host(HostPattern::Exact(name.clone())), anywhere],
+                BindingReason::LoopbackServersOnly,
+            )
         }
         Place::Address(address) => {
             let by_name = host(HostPattern::Exact(address.to_string().into()));
-            let by_address = Scope { network: Some((*address).into()), url_port: server.port, ..Scope::EVERY };
+            let by_address =
+                Scope { network: Some((*address).into()), url_port: server.port, ..Scope::EVERY };
             (vec![by_name, by_address], BindingReason::Servers)
         }
     }
@@ -148,25 +155,36 @@ pub(super) struct Binding {
 
 /// Reads a binding file.
 pub(super) fn read(bytes: &[u8]) -> Result<Vec<Binding>, ReadError> {
-    let at = |line: u64, problem| ReadError { line: Some(line).filter(|line| *line > 0), pointer: String::new(), problem };
+    let at = |line: u64, problem| ReadError {
+        line: Some(line).filter(|line| *line > 0),
+        pointer: String::new(),
+        problem,
+    };
     if bytes.len() > BINDING_BYTES_MAX {
         return Err(at(0, Problem::BindingTooLarge { bytes: bytes.len() }));
     }
     let text = as_text(bytes).map_err(|problem| at(0, problem))?;
-    let file: RawFile =
-        yaml::from_str(text).map_err(|error| at(error.line.unwrap_or(0), Problem::Syntax(error.message)))?;
-    file.documents.into_iter().map(|raw| resolve(raw).map_err(|(line, problem)| at(line, problem))).collect()
+    let file: RawFile = yaml::from_str(text)
+        .map_err(|error| at(error.line.unwrap_or(0), Problem::Syntax(error.message)))?;
+    file.documents
+        .into_iter()
+        .map(|raw| resolve(raw).map_err(|(line, problem)| at(line, problem)))
+        .collect()
 }
 
 fn resolve(raw: RawBinding) -> Result<Binding, (u64, Problem)> {
     let hosts = raw.hosts.iter().map(|host| {
-        HostPattern::parse(&host.value).ok_or_else(|| (host.referenced.line(), Problem::BadHost(one_line(&host.value))))
+        HostPattern::parse(&host.value)
+            .ok_or_else(|| (host.referenced.line(), Problem::BadHost(one_line(&host.value))))
     });
     let mut hosts = hosts.collect::<Result<Vec<_>, _>>()?;
     let addresses = raw.addresses.iter().map(|address| {
         let parsed = address.value.parse::<IpNet>().map(|net| net.trunc()).ok();
-        let parsed = parsed.or_else(|| address.value.parse::<std::net::IpAddr>().ok().map(IpNet::from));
-        parsed.map(Some).ok_or_else(|| (address.referenced.line(), Problem::BadAddress(one_line(&address.value))))
+        let parsed =
+            parsed.or_else(|| address.value.parse::<std::net::IpAddr>().ok().map(IpNet::from));
+        parsed.map(Some).ok_or_else(|| {
+            (address.referenced.line(), Problem::BadAddress(one_line(&address.value)))
+        })
     });
     let mut networks = addresses.collect::<Result<Vec<_>, _>>()?;
     let mut ports: Vec<Option<u16>> = raw.ports.iter().copied().map(Some).collect();
@@ -185,7 +203,12 @@ fn resolve(raw: RawBinding) -> Result<Binding, (u64, Problem)> {
         for host in &hosts {
             for network in &networks {
                 for port in &ports {
-                    scopes.push(Scope { host: host.clone(), port: *port, network: *network, ..Scope::EVERY });
+                    scopes.push(Scope {
+                        host: host.clone(),
+                        port: *port,
+                        network: *network,
+                        ..Scope::EVERY
+                    });
                 }
             }
         }
@@ -205,10 +228,16 @@ fn resolve(raw: RawBinding) -> Result<Binding, (u64, Problem)> {
 }
 
 fn whole_segments(text: &str, line: u64) -> Result<String, (u64, Problem)> {
-    let path: String = text.split('/').filter(|segment| !segment.is_empty()).flat_map(|segment| ["/", segment]).collect();
+    let path: String = text
+        .split('/')
+        .filter(|segment| !segment.is_empty())
+        .flat_map(|segment| ["/", segment])
+        .collect();
     match super::template::Template::parse(&format!("{path}/")) {
         Ok(_) => Ok(path),
-        Err(_) => Err((line, Problem::BadTemplate(one_line(text), "write a prefix such as `/api/v1`"))),
+        Err(_) => {
+            Err((line, Problem::BadTemplate(one_line(text), "write a prefix such as `/api/v1`")))
+        }
     }
 }
 
@@ -246,7 +275,12 @@ mod tests {
         ];
         for (text, line) in cases {
             let error = read(text).expect_err("bad");
-            assert_eq!(error.line.unwrap_or(0), line, "{:?} {error:?}", String::from_utf8_lossy(text));
+            assert_eq!(
+                error.line.unwrap_or(0),
+                line,
+                "{:?} {error:?}",
+                String::from_utf8_lossy(text)
+            );
         }
     }
 

@@ -94,7 +94,12 @@ impl<'c> Declaration<'c> {
 
 impl Catalogue {
     /// Looks a request up. `target` is the path, with or without query.
-    pub fn declare(&self, service: &ServiceView<'_>, method: &Method, target: &[u8]) -> Declaration<'_> {
+    pub fn declare(
+        &self,
+        service: &ServiceView<'_>,
+        method: &Method,
+        target: &[u8],
+    ) -> Declaration<'_> {
         if self.is_empty() {
             return Declaration::bare(DeclarationKind::NoCatalogue);
         }
@@ -115,7 +120,10 @@ impl Catalogue {
                 best = Some((rank.0, rank.1, declaration));
             }
         }
-        best.map_or_else(|| Declaration::bare(DeclarationKind::PathUnknown), |(_, _, declaration)| declaration)
+        best.map_or_else(
+            || Declaration::bare(DeclarationKind::PathUnknown),
+            |(_, _, declaration)| declaration,
+        )
     }
 
     /// Every operation that is declared for a service, each template and method once, current before older.
@@ -125,20 +133,29 @@ impl Catalogue {
             .index
             .tries(&bound)
             .flat_map(super::trie::Trie::terminals)
-            .flat_map(|terminal| terminal.operations.iter().map(move |(_, entry)| (terminal, entry)))
+            .flat_map(|terminal| {
+                terminal.operations.iter().map(move |(_, entry)| (terminal, entry))
+            })
             .filter_map(|(terminal, entry)| {
                 let operation = self.operation(entry.operation)?;
                 Some(DeclaredOperation {
                     template: &terminal.template,
                     operation,
                     document: self.document(operation.document)?,
-                    kind: if entry.retired { DeclarationKind::OlderOnly } else { DeclarationKind::Current },
+                    kind: if entry.retired {
+                        DeclarationKind::OlderOnly
+                    } else {
+                        DeclarationKind::Current
+                    },
                 })
             })
             .collect();
         all.sort_by(|a, b| {
             let key = |d: &DeclaredOperation<'_>| (d.kind as u8, d.operation.document);
-            a.template.cmp(b.template).then_with(|| a.operation.method.cmp(&b.operation.method)).then_with(|| key(a).cmp(&key(b)))
+            a.template
+                .cmp(b.template)
+                .then_with(|| a.operation.method.cmp(&b.operation.method))
+                .then_with(|| key(a).cmp(&key(b)))
         });
         all.dedup_by(|a, b| a.template == b.template && a.operation.method == b.operation.method);
         all

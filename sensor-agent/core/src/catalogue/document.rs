@@ -87,7 +87,9 @@ impl Problems {
     fn push(&mut self, at: &Pointer<'_>, severity: Severity, problem: Problem) {
         if self.list.len() < super::limits::PROBLEMS_MAX {
             self.list.push((at.render(), severity, problem));
-        } else if severity == Severity::Refused && self.list.iter().all(|(_, other, _)| *other == Severity::Warning) {
+        } else if severity == Severity::Refused
+            && self.list.iter().all(|(_, other, _)| *other == Severity::Warning)
+        {
             // A refusal is always told, whatever warnings came before it.
             self.list.pop();
             self.list.push((at.render(), severity, problem));
@@ -101,7 +103,8 @@ pub(super) fn is_api_document(root: &Value) -> bool {
 }
 
 /// Methods of a path item; `query` is of OpenAPI 3.2.
-const METHODS: &[&str] = &["delete", "get", "head", "options", "patch", "post", "put", "query", "trace"];
+const METHODS: &[&str] =
+    &["delete", "get", "head", "options", "patch", "post", "put", "query", "trace"];
 
 /// Reads document number `index` of the set.
 pub(super) fn parse<'d>(
@@ -118,7 +121,8 @@ pub(super) fn parse<'d>(
     let servers = parser.document_servers(map);
     let inherited = Inherited {
         servers,
-        owner: parser.owner(map.get("x-owner"), &Pointer::Key(&Pointer::Root, "x-owner"))
+        owner: parser
+            .owner(map.get("x-owner"), &Pointer::Key(&Pointer::Root, "x-owner"))
             .or_else(|| map.get("info").and_then(|info| owner_text(info.get("x-owner")?)))
             .or_else(|| document.contact.clone()),
         sunset: map.get("x-sunset"),
@@ -150,7 +154,12 @@ struct Parser<'p, 'd> {
 }
 
 impl<'d> Parser<'_, 'd> {
-    fn map(&mut self, value: &'d Value, at: &Pointer<'_>, expected: &'static str) -> Option<&'d Map<String, Value>> {
+    fn map(
+        &mut self,
+        value: &'d Value,
+        at: &Pointer<'_>,
+        expected: &'static str,
+    ) -> Option<&'d Map<String, Value>> {
         let map = value.as_object();
         if map.is_none() {
             self.problems.refuse(at, Problem::WrongType { expected, found: kind(value) });
@@ -164,7 +173,8 @@ impl<'d> Parser<'_, 'd> {
             Value::Number(number) => Some(number.to_string().into()),
             Value::Null => None,
             other => {
-                self.problems.refuse(at, Problem::WrongType { expected: "text", found: kind(other) });
+                self.problems
+                    .refuse(at, Problem::WrongType { expected: "text", found: kind(other) });
                 None
             }
         }
@@ -177,17 +187,27 @@ impl<'d> Parser<'_, 'd> {
         let mut numbers = version.split(['.', '-']);
         match (key, numbers.next(), numbers.next()) {
             ("openapi", Some("3"), Some("0" | "1")) | ("swagger", Some("2"), Some("0") | None) => {}
-            ("openapi", Some("3"), Some(_)) => self.problems.warn(&at, Problem::NewerSpecification(version.into())),
+            ("openapi", Some("3"), Some(_)) => {
+                self.problems.warn(&at, Problem::NewerSpecification(version.into()))
+            }
             _ => self.problems.refuse(&at, Problem::UnknownSpecification(version.into())),
         }
     }
 
     fn info(&mut self, name: &str, map: &'d Map<String, Value>) -> Document {
         let at = Pointer::Key(&Pointer::Root, "info");
-        let mut document =
-            Document { name: name.into(), title: None, version: None, contact: None, retired: false, operations: 0 };
+        let mut document = Document {
+            name: name.into(),
+            title: None,
+            version: None,
+            contact: None,
+            retired: false,
+            operations: 0,
+        };
         let Some(info) = map.get("info").filter(|info| !info.is_null()) else { return document };
-        let Some(info) = self.map(info, &at, "a map with `title` and `version`") else { return document };
+        let Some(info) = self.map(info, &at, "a map with `title` and `version`") else {
+            return document;
+        };
         document.title = self.text(info.get("title"), &Pointer::Key(&at, "title"));
         document.version = self.text(info.get("version"), &Pointer::Key(&at, "version"));
         document.contact = info.get("contact").and_then(owner_text);
@@ -205,7 +225,9 @@ impl<'d> Parser<'_, 'd> {
     /// `host` and `basePath` of OpenAPI 2.0.
     fn swagger_servers(&mut self, map: &'d Map<String, Value>) -> Rc<[Server]> {
         let host = self.text(map.get("host"), &Pointer::Key(&Pointer::Root, "host"));
-        let base = self.text(map.get("basePath"), &Pointer::Key(&Pointer::Root, "basePath")).unwrap_or_default();
+        let base = self
+            .text(map.get("basePath"), &Pointer::Key(&Pointer::Root, "basePath"))
+            .unwrap_or_default();
         let base = base.trim_start_matches('/');
         let url = host.map_or_else(|| format!("/{base}"), |host| format!("//{host}/{base}"));
         self.server(&url, None, &Pointer::Key(&Pointer::Root, "host")).into()
@@ -217,7 +239,10 @@ impl<'d> Parser<'_, 'd> {
             Value::Null => return None,
             Value::Array(list) => list,
             other => {
-                self.problems.refuse(at, Problem::WrongType { expected: "a list of servers", found: kind(other) });
+                self.problems.refuse(
+                    at,
+                    Problem::WrongType { expected: "a list of servers", found: kind(other) },
+                );
                 return None;
             }
         };
@@ -260,14 +285,20 @@ impl<'d> Parser<'_, 'd> {
         Vec::new()
     }
 
-    fn paths(&mut self, map: &'d Map<String, Value>, inherited: &Inherited<'d>) -> Vec<ParsedOperation> {
+    fn paths(
+        &mut self,
+        map: &'d Map<String, Value>,
+        inherited: &Inherited<'d>,
+    ) -> Vec<ParsedOperation> {
         let at = Pointer::Key(&Pointer::Root, "paths");
         let Some(paths) = map.get("paths") else {
             // OpenAPI 3.1 allows a document of webhooks or components only.
             self.problems.warn(&at, Problem::NoPaths);
             return Vec::new();
         };
-        let Some((base, paths)) = self.resolve(self.index, paths, &at).and_then(|resolved| resolved.last()) else {
+        let Some((base, paths)) =
+            self.resolve(self.index, paths, &at).and_then(|resolved| resolved.last())
+        else {
             return Vec::new();
         };
         let Some(paths) = self.map(paths, &at, "a map of paths") else { return Vec::new() };
@@ -295,7 +326,9 @@ impl<'d> Parser<'_, 'd> {
             return;
         }
         let Some(item) = self.resolve(base, item, at) else { return };
-        if item.last().is_none_or(|(_, value)| self.map(value, at, "a map of operations (`get`, `post`, ...)").is_none()) {
+        if item.last().is_none_or(|(_, value)| {
+            self.map(value, at, "a map of operations (`get`, `post`, ...)").is_none()
+        }) {
             return;
         }
         let inherited = self.inherit(&item, at, inherited);
@@ -351,20 +384,32 @@ impl<'d> Parser<'_, 'd> {
     }
 
     /// What a path item or operation says itself, over what it inherits.
-    fn inherit(&mut self, value: &Resolved<'d>, at: &Pointer<'_>, from: &Inherited<'d>) -> Inherited<'d> {
+    fn inherit(
+        &mut self,
+        value: &Resolved<'d>,
+        at: &Pointer<'_>,
+        from: &Inherited<'d>,
+    ) -> Inherited<'d> {
         let field = |key: &str| value.get(key).map(|(_, field)| field);
         let deprecated = match field("deprecated") {
             None | Some(Value::Null) => false,
             Some(Value::Bool(flag)) => *flag,
             Some(other) => {
                 let at = Pointer::Key(at, "deprecated");
-                self.problems.refuse(&at, Problem::WrongType { expected: "true or false", found: kind(other) });
+                self.problems.refuse(
+                    &at,
+                    Problem::WrongType { expected: "true or false", found: kind(other) },
+                );
                 false
             }
         };
         Inherited {
-            servers: self.servers(field("servers"), &Pointer::Key(at, "servers")).unwrap_or_else(|| from.servers.clone()),
-            owner: self.owner(field("x-owner"), &Pointer::Key(at, "x-owner")).or_else(|| from.owner.clone()),
+            servers: self
+                .servers(field("servers"), &Pointer::Key(at, "servers"))
+                .unwrap_or_else(|| from.servers.clone()),
+            owner: self
+                .owner(field("x-owner"), &Pointer::Key(at, "x-owner"))
+                .or_else(|| from.owner.clone()),
             sunset: field("x-sunset").or(from.sunset),
             deprecated: deprecated || from.deprecated,
             internal: is_true(field("x-internal")) || from.internal,
@@ -375,7 +420,13 @@ impl<'d> Parser<'_, 'd> {
         let value = value.filter(|value| !value.is_null())?;
         let owner = owner_text(value);
         if owner.is_none() {
-            self.problems.warn(at, Problem::WrongType { expected: "a name, or a map with `name` or `email`", found: kind(value) });
+            self.problems.warn(
+                at,
+                Problem::WrongType {
+                    expected: "a name, or a map with `name` or `email`",
+                    found: kind(value),
+                },
+            );
         }
         owner
     }
@@ -407,7 +458,9 @@ impl<'d> Parser<'_, 'd> {
 fn bad_prefix(prefix: &str) -> Option<&'static str> {
     use super::template::{Segment, Template, TemplateError};
     match Template::parse(&format!("{prefix}/")) {
-        Ok(template) if template.segments.contains(&Segment::Rest) => Some("a prefix cannot hold a `*`"),
+        Ok(template) if template.segments.contains(&Segment::Rest) => {
+            Some("a prefix cannot hold a `*`")
+        }
         Ok(_) => None,
         Err(TemplateError::Bad(why)) => Some(why),
         Err(TemplateError::TooManySegments) => Some("the path has too many segments"),
@@ -418,9 +471,10 @@ fn bad_prefix(prefix: &str) -> Option<&'static str> {
 fn owner_text(value: &Value) -> Option<Box<str>> {
     match value {
         Value::String(text) if !text.trim().is_empty() => Some(clean(text)),
-        Value::Object(map) => {
-            ["name", "team", "email", "url"].iter().find_map(|key| map.get(*key).and_then(Value::as_str)).map(clean)
-        }
+        Value::Object(map) => ["name", "team", "email", "url"]
+            .iter()
+            .find_map(|key| map.get(*key).and_then(Value::as_str))
+            .map(clean),
         _ => None,
     }
 }

@@ -60,13 +60,21 @@ pub enum Problem {
     BindingTooLarge { bytes: usize },
     #[error("over the limit of {DOCUMENTS_MAX} documents")]
     TooManyDocuments,
-    #[error("over the limit of {VALUES_MAX} values in paths, servers and extensions; split the document")]
+    #[error(
+        "over the limit of {VALUES_MAX} values in paths, servers and extensions; split the document"
+    )]
     TooManyValues,
-    #[error("over the limit of {OPERATIONS_MAX} operations in the catalogue; this document has {operations}")]
+    #[error(
+        "over the limit of {OPERATIONS_MAX} operations in the catalogue; this document has {operations}"
+    )]
     TooManyOperations { operations: usize },
-    #[error("over the limit of {ENTRIES_MAX} templates over all servers; name fewer servers or bind by `catalogue.yaml`")]
+    #[error(
+        "over the limit of {ENTRIES_MAX} templates over all servers; name fewer servers or bind by `catalogue.yaml`"
+    )]
     TooManyEntries,
-    #[error("over the limit of {SERVERS_MAX} servers (variables with `enum` count once for each value)")]
+    #[error(
+        "over the limit of {SERVERS_MAX} servers (variables with `enum` count once for each value)"
+    )]
     TooManyServers,
     #[error("over the limit of {WILDCARDS_MAX} wildcard hosts in the catalogue")]
     TooManyWildcards,
@@ -80,7 +88,9 @@ pub enum Problem {
     DuplicateKey(String),
     #[error("expected {expected}, found {found}")]
     WrongType { expected: &'static str, found: &'static str },
-    #[error("not an API document: write `openapi: 3.0.3` or `openapi: 3.1.0` at the top (or remove the file from the folder)")]
+    #[error(
+        "not an API document: write `openapi: 3.0.3` or `openapi: 3.1.0` at the top (or remove the file from the folder)"
+    )]
     NotAnApiDocument,
     #[error("version `{0}` of the OpenAPI specification is not known; 2.0, 3.0 and 3.1 are")]
     UnknownSpecification(String),
@@ -96,9 +106,13 @@ pub enum Problem {
     TooManySegments,
     #[error("over {PARTIAL_MAX} templates such as `{{name}}.json` in one place")]
     TooManyPartial,
-    #[error("what follows `?` or `#` in a path is ignored: operations are told apart by method and path only")]
+    #[error(
+        "what follows `?` or `#` in a path is ignored: operations are told apart by method and path only"
+    )]
     PathWithQuery,
-    #[error("the same as `{first}` but for the names of its parameters; its operations are shown under `{first}`")]
+    #[error(
+        "the same as `{first}` but for the names of its parameters; its operations are shown under `{first}`"
+    )]
     SameTemplate { first: String },
     #[error("{method} is declared for the same path in `{first}` too; that one is used")]
     Contradiction { method: String, first: String },
@@ -112,7 +126,9 @@ pub enum Problem {
     BadServer(String, &'static str),
     #[error("`{0}` is not an RFC 3339 date or date-time; write 2026-06-30 or 2026-06-30T00:00:00Z")]
     BadSunset(String),
-    #[error("`{0}` is not a host; write `api.example.com` or `*.example.com`, without scheme, port or path")]
+    #[error(
+        "`{0}` is not a host; write `api.example.com` or `*.example.com`, without scheme, port or path"
+    )]
     BadHost(String),
     #[error("`{0}` is not an address or prefix; write `10.0.0.5` or `10.0.0.0/24`")]
     BadAddress(String),

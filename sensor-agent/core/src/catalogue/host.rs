@@ -102,7 +102,13 @@ mod tests {
 
     #[test]
     fn spellings_of_a_host_are_one() {
-        for raw in ["api.example.com", "API.Example.COM", "api.example.com:443", "api.example.com.", " api.example.com "] {
+        for raw in [
+            "api.example.com",
+            "API.Example.COM",
+            "api.example.com:443",
+            "api.example.com.",
+            " api.example.com ",
+        ] {
             assert_eq!(normalise(raw).0, "api.example.com", "{raw}");
         }
         assert_eq!(normalise("[::1]:8080"), (Cow::Borrowed("::1"), Some(8080)));

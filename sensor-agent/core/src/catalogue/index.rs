@@ -90,7 +90,10 @@ pub(super) enum Overflow {
 
 impl Index {
     /// Builds all tries. Insertions of a scope are inserted in their order: the first text of a template is its name.
-    pub(super) fn build(scopes: BTreeMap<Scope, Vec<Insertion>>, notes: &mut Vec<Note>) -> Result<Self, Overflow> {
+    pub(super) fn build(
+        scopes: BTreeMap<Scope, Vec<Insertion>>,
+        notes: &mut Vec<Note>,
+    ) -> Result<Self, Overflow> {
         let mut index = Self::default();
         let mut known: HashMap<Vec<Insertion>, u32, RandomState> = HashMap::default();
         let mut entries = 0_usize;
@@ -131,7 +134,11 @@ impl Index {
                 let (host, port) = normalise(raw);
                 let exact = self.exact.get(&*host).map_or(&[][..], Vec::as_slice);
                 add(&mut bound, exact.iter(), service, port, fallback);
-                let wildcard = self.wildcard.iter().filter(|(pattern, _)| matches(pattern, &host)).map(|(_, target)| target);
+                let wildcard = self
+                    .wildcard
+                    .iter()
+                    .filter(|(pattern, _)| matches(pattern, &host))
+                    .map(|(_, target)| target);
                 add(&mut bound, wildcard, service, port, fallback);
             }
             let url_port = service.hosts.iter().find_map(|raw| normalise(raw).1);
@@ -160,7 +167,9 @@ fn add<'t>(
     let fits = |target: &&Target| {
         target.fallback == fallback
             && target.port.is_none_or(|port| port == service.port)
-            && target.network.is_none_or(|network| service.address.is_some_and(|address| contains(&network, address)))
+            && target.network.is_none_or(|network| {
+                service.address.is_some_and(|address| contains(&network, address))
+            })
     };
     let same_port = |port: u16| Some(port) == url_port || port == service.port;
     let named = targets.clone().filter(fits).any(|target| target.url_port.is_some_and(same_port));

@@ -3,7 +3,10 @@
 //! Deterministic: documents are taken in the order of their names, paths in theirs, so that ties fall the same way
 //! whatever order the files were read in.
 
-use std::{collections::{BTreeMap, BTreeSet}, rc::Rc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
 
 use serde_json::Value;
 
@@ -50,14 +53,21 @@ impl Catalogue {
         documents: &[(N, B)],
         binding: Option<(&str, &[u8])>,
     ) -> (Self, Vec<DocumentError>) {
-        let mut named: Vec<(&str, &[u8])> = documents.iter().map(|(name, bytes)| (name.as_ref(), bytes.as_ref())).collect();
+        let mut named: Vec<(&str, &[u8])> =
+            documents.iter().map(|(name, bytes)| (name.as_ref(), bytes.as_ref())).collect();
         named.sort_by_key(|(name, _)| *name);
         let mut loader = Loader::default();
         let digest = digest(&named, binding);
         named.dedup_by(|second, first| {
             let double = second.0 == first.0;
             if double {
-                loader.report(first.0, None, String::new(), Severity::Refused, Problem::DuplicateName);
+                loader.report(
+                    first.0,
+                    None,
+                    String::new(),
+                    Severity::Refused,
+                    Problem::DuplicateName,
+                );
             }
             double
         });
@@ -67,7 +77,8 @@ impl Catalogue {
         named.truncate(DOCUMENTS_MAX);
         let bindings = loader.read_bindings(binding);
         let parsed = loader.read_documents(&named);
-        let mut catalogue = loader.assemble(parsed, &bindings, binding.map_or("", |(name, _)| name), &named);
+        let mut catalogue =
+            loader.assemble(parsed, &bindings, binding.map_or("", |(name, _)| name), &named);
         catalogue.digest = digest;
         (catalogue, loader.errors)
     }
@@ -112,8 +123,21 @@ struct Loader {
 }
 
 impl Loader {
-    fn report(&mut self, document: &str, line: Option<u64>, pointer: String, severity: Severity, problem: Problem) {
-        self.errors.push(DocumentError { document: document.to_owned(), line, pointer, severity, problem });
+    fn report(
+        &mut self,
+        document: &str,
+        line: Option<u64>,
+        pointer: String,
+        severity: Severity,
+        problem: Problem,
+    ) {
+        self.errors.push(DocumentError {
+            document: document.to_owned(),
+            line,
+            pointer,
+            severity,
+            problem,
+        });
     }
 
     fn report_read(&mut self, document: &str, error: ReadError) {
@@ -134,7 +158,9 @@ impl Loader {
             let tree = read::read(name, bytes).map_err(|error| self.report_read(name, error)).ok();
             trees.push(tree);
         }
-        let set = DocumentSet::new(named.iter().zip(&trees).map(|((name, _), tree)| (*name, tree.as_ref())).collect());
+        let set = DocumentSet::new(
+            named.iter().zip(&trees).map(|((name, _), tree)| (*name, tree.as_ref())).collect(),
+        );
         let mut parsed = Vec::new();
         let mut fragments = Vec::new();
         for (index, ((name, bytes), tree)) in named.iter().zip(&trees).enumerate() {
@@ -154,7 +180,13 @@ impl Loader {
         }
         for (index, name) in fragments {
             if !set.is_referred(index) {
-                self.report(name, None, String::new(), Severity::Refused, Problem::NotAnApiDocument);
+                self.report(
+                    name,
+                    None,
+                    String::new(),
+                    Severity::Refused,
+                    Problem::NotAnApiDocument,
+                );
             }
         }
         parsed
@@ -173,29 +205,54 @@ impl Loader {
             let name = document.document.name.clone();
             if catalogue.operations.len() + document.operations.len() > OPERATIONS_MAX {
                 let operations = document.operations.len();
-                self.report(&name, None, String::new(), Severity::Refused, Problem::TooManyOperations { operations });
+                self.report(
+                    &name,
+                    None,
+                    String::new(),
+                    Severity::Refused,
+                    Problem::TooManyOperations { operations },
+                );
                 continue;
             }
-            let own: Vec<&Binding> = bindings.iter().filter(|binding| *binding.document == *name).collect();
-            document.document.retired = name.starts_with("retired/") || own.iter().any(|binding| binding.retired);
-            let mut placer = Placer { scopes: &mut scopes, shown: BTreeSet::new(), reasons: Vec::new() };
+            let own: Vec<&Binding> =
+                bindings.iter().filter(|binding| *binding.document == *name).collect();
+            document.document.retired =
+                name.starts_with("retired/") || own.iter().any(|binding| binding.retired);
+            let mut placer =
+                Placer { scopes: &mut scopes, shown: BTreeSet::new(), reasons: Vec::new() };
             let first = u32::try_from(catalogue.operations.len()).unwrap_or(u32::MAX);
             placer.place(&document, &own, first);
-            let unused = own.iter().find(|binding| !binding.strip.is_empty() && !strips(&document, binding));
+            let unused =
+                own.iter().find(|binding| !binding.strip.is_empty() && !strips(&document, binding));
             if let Some(binding) = unused {
                 let problem = Problem::StripWithoutEffect(binding.strip.clone());
-                self.report(binding_name, Some(binding.line), String::new(), Severity::Warning, problem);
+                self.report(
+                    binding_name,
+                    Some(binding.line),
+                    String::new(),
+                    Severity::Warning,
+                    problem,
+                );
             }
             catalogue.bindings.push(placer.row(&name));
             let number = u32::try_from(catalogue.documents.len()).unwrap_or(u32::MAX);
             catalogue.documents.push(document.document);
-            let operations = document.operations.into_iter().map(|parsed| Operation { document: number, ..parsed.operation });
+            let operations = document
+                .operations
+                .into_iter()
+                .map(|parsed| Operation { document: number, ..parsed.operation });
             catalogue.operations.extend(operations);
         }
         for binding in bindings {
             if !catalogue.documents.iter().any(|document| *document.name == *binding.document) {
                 let problem = Problem::BindingWithoutDocument(binding.document.clone());
-                self.report(binding_name, Some(binding.line), String::new(), Severity::Warning, problem);
+                self.report(
+                    binding_name,
+                    Some(binding.line),
+                    String::new(),
+                    Severity::Warning,
+                    problem,
+                );
             }
         }
         let mut notes = Vec::new();
@@ -220,10 +277,14 @@ impl Loader {
         for note in notes {
             let (number, problem) = match note {
                 Note::Taken { operation, by } => (operation, taken(catalogue, operation, by)),
-                Note::SameTemplate { operation, first } => (operation, same_template(catalogue, operation, first)),
+                Note::SameTemplate { operation, first } => {
+                    (operation, same_template(catalogue, operation, first))
+                }
                 Note::PartialFull { operation } => (operation, Some(Problem::TooManyPartial)),
             };
-            let Some((problem, operation)) = problem.zip(catalogue.operation(number)) else { continue };
+            let Some((problem, operation)) = problem.zip(catalogue.operation(number)) else {
+                continue;
+            };
             let count = told.entry(operation.document).or_default();
             if *count >= PROBLEMS_MAX || !seen.insert(number) {
                 continue;
@@ -233,7 +294,8 @@ impl Loader {
             let mut pointer = String::from("/paths");
             push_token(&mut pointer, &operation.path);
             push_token(&mut pointer, &operation.method.as_str().to_ascii_lowercase());
-            let bytes = named.iter().find(|(name, _)| **name == *document.name).map(|(_, bytes)| *bytes);
+            let bytes =
+                named.iter().find(|(name, _)| **name == *document.name).map(|(_, bytes)| *bytes);
             let line = bytes.and_then(|bytes| line_of(bytes, &pointer));
             self.report(&document.name, line, pointer, Severity::Warning, problem);
         }
@@ -266,12 +328,16 @@ fn check_templates(document: &ParsedDocument, problems: &mut Problems) -> bool {
             continue;
         }
         last = Some(path);
-        let longest = parsed.servers.iter().map(|server| segments(&server.prefix)).max().unwrap_or(0);
+        let longest =
+            parsed.servers.iter().map(|server| segments(&server.prefix)).max().unwrap_or(0);
         let problem = match Template::parse(path) {
-            _ if path.chars().any(char::is_control) => {
-                Problem::BadTemplate(path.escape_debug().collect(), "control characters must be percent-encoded")
+            _ if path.chars().any(char::is_control) => Problem::BadTemplate(
+                path.escape_debug().collect(),
+                "control characters must be percent-encoded",
+            ),
+            Ok(template) if template.segments.len() + longest > super::limits::SEGMENTS_MAX => {
+                Problem::TooManySegments
             }
-            Ok(template) if template.segments.len() + longest > super::limits::SEGMENTS_MAX => Problem::TooManySegments,
             Ok(_) => continue,
             Err(TemplateError::TooManySegments) => Problem::TooManySegments,
             Err(TemplateError::Bad(why)) => Problem::BadTemplate(path.to_string(), why),
@@ -314,7 +380,10 @@ impl Placer<'_> {
         operation: u32,
         binding: &Binding,
     ) {
-        let loopback_only = parsed.servers.iter().all(|server| matches!(server.place, super::servers::Place::Loopback(_)));
+        let loopback_only = parsed
+            .servers
+            .iter()
+            .all(|server| matches!(server.place, super::servers::Place::Loopback(_)));
         for server in parsed.servers.iter() {
             let text = seen_path(server, &parsed.operation.path, binding);
             let insertion = Insertion {
@@ -338,7 +407,14 @@ impl Placer<'_> {
         }
     }
 
-    fn add(&mut self, scopes: &[Scope], reason: BindingReason, server: &Server, binding: &Binding, insertion: &Insertion) {
+    fn add(
+        &mut self,
+        scopes: &[Scope],
+        reason: BindingReason,
+        server: &Server,
+        binding: &Binding,
+        insertion: &Insertion,
+    ) {
         self.reasons.push(reason);
         self.reasons.dedup();
         for scope in scopes {

@@ -21,9 +21,11 @@ pub(super) fn line_of(bytes: &[u8], pointer: &str) -> Option<u64> {
     }
     let text = as_text(bytes).ok()?;
     let tokens = tokens(pointer);
-    let found = serde_saphyr::with_deserializer_from_str_with_options(text, yaml_options(text.len()), |parser| {
-        Seek { tokens: &tokens }.deserialize(parser)
-    });
+    let found = serde_saphyr::with_deserializer_from_str_with_options(
+        text,
+        yaml_options(text.len()),
+        |parser| Seek { tokens: &tokens }.deserialize(parser),
+    );
     found.ok().flatten()
 }
 

@@ -26,10 +26,10 @@ mod trie;
 #[cfg(test)]
 mod tests;
 
+pub use crate::state::DeclarationKind;
 pub use binding::BindingReason;
 pub use declare::{Declaration, DeclaredOperation, LifecycleInputs, ServiceView};
 pub use document::{Document, Operation};
 pub use error::{DocumentError, Problem, Severity};
 pub use load::{BindingRow, Catalogue};
-pub use crate::state::DeclarationKind;
 pub use sunset::parse_date as parse_rfc3339;

@@ -20,7 +20,8 @@ pub(super) struct Segments<'a> {
 impl<'a> Segments<'a> {
     /// Splits a path; `None` when it does not start with `/` or has too many segments.
     pub(super) fn parse(target: &'a [u8]) -> Option<Self> {
-        let end = target.iter().position(|byte| matches!(byte, b'?' | b'#')).unwrap_or(target.len());
+        let end =
+            target.iter().position(|byte| matches!(byte, b'?' | b'#')).unwrap_or(target.len());
         let path = target.get(..end)?;
         if path.first() != Some(&b'/') || u32::try_from(path.len()).is_err() {
             return None;
@@ -51,7 +52,8 @@ impl<'a> Segments<'a> {
 
     fn push(&mut self, start: usize, end: usize) -> Option<()> {
         if start < end {
-            *self.ranges.get_mut(self.count)? = (u32::try_from(start).ok()?, u32::try_from(end).ok()?);
+            *self.ranges.get_mut(self.count)? =
+                (u32::try_from(start).ok()?, u32::try_from(end).ok()?);
             self.count += 1;
         }
         Some(())
@@ -102,8 +104,10 @@ mod tests {
 
     fn check(path: &str, expected: &[&str], trailing_slash: bool) {
         let segments = Segments::parse(path.as_bytes()).expect(path);
-        let found: Vec<String> =
-            (0..segments.len()).filter_map(|i| segments.segment(i)).map(|s| String::from_utf8_lossy(s).into_owned()).collect();
+        let found: Vec<String> = (0..segments.len())
+            .filter_map(|i| segments.segment(i))
+            .map(|s| String::from_utf8_lossy(s).into_owned())
+            .collect();
         assert_eq!(found, expected, "{path}");
         assert_eq!(segments.trailing_slash, trailing_slash, "{path}");
     }

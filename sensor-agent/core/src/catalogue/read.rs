@@ -6,7 +6,9 @@
 
 use std::{cell::RefCell, fmt};
 
-use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
 use serde_json::{Map, Value};
 use serde_saphyr::{
     Options,
@@ -76,9 +78,11 @@ fn read_json(text: &str) -> Result<Value, ReadError> {
 
 fn read_yaml(text: &str) -> Result<Value, ReadError> {
     let track = Track::default();
-    let result = serde_saphyr::with_deserializer_from_str_with_options(text, yaml_options(text.len()), |parser| {
-        Seed { track: &track, keep: Keep::Any, depth: 0 }.deserialize(parser)
-    });
+    let result = serde_saphyr::with_deserializer_from_str_with_options(
+        text,
+        yaml_options(text.len()),
+        |parser| Seed { track: &track, keep: Keep::Any, depth: 0 }.deserialize(parser),
+    );
     result.map_err(|error| {
         let error = error.without_snippet();
         let line = error.location().map(|location| location.line()).filter(|line| *line > 0);
@@ -120,7 +124,8 @@ impl Track {
         for token in self.path.into_inner() {
             push_token(&mut pointer, &token);
         }
-        let problem = self.problem.into_inner().unwrap_or_else(|| Problem::Syntax(one_line(message)));
+        let problem =
+            self.problem.into_inner().unwrap_or_else(|| Problem::Syntax(one_line(message)));
         ReadError { line, pointer, problem }
     }
 
@@ -159,13 +164,15 @@ impl Keep {
             Self::Names => Self::Any,
             Self::Skip => Self::Skip,
             Self::Operation => match key {
-                "operationId" | "deprecated" | "servers" | "$ref" | "x-sunset" | "x-owner" | "x-internal" => Self::All,
+                "operationId" | "deprecated" | "servers" | "$ref" | "x-sunset" | "x-owner"
+                | "x-internal" => Self::All,
                 _ => Self::Skip,
             },
             Self::Any => match key {
                 "servers" => Self::All,
                 "paths" | "pathItems" => Self::Names,
-                "get" | "put" | "post" | "delete" | "options" | "head" | "patch" | "trace" | "query" => Self::Operation,
+                "get" | "put" | "post" | "delete" | "options" | "head" | "patch" | "trace"
+                | "query" => Self::Operation,
                 _ if SKIPPED.contains(&key) => Self::Skip,
                 _ => Self::Any,
             },
@@ -175,9 +182,31 @@ impl Keep {
 
 /// Fields that no step of the catalogue reads.
 const SKIPPED: &[&str] = &[
-    "callbacks", "content", "definitions", "description", "example", "examples", "externalDocs", "headers", "links", "parameters",
-    "properties", "requestBodies", "requestBody", "responses", "schema", "schemas", "security", "securityDefinitions",
-    "securitySchemes", "summary", "tags", "webhooks", "x-codeSamples", "x-code-samples", "x-tagGroups",
+    "callbacks",
+    "content",
+    "definitions",
+    "description",
+    "example",
+    "examples",
+    "externalDocs",
+    "headers",
+    "links",
+    "parameters",
+    "properties",
+    "requestBodies",
+    "requestBody",
+    "responses",
+    "schema",
+    "schemas",
+    "security",
+    "securityDefinitions",
+    "securitySchemes",
+    "summary",
+    "tags",
+    "webhooks",
+    "x-codeSamples",
+    "x-code-samples",
+    "x-tagGroups",
 ];
 
 struct Seed<'t> {
@@ -250,7 +279,10 @@ impl<'de> Visitor<'de> for Seed<'_> {
         deserializer.deserialize_any(self)
     }
 
-    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+    fn visit_newtype_struct<D: Deserializer<'de>>(
+        self,
+        deserializer: D,
+    ) -> Result<Value, D::Error> {
         deserializer.deserialize_any(self)
     }
 
@@ -258,7 +290,11 @@ impl<'de> Visitor<'de> for Seed<'_> {
         let mut values = Vec::new();
         loop {
             self.track.path.borrow_mut().push(values.len().to_string());
-            let next = seq.next_element_seed(Seed { track: self.track, keep: self.keep, depth: self.depth + 1 })?;
+            let next = seq.next_element_seed(Seed {
+                track: self.track,
+                keep: self.keep,
+                depth: self.depth + 1,
+            })?;
             self.track.path.borrow_mut().pop();
             match next {
                 Some(value) => values.push(value),

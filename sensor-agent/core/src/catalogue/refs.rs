@@ -32,7 +32,11 @@ impl<'d> DocumentSet<'d> {
 
     /// Follows `$ref` from a value of `document` until there is none. Gives the value, the document it stands in,
     /// and the maps passed on the way (fields beside a `$ref` count, OpenAPI 3.1 path items).
-    pub(super) fn resolve(&self, document: usize, value: &'d Value) -> Result<Resolved<'d>, Problem> {
+    pub(super) fn resolve(
+        &self,
+        document: usize,
+        value: &'d Value,
+    ) -> Result<Resolved<'d>, Problem> {
         let mut resolved = Resolved { layers: vec![(document, value)] };
         let mut visited: Vec<(usize, String)> = Vec::new();
         let (mut document, mut value) = (document, value);
@@ -74,7 +78,9 @@ impl<'d> DocumentSet<'d> {
         let name = relative_to(base, file);
         match self.names.get(name.as_str()) {
             Some(index) => Ok((*index, pointer)),
-            None => Err(Problem::RefNotFound(shorten(reference), "; put that file into the folder")),
+            None => {
+                Err(Problem::RefNotFound(shorten(reference), "; put that file into the folder"))
+            }
         }
     }
 }
@@ -88,7 +94,9 @@ pub(super) struct Resolved<'d> {
 impl<'d> Resolved<'d> {
     /// A field of the value nearest the reference that has it, and the document it stands in.
     pub(super) fn get(&self, key: &str) -> Option<(usize, &'d Value)> {
-        self.layers.iter().find_map(|(document, value)| value.get(key).map(|field| (*document, field)))
+        self.layers
+            .iter()
+            .find_map(|(document, value)| value.get(key).map(|field| (*document, field)))
     }
 
     /// The value at the end of the chain, and its document.
@@ -139,7 +147,11 @@ mod tests {
         let api = json!({"a": {"$ref": "parts/x.yaml#/b~1c"}, "self": {"$ref": "#/self"}});
         let part = json!({"b/c": {"$ref": "../api.yaml#/end%65d", "own": 1}});
         let ended = json!({"ended": {"get": {}}});
-        let set = DocumentSet::new(vec![("api.yaml", Some(&api)), ("parts/x.yaml", Some(&part)), ("x", Some(&ended))]);
+        let set = DocumentSet::new(vec![
+            ("api.yaml", Some(&api)),
+            ("parts/x.yaml", Some(&part)),
+            ("x", Some(&ended)),
+        ]);
         let missing = set.resolve(0, &api["a"]);
         assert!(matches!(missing, Err(Problem::RefNotFound(..))), "{missing:?}");
         assert!(matches!(set.resolve(0, &api["self"]), Err(Problem::RefCycle(_))));

@@ -57,9 +57,13 @@ pub(super) fn parse(url: &str, variables: Option<&Value>) -> Result<Vec<Server>,
         if texts.len().saturating_mul(values.len()) > SERVERS_MAX {
             return Err(ServerError::TooMany);
         }
-        texts = texts.iter().flat_map(|text| values.iter().map(|value| text.replace(&hole, value))).collect();
+        texts = texts
+            .iter()
+            .flat_map(|text| values.iter().map(|value| text.replace(&hole, value)))
+            .collect();
     }
-    let mut servers = texts.iter().map(|text| parse_one(text, variables)).collect::<Result<Vec<_>, _>>()?;
+    let mut servers =
+        texts.iter().map(|text| parse_one(text, variables)).collect::<Result<Vec<_>, _>>()?;
     servers.sort();
     servers.dedup();
     Ok(servers)
@@ -70,7 +74,8 @@ fn enums(variables: Option<&Value>) -> Vec<(&str, Vec<String>)> {
     let Some(Value::Object(map)) = variables else { return Vec::new() };
     map.iter()
         .filter_map(|(name, variable)| {
-            let values: Vec<String> = variable.get("enum")?.as_array()?.iter().filter_map(text_of).collect();
+            let values: Vec<String> =
+                variable.get("enum")?.as_array()?.iter().filter_map(text_of).collect();
             (!values.is_empty()).then_some((name.as_str(), values))
         })
         .collect()
@@ -124,15 +129,20 @@ fn text_of(value: &Value) -> Option<String> {
 
 fn is_scheme(text: &str) -> bool {
     let variable = text.starts_with('{') && text.ends_with('}');
-    variable || (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte)))
+    variable
+        || (!text.is_empty()
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte)))
 }
 
 /// `api.example.com` or `localhost:8080` where a path was expected.
 fn looks_like_host(first: &str) -> bool {
-    let (name, port) = first.split_once(':').map_or((first, None), |(name, port)| (name, Some(port)));
+    let (name, port) =
+        first.split_once(':').map_or((first, None), |(name, port)| (name, Some(port)));
     let has_port = port.is_some_and(|port| port.parse::<u16>().is_ok());
     let last = name.rsplit('.').next().unwrap_or_default();
-    let dotted = name.len() > last.len() + 1 && last.len() >= 2 && last.bytes().all(|byte| byte.is_ascii_alphabetic());
+    let dotted = name.len() > last.len() + 1
+        && last.len() >= 2
+        && last.bytes().all(|byte| byte.is_ascii_alphabetic());
     has_port || dotted
 }
 
@@ -140,7 +150,9 @@ fn parse_authority(authority: &str) -> Result<(Place, Option<u16>), ServerError>
     let (host, port) = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((inside, tail)) => (inside, tail.strip_prefix(':')),
         None => match authority.rsplit_once(':') {
-            Some((host, port)) if !port.contains('}') || port.starts_with('{') => (host, Some(port)),
+            Some((host, port)) if !port.contains('}') || port.starts_with('{') => {
+                (host, Some(port))
+            }
             _ => (authority, None),
         },
     };
@@ -148,10 +160,18 @@ fn parse_authority(authority: &str) -> Result<(Place, Option<u16>), ServerError>
         // A variable without `enum`: any port.
         Some(text) if text.starts_with('{') => None,
         Some("") | None => None,
-        Some(digits) => Some(digits.parse().map_err(|_| ServerError::Bad("the port is not a number from 0 to 65535"))?),
+        Some(digits) => Some(
+            digits
+                .parse()
+                .map_err(|_| ServerError::Bad("the port is not a number from 0 to 65535"))?,
+        ),
     };
     if let Ok(address) = host.parse::<IpAddr>() {
-        let place = if address.is_loopback() { Place::Loopback(host.into()) } else { Place::Address(address) };
+        let place = if address.is_loopback() {
+            Place::Loopback(host.into())
+        } else {
+            Place::Address(address)
+        };
         return Ok((place, port));
     }
     let pattern = variables_to_stars(host)?;
@@ -236,14 +256,26 @@ mod tests {
         let none = json!({});
         check("https://API.example.com/v1/", &none, &[(host("api.example.com"), None, "/v1")]);
         check("//api.example.com:8443", &none, &[(host("api.example.com"), Some(8443), "")]);
-        check("https://user@h.example/a//b/./../c?x#y", &none, &[(host("h.example"), None, "/a/c")]);
+        check(
+            "https://user@h.example/a//b/./../c?x#y",
+            &none,
+            &[(host("h.example"), None, "/a/c")],
+        );
         check("/v1", &none, &[(Place::Relative, None, "/v1")]);
         check("v1", &none, &[(Place::Relative, None, "/v1")]);
         check("../v1", &none, &[(Place::Relative, None, "/v1")]);
         check("", &none, &[(Place::Relative, None, "")]);
         check("/", &none, &[(Place::Relative, None, "")]);
-        check("http://localhost:3000/x", &none, &[(Place::Loopback("localhost".into()), Some(3000), "/x")]);
-        check("http://[2001:db8::1]:80", &none, &[(Place::Address("2001:db8::1".parse().unwrap()), Some(80), "")]);
+        check(
+            "http://localhost:3000/x",
+            &none,
+            &[(Place::Loopback("localhost".into()), Some(3000), "/x")],
+        );
+        check(
+            "http://[2001:db8::1]:80",
+            &none,
+            &[(Place::Address("2001:db8::1".parse().unwrap()), Some(80), "")],
+        );
     }
 
     #[test]
@@ -256,7 +288,11 @@ mod tests {
             &regions,
             &[(host("eu.example.com"), None, "/v2/api"), (host("us.example.com"), None, "/v2/api")],
         );
-        check("{scheme}://{host}:{port}/{x}", &json!({}), &[(Place::Host(HostPattern::Any), None, "/{x}")]);
+        check(
+            "{scheme}://{host}:{port}/{x}",
+            &json!({}),
+            &[(Place::Host(HostPattern::Any), None, "/{x}")],
+        );
         let url = json!({"url": {"default": "https://a.example/x"}});
         check("{url}/v1", &url, &[(host("a.example"), None, "/x/v1")]);
         let ports = json!({"port": {"enum": ["443", 8443]}});
@@ -269,7 +305,15 @@ mod tests {
 
     #[test]
     fn what_is_no_server_is_refused() {
-        for bad in ["https://a:99999", "api.example.com/v1", "localhost:80", "https://{a", "https://a b/", "/v1/{x", "https:///v1"] {
+        for bad in [
+            "https://a:99999",
+            "api.example.com/v1",
+            "localhost:80",
+            "https://{a",
+            "https://a b/",
+            "/v1/{x",
+            "https:///v1",
+        ] {
             assert!(matches!(parse(bad, None), Err(ServerError::Bad(_))), "{bad}");
         }
         let wide: Vec<String> = (0..20).map(|n| n.to_string()).collect();

@@ -42,7 +42,8 @@ impl Partial {
 
     /// Order among partial segments: more literal bytes first, then fewer parameters, then by text.
     pub(super) fn rank(&self) -> impl Ord + use<'_> {
-        let literal: usize = self.lead.len() + self.after.iter().map(|part| part.len()).sum::<usize>();
+        let literal: usize =
+            self.lead.len() + self.after.iter().map(|part| part.len()).sum::<usize>();
         (std::cmp::Reverse(literal), self.after.len(), &self.lead, &self.after)
     }
 }
@@ -78,7 +79,9 @@ impl Template {
         for (index, part) in raw.iter().enumerate() {
             let segment = parse_segment(part)?;
             if segment == Segment::Rest && index + 1 != raw.len() {
-                return Err(TemplateError::Bad("a parameter for several segments must be the last segment"));
+                return Err(TemplateError::Bad(
+                    "a parameter for several segments must be the last segment",
+                ));
             }
             segments.push(segment);
         }
@@ -98,7 +101,11 @@ impl Template {
             Segment::Parameter => 2,
             Segment::Rest => 3,
         };
-        self.segments.iter().take(32).zip(0_u32..).fold(0, |sum, (segment, at)| sum | bits(segment) << (62 - 2 * at))
+        self.segments
+            .iter()
+            .take(32)
+            .zip(0_u32..)
+            .fold(0, |sum, (segment, at)| sum | bits(segment) << (62 - 2 * at))
     }
 }
 
@@ -123,7 +130,9 @@ fn split_segments(path: &str) -> Result<Vec<&str>, TemplateError> {
     for (at, byte) in path.bytes().enumerate() {
         match byte {
             b'{' => depth += 1,
-            b'}' if depth == 0 => return Err(TemplateError::Bad("`}` without `{`; write %7D for the character")),
+            b'}' if depth == 0 => {
+                return Err(TemplateError::Bad("`}` without `{`; write %7D for the character"));
+            }
             b'}' => depth -= 1,
             b'/' if depth == 0 => {
                 parts.push(path.get(start..at).unwrap_or_default());
@@ -165,8 +174,13 @@ fn parse_segment(text: &str) -> Result<Segment, TemplateError> {
     let lead = literals.remove(0);
     if lead.is_empty() && literals.is_empty() && rest.is_empty() {
         let (_, hint) = name.split_once(':').unwrap_or((name, ""));
-        let many = name.ends_with(['+', '*']) && hint.is_empty() || matches!(hint, ".*" | ".+" | "**");
-        return Ok(if many || name.starts_with(['+', '*']) { Segment::Rest } else { Segment::Parameter });
+        let many =
+            name.ends_with(['+', '*']) && hint.is_empty() || matches!(hint, ".*" | ".+" | "**");
+        return Ok(if many || name.starts_with(['+', '*']) {
+            Segment::Rest
+        } else {
+            Segment::Parameter
+        });
     }
     literals.push(decoded(rest));
     Ok(Segment::Partial(Partial { lead, after: literals.into() }))
@@ -207,7 +221,8 @@ mod tests {
 
     #[test]
     fn segments_are_read_for_what_they_are() {
-        let kinds = |text: &str| Template::parse(text).map(|t| (t.generality() >> 56, t.segments.len()));
+        let kinds =
+            |text: &str| Template::parse(text).map(|t| (t.generality() >> 56, t.segments.len()));
         assert_eq!(kinds("/"), Ok((0, 0)));
         assert_eq!(kinds("/a/{b}/{c}.json/{d+}"), Ok((0b00_10_01_11, 4)));
         assert_eq!(kinds("/{id:[0-9]{2}/?}"), Ok((0b10_00_00_00, 1)));
@@ -239,7 +254,11 @@ mod tests {
             ("/{id}:cancel", "7:cancelled", false),
         ];
         for (template, segment, expected) in cases {
-            assert_eq!(partial(template).matches(segment.as_bytes()), expected, "{template} {segment}");
+            assert_eq!(
+                partial(template).matches(segment.as_bytes()),
+                expected,
+                "{template} {segment}"
+            );
         }
     }
 

@@ -17,7 +17,8 @@ fn load(documents: &[(&str, &str)]) -> Catalogue {
 
 /// A document with these lines under `paths`, each `METHOD PATH`.
 fn document(operations: &[&str]) -> String {
-    let mut paths: std::collections::BTreeMap<&str, Vec<String>> = std::collections::BTreeMap::new();
+    let mut paths: std::collections::BTreeMap<&str, Vec<String>> =
+        std::collections::BTreeMap::new();
     for operation in operations {
         let (method, path) = operation.split_once(' ').unwrap();
         paths.entry(path).or_default().push(method.to_lowercase());
@@ -34,7 +35,11 @@ fn document(operations: &[&str]) -> String {
 
 const ANY: ServiceView<'static> = ServiceView { hosts: &["any.example"], address: None, port: 80 };
 
-fn answer(catalogue: &Catalogue, service: &ServiceView<'_>, request: &str) -> (DeclarationKind, String) {
+fn answer(
+    catalogue: &Catalogue,
+    service: &ServiceView<'_>,
+    request: &str,
+) -> (DeclarationKind, String) {
     let (method, path) = request.split_once(' ').unwrap();
     let declaration = catalogue.declare(service, &Method::parse(method).unwrap(), path.as_bytes());
     (declaration.kind, declaration.template.unwrap_or_default().to_owned())

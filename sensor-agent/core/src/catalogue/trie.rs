@@ -37,10 +37,15 @@ impl Terminal {
     /// The operation for a method, current before retired; HEAD is there where GET is.
     pub(super) fn find(&self, method: &Method) -> Option<Entry> {
         let of = |wanted: &Method, retired: bool| {
-            self.operations.iter().find(|(have, entry)| have == wanted && entry.retired == retired).map(|(_, entry)| *entry)
+            self.operations
+                .iter()
+                .find(|(have, entry)| have == wanted && entry.retired == retired)
+                .map(|(_, entry)| *entry)
         };
         let head = *method == Method::Head;
-        let any = |retired| of(method, retired).or_else(|| head.then(|| of(&Method::Get, retired)).flatten());
+        let any = |retired| {
+            of(method, retired).or_else(|| head.then(|| of(&Method::Get, retired)).flatten())
+        };
         any(false).or_else(|| any(true))
     }
 
@@ -111,7 +116,13 @@ impl Default for Trie {
 
 impl Trie {
     /// Adds an operation; `text` is what the template is called if no equal one is there yet.
-    pub(super) fn insert(&mut self, template: &Template, text: &str, method: &Method, entry: Entry) -> Inserted {
+    pub(super) fn insert(
+        &mut self,
+        template: &Template,
+        text: &str,
+        method: &Method,
+        entry: Entry,
+    ) -> Inserted {
         let Some((node, rest)) = self.node_of(template) else { return Inserted::PartialFull };
         let next = number(self.terminals.len());
         let Some(node) = self.nodes.get_mut(index(node)) else { return Inserted::PartialFull };
@@ -125,7 +136,11 @@ impl Trie {
         let terminal = *slot.get_or_insert(next);
         if terminal == next {
             let generality = template.generality();
-            self.terminals.push(Terminal { template: text.into(), generality, operations: Vec::new() });
+            self.terminals.push(Terminal {
+                template: text.into(),
+                generality,
+                operations: Vec::new(),
+            });
         }
         let Some(terminal) = self.terminals.get_mut(index(terminal)) else { return Inserted::New };
         let same = |(have, old): &&(Method, Entry)| have == method && old.retired == entry.retired;
@@ -222,8 +237,11 @@ impl<'t> Walk<'t, '_> {
         let trie = self.trie;
         let here = trie.nodes.get(index(node))?;
         let Some(segment) = self.segments.segment(at) else {
-            let (first, second) =
-                if self.segments.trailing_slash { (here.end_slash, here.end) } else { (here.end, here.end_slash) };
+            let (first, second) = if self.segments.trailing_slash {
+                (here.end_slash, here.end)
+            } else {
+                (here.end, here.end_slash)
+            };
             return self.answer(first).or_else(|| self.answer(second));
         };
         if let Some(child) = trie.literals.get(&LiteralRef { parent: node, segment })
@@ -248,7 +266,8 @@ impl<'t> Walk<'t, '_> {
         {
             return Some(found);
         }
-        let no_steps = (at..self.segments.len()).all(|i| !matches!(self.segments.segment(i), Some(b"." | b"..")));
+        let no_steps = (at..self.segments.len())
+            .all(|i| !matches!(self.segments.segment(i), Some(b"." | b"..")));
         if no_steps { self.answer(here.rest) } else { None }
     }
 

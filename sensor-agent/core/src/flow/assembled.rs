@@ -21,7 +21,10 @@ pub enum FlowClass {
 }
 
 /// One result of the flow stage.
-#[expect(clippy::large_enum_variant, reason = "nearly all are exchanges: a box would cost each of them an allocation")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are exchanges: a box would cost each of them an allocation"
+)]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Assembled {
     /// A request with its response, or without one that will come.

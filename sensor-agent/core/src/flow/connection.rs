@@ -15,7 +15,8 @@ use super::segment::{Segment, tcp_flag};
 use super::seq::SeqNo;
 use super::table::{Entry, Rank};
 use crate::http::{
-    self, Detect, Exchange, Framing, HelloError, Kind, OwnerHint, Position, RequestFacts, ResponseFacts, Step,
+    self, Detect, Exchange, Framing, HelloError, Kind, OwnerHint, Position, RequestFacts,
+    ResponseFacts, Step,
 };
 use crate::time::UnixNs;
 
@@ -131,7 +132,9 @@ impl Connection {
     pub(super) fn finish(&mut self, out: &mut Out<'_>) {
         self.drain(self.last, Patience::Over, out);
         self.end_http(out);
-        if self.class.is_none() && (self.halves.iter().any(|half| half.isn.is_some()) || self.saw_payload) {
+        if self.class.is_none()
+            && (self.halves.iter().any(|half| half.isn.is_some()) || self.saw_payload)
+        {
             let class = if self.saw_payload { FlowClass::Other } else { FlowClass::Silent };
             self.classify(class, self.first, out);
         }
@@ -159,7 +162,9 @@ impl Connection {
                     (reader.position() == Position::UntilClose).then(|| reader.close()).flatten()
                 });
                 if body.is_some() {
-                    http.flush_current(body, &mut |exchange| (out.sink)(Assembled::Exchange(exchange)));
+                    http.flush_current(body, &mut |exchange| {
+                        (out.sink)(Assembled::Exchange(exchange))
+                    });
                 }
             }
         }
@@ -237,12 +242,23 @@ impl Connection {
                     let half = self.half_mut(from);
                     *half = Half::at(seq);
                     self.lost_heads(from, u64::from(u32::MAX), out);
-                    self.deliver(from, seq, SeqNo(segment.ack), segment.time, segment.payload, segment.wire_len, out);
+                    self.deliver(
+                        from,
+                        seq,
+                        SeqNo(segment.ack),
+                        segment.time,
+                        segment.payload,
+                        segment.wire_len,
+                        out,
+                    );
                 }
             }
             Fit::Next(cut) => {
                 if self.half(from).held.is_empty() && !self.stalls(from, segment.payload) {
-                    let data = segment.payload.get(usize::try_from(cut).unwrap_or(usize::MAX)..).unwrap_or_default();
+                    let data = segment
+                        .payload
+                        .get(usize::try_from(cut).unwrap_or(usize::MAX)..)
+                        .unwrap_or_default();
                     let (seq, len) = (seq.plus(cut), segment.wire_len - cut);
                     self.deliver(from, seq, SeqNo(segment.ack), segment.time, data, len, out);
                 } else {
@@ -272,14 +288,21 @@ impl Connection {
             // Nothing moves by itself: give up the hole of the client first, so that responses find their requests.
             let client = self.client.unwrap_or(0);
             if patience == Patience::Wait
-                || !(self.drain_one(client, now, Patience::Over, out) || self.drain_one(1 - client, now, Patience::Over, out))
+                || !(self.drain_one(client, now, Patience::Over, out)
+                    || self.drain_one(1 - client, now, Patience::Over, out))
             {
                 return;
             }
         }
     }
 
-    fn drain_one(&mut self, from: usize, now: UnixNs, patience: Patience, out: &mut Out<'_>) -> bool {
+    fn drain_one(
+        &mut self,
+        from: usize,
+        now: UnixNs,
+        patience: Patience,
+        out: &mut Out<'_>,
+    ) -> bool {
         let half = self.half(from);
         let (Some(first), Some(next)) = (half.held.front(), half.next) else { return false };
         let ahead = first.seq.since(next);
@@ -293,7 +316,8 @@ impl Connection {
             self.lost_heads(from, u64::from(ahead.unsigned_abs()), out);
             return true;
         }
-        let stalled = self.half(from).held.front().is_some_and(|held| self.stalls(from, &held.data));
+        let stalled =
+            self.half(from).held.front().is_some_and(|held| self.stalls(from, &held.data));
         if stalled {
             if patience == Patience::Wait && !self.half(from).waited_enough(now) {
                 return false;
@@ -307,8 +331,17 @@ impl Connection {
         let Some(held) = self.half_mut(from).take_held(now) else { return false };
         let cut = next.since(held.seq).max(0).unsigned_abs();
         if cut < held.wire_len {
-            let data = held.data.get(usize::try_from(cut).unwrap_or(usize::MAX)..).unwrap_or_default();
-            self.deliver(from, held.seq.plus(cut), held.ack, held.time, data, held.wire_len - cut, out);
+            let data =
+                held.data.get(usize::try_from(cut).unwrap_or(usize::MAX)..).unwrap_or_default();
+            self.deliver(
+                from,
+                held.seq.plus(cut),
+                held.ack,
+                held.time,
+                data,
+                held.wire_len - cut,
+                out,
+            );
         }
         true
     }
@@ -324,7 +357,10 @@ impl Connection {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one in-order piece of a stream with where and when it came")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one in-order piece of a stream with where and when it came"
+    )]
     fn deliver(
         &mut self,
         from: usize,
@@ -356,7 +392,8 @@ impl Connection {
             let used = data.len() - unread;
             let data = data.get(used..).unwrap_or_default();
             let used = u32::try_from(used).unwrap_or(len).min(len);
-            let rest = Held { seq: seq.plus(used), ack, time, wire_len: len - used, data: data.into() };
+            let rest =
+                Held { seq: seq.plus(used), ack, time, wire_len: len - used, data: data.into() };
             self.half_mut(from).put_back(rest);
             return;
         }
@@ -369,7 +406,14 @@ impl Connection {
     }
 
     /// First bytes: what is this connection?
-    fn decide(&mut self, from: usize, start: HeadStart, data: &[u8], joined: bool, out: &mut Out<'_>) {
+    fn decide(
+        &mut self,
+        from: usize,
+        start: HeadStart,
+        data: &[u8],
+        joined: bool,
+        out: &mut Out<'_>,
+    ) {
         match self.client {
             Some(client) if client == from && (!joined || !self.early.is_empty()) => {
                 self.decide_client(from, start, data, out);
@@ -412,7 +456,9 @@ impl Connection {
                 let bytes = bytes.to_vec();
                 self.hello(from, &bytes, start.time, out);
             }
-            _ if bytes.len() <= EARLY_BYTES_MAX && detected.contains(&Detect::More) => self.early = bytes.to_vec(),
+            _ if bytes.len() <= EARLY_BYTES_MAX && detected.contains(&Detect::More) => {
+                self.early = bytes.to_vec()
+            }
             _ => {
                 self.classify(FlowClass::Other, start.time, out);
                 self.mode = Mode::Ignored;
@@ -512,14 +558,17 @@ impl Connection {
     fn read(&mut self, from: usize, start: HeadStart, data: &[u8], out: &mut Out<'_>) -> usize {
         let kind = if self.client == Some(from) { Kind::Request } else { Kind::Response };
         let mut input = data;
-        let mut may_begin = self.last_from != Some(from) && self.http.as_ref().is_some_and(|http| http.may_begin(kind, 1 - from));
+        let mut may_begin = self.last_from != Some(from)
+            && self.http.as_ref().is_some_and(|http| http.may_begin(kind, 1 - from));
         let mut first = true;
         while !input.is_empty() {
             let Some(http) = &mut self.http else { return 0 };
             if kind == Kind::Response && http.wants_request(from) {
                 return input.len();
             }
-            let restarts = first && http.may_restart(kind, from, start.ack) && http::request(input, true) == Detect::Yes;
+            let restarts = first
+                && http.may_restart(kind, from, start.ack)
+                && http::request(input, true) == Detect::Yes;
             let Some(reader) = http.readers.get_mut(from) else { return 0 };
             if restarts {
                 reader.restart();
@@ -542,14 +591,18 @@ impl Connection {
                 Step::BodyEnd { bytes } => match kind {
                     Kind::Request => http.request_body(bytes),
                     Kind::Response => {
-                        http.flush_current(Some(bytes), &mut |exchange| (out.sink)(Assembled::Exchange(exchange)));
+                        http.flush_current(Some(bytes), &mut |exchange| {
+                            (out.sink)(Assembled::Exchange(exchange))
+                        });
                     }
                 },
                 Step::NotHttp => {
                     out.counts.one(FlowCounter::PositionsLost);
                     http.heads_missed = true;
                     if kind == Kind::Response {
-                        http.flush_current(None, &mut |exchange| (out.sink)(Assembled::Exchange(exchange)));
+                        http.flush_current(None, &mut |exchange| {
+                            (out.sink)(Assembled::Exchange(exchange))
+                        });
                     }
                 }
                 Step::TooLong(head) => self.truncated(from, kind, &head, out),
@@ -570,7 +623,14 @@ impl Connection {
     }
 
     /// Parses a head and pairs it; `false` when it is none.
-    fn take_head(&mut self, from: usize, kind: Kind, head: &[u8], extent: Extent, out: &mut Out<'_>) -> bool {
+    fn take_head(
+        &mut self,
+        from: usize,
+        kind: Kind,
+        head: &[u8],
+        extent: Extent,
+        out: &mut Out<'_>,
+    ) -> bool {
         let blank = self.blank_exchange();
         let Some(http) = &mut self.http else { return false };
         let start = http.starts.get(from).copied().unwrap_or_default();
@@ -640,7 +700,8 @@ impl Connection {
     fn ends(&self) -> (std::net::SocketAddr, std::net::SocketAddr) {
         let low = socket_addr(self.key.low, self.key.low_port);
         let high = socket_addr(self.key.high, self.key.high_port);
-        let low_is_client = self.client.map_or(self.key.low_port >= self.key.high_port, |client| client == 0);
+        let low_is_client =
+            self.client.map_or(self.key.low_port >= self.key.high_port, |client| client == 0);
         if low_is_client { (low, high) } else { (high, low) }
     }
 

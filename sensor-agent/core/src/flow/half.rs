@@ -120,9 +120,15 @@ impl Half {
         }
         let end = seq.plus(segment.wire_len);
         let mut from = seq;
-        let mut at = self.held.partition_point(|held| held.seq.plus(held.wire_len).since(from) <= 0);
+        let mut at =
+            self.held.partition_point(|held| held.seq.plus(held.wire_len).since(from) <= 0);
         while end.since(from) > 0 && self.held.len() < HELD_SEGMENTS_MAX {
-            if segment.wire_len > 1 && self.held.get(at).is_some_and(|held| held.wire_len == 1 && held.seq.since(end) < 0) {
+            if segment.wire_len > 1
+                && self
+                    .held
+                    .get(at)
+                    .is_some_and(|held| held.wire_len == 1 && held.seq.since(end) < 0)
+            {
                 // A byte alone may be a keep-alive probe that came early in the file, and its byte is made up.
                 self.remove(at);
                 continue;
@@ -150,10 +156,14 @@ impl Half {
         let offset = |position: SeqNo| {
             usize::try_from(position.since(seq)).unwrap_or(0).min(segment.payload.len())
         };
-        let data: Box<[u8]> = segment.payload.get(offset(from)..offset(to)).unwrap_or_default().into();
+        let data: Box<[u8]> =
+            segment.payload.get(offset(from)..offset(to)).unwrap_or_default().into();
         self.held_bytes += data.len() + size_of::<Held>();
         let wire_len = to.since(from).unsigned_abs();
-        self.held.insert(at, Held { seq: from, ack: SeqNo(segment.ack), time: segment.time, wire_len, data });
+        self.held.insert(
+            at,
+            Held { seq: from, ack: SeqNo(segment.ack), time: segment.time, wire_len, data },
+        );
     }
 
     /// Keeps the rest of a segment that was delivered in part.

@@ -126,7 +126,13 @@ impl Live {
         }
     }
 
-    fn open(&mut self, key: FlowKey, header: &SampleHeader, limits: &Limits, out: &mut Out<'_>) -> Slot {
+    fn open(
+        &mut self,
+        key: FlowKey,
+        header: &SampleHeader,
+        limits: &Limits,
+        out: &mut Out<'_>,
+    ) -> Slot {
         let now = MonoNs(header.time_ns);
         if let Some(slot) = self.table.find(&key) {
             if let Some(flow) = self.table.get_mut(slot) {
@@ -180,10 +186,23 @@ impl Live {
 
 impl Flow {
     fn new(key: FlowKey, epoch: u64, now: MonoNs) -> Self {
-        Self { key, epoch, last: now, partial: [None, None], pending: VecDeque::new(), alias: Alias::default() }
+        Self {
+            key,
+            epoch,
+            last: now,
+            partial: [None, None],
+            pending: VecDeque::new(),
+            alias: Alias::default(),
+        }
     }
 
-    fn on_head_record(&mut self, sample: &Sample<'_>, from: usize, wall_ns: u64, out: &mut Out<'_>) {
+    fn on_head_record(
+        &mut self,
+        sample: &Sample<'_>,
+        from: usize,
+        wall_ns: u64,
+        out: &mut Out<'_>,
+    ) {
         const WHOLE: u16 = flag::HEAD_START | flag::HEAD_END;
         let header = &sample.header;
         let Some(place) = self.partial.get_mut(from) else { return };
@@ -212,13 +231,17 @@ impl Flow {
             };
             partial
         };
-        let fits = partial.kind == sample.kind && partial.ordinal == header.ordinal && partial.next_seq == header.seq;
+        let fits = partial.kind == sample.kind
+            && partial.ordinal == header.ordinal
+            && partial.next_seq == header.seq;
         if !fits {
             out.counts.one(FlowCounter::HeadsPartial);
             return;
         }
         let room = HEAD_BYTES_MAX.saturating_sub(partial.data.len());
-        partial.data.extend_from_slice(sample.data.get(..sample.data.len().min(room)).unwrap_or_default());
+        partial
+            .data
+            .extend_from_slice(sample.data.get(..sample.data.len().min(room)).unwrap_or_default());
         partial.next_seq = header.seq.wrapping_add(header.data_len);
         if !ends {
             *place = Some(partial);
@@ -263,7 +286,15 @@ impl Flow {
         }
     }
 
-    fn on_request(&mut self, header: &SampleHeader, head: &[u8], from: usize, wall_ns: u64, cut: bool, out: &mut Out<'_>) {
+    fn on_request(
+        &mut self,
+        header: &SampleHeader,
+        head: &[u8],
+        from: usize,
+        wall_ns: u64,
+        cut: bool,
+        out: &mut Out<'_>,
+    ) {
         let Ok(mut head) = http::parse_request(head) else {
             out.counts.one(FlowCounter::HeadsMalformed);
             return;
@@ -320,14 +351,21 @@ impl Flow {
         let exchange = &mut pending.exchange;
         exchange.status = Some(head.status);
         exchange.latency_ns = Some(MonoNs(header.time_ns).since(pending.seen));
-        if !matches!(head.framing_for(Some(&exchange.method)), http::Framing::Length(_) | http::Framing::Unknown) {
+        if !matches!(
+            head.framing_for(Some(&exchange.method)),
+            http::Framing::Length(_) | http::Framing::Unknown
+        ) {
             head.facts.body_bytes = None;
         }
         exchange.response = head.facts;
         exchange.server_hint = hint(header);
         let ordinal = pending.ordinal;
         self.emit(pending, out);
-        while self.pending.front().is_some_and(|first| first.ordinal.saturating_add(ORDINALS_BEHIND_MAX) <= ordinal) {
+        while self
+            .pending
+            .front()
+            .is_some_and(|first| first.ordinal.saturating_add(ORDINALS_BEHIND_MAX) <= ordinal)
+        {
             self.give_up_first(out);
         }
     }
@@ -341,7 +379,8 @@ impl Flow {
 
     fn emit(&self, mut pending: Pending, out: &mut Out<'_>) {
         let exchange = &mut pending.exchange;
-        (exchange.client, exchange.server) = self.alias.apply(pending.from, exchange.client, exchange.server);
+        (exchange.client, exchange.server) =
+            self.alias.apply(pending.from, exchange.client, exchange.server);
         (out.sink)(Assembled::Exchange(pending.exchange));
     }
 
@@ -356,13 +395,20 @@ impl Flow {
 
 impl Alias {
     /// Ends of an exchange whose client sends from side `client_side`: the outermost client, the innermost server.
-    fn apply(&self, client_side: usize, client: SocketAddr, server: SocketAddr) -> (SocketAddr, SocketAddr) {
-        let (requests, responses) =
-            if client_side == 0 { (self.from_low, self.from_high) } else { (self.from_high, self.from_low) };
+    fn apply(
+        &self,
+        client_side: usize,
+        client: SocketAddr,
+        server: SocketAddr,
+    ) -> (SocketAddr, SocketAddr) {
+        let (requests, responses) = if client_side == 0 {
+            (self.from_low, self.from_high)
+        } else {
+            (self.from_high, self.from_low)
+        };
         match (requests, responses) {
-            (Some((outer_client, inner_server)), _) | (None, Some((inner_server, outer_client))) => {
-                (outer_client, inner_server)
-            }
+            (Some((outer_client, inner_server)), _)
+            | (None, Some((inner_server, outer_client))) => (outer_client, inner_server),
             (None, None) => (client, server),
         }
     }
@@ -379,7 +425,6 @@ fn close_head(head: &[u8]) -> Vec<u8> {
 fn hint(header: &SampleHeader) -> OwnerHint {
     OwnerHint { cgroup_id: header.cgroup_id, ifindex: header.ifindex, hook: header.hook }
 }
-
 
 #[cfg(test)]
 mod tests;

@@ -135,7 +135,8 @@ impl Http {
             return After::Body(head.framing_for(None));
         };
         let framing = head.framing_for(Some(&pending.exchange.method));
-        let connected = pending.exchange.method == Method::Connect && (200..300).contains(&head.status);
+        let connected =
+            pending.exchange.method == Method::Connect && (200..300).contains(&head.status);
         let early = pending.expects_continue && head.status >= 400 && self.pending.is_empty();
         self.answered_early = early.then_some(start.seq);
         counts.one(FlowCounter::RequestsAnswered);
@@ -164,7 +165,11 @@ impl Http {
     }
 
     /// Emits the exchange whose response body was still going on.
-    pub(super) fn flush_current(&mut self, body_bytes: Option<u64>, emit: &mut dyn FnMut(Exchange)) {
+    pub(super) fn flush_current(
+        &mut self,
+        body_bytes: Option<u64>,
+        emit: &mut dyn FnMut(Exchange),
+    ) {
         if let Some(mut exchange) = self.current.take() {
             exchange.response.body_bytes = body_bytes;
             emit(*exchange);
@@ -198,11 +203,19 @@ impl Http {
     pub(super) fn may_restart(&self, kind: Kind, half: usize, ack: SeqNo) -> bool {
         kind == Kind::Request
             && self.answered_early.is_some_and(|response| ack.since(response) > 0)
-            && self.readers.get(half).is_some_and(|reader| matches!(reader.position(), Position::Length(_)))
+            && self
+                .readers
+                .get(half)
+                .is_some_and(|reader| matches!(reader.position(), Position::Length(_)))
     }
 
     /// After a hole: drops requests that were answered inside it. Returns whether the response is not the first one's.
-    fn realign(&mut self, start: HeadStart, counts: &mut FlowCounts, emit: &mut dyn FnMut(Exchange)) -> bool {
+    fn realign(
+        &mut self,
+        start: HeadStart,
+        counts: &mut FlowCounts,
+        emit: &mut dyn FnMut(Exchange),
+    ) -> bool {
         while let (Some(first), Some(second)) = (self.pending.front(), self.pending.get(1)) {
             // The client had received more when it sent the second, and all that it had came before this response.
             let answered = second.ack.since(first.ack) > 0 && start.seq.since(second.ack) >= 0;

@@ -51,5 +51,8 @@ pub(super) fn flow_key(tuple: &Tuple) -> (FlowKey, usize) {
     } else {
         (tuple.dst, tuple.dst_port, tuple.src, tuple.src_port)
     };
-    (FlowKey { low, high, low_port, high_port, protocol: tuple.protocol, pad: [0; 3] }, usize::from(!src_is_low))
+    (
+        FlowKey { low, high, low_port, high_port, protocol: tuple.protocol, pad: [0; 3] },
+        usize::from(!src_is_low),
+    )
 }

@@ -8,7 +8,6 @@ use std::cmp::Reverse;
 use hashbrown::HashTable;
 use sensor_ebpf::abi::flow_key::FlowKey;
 
-
 /// Entries looked at when one has to go.
 const EVICTION_SAMPLE: usize = 16;
 
@@ -58,7 +57,9 @@ impl<E: Entry> Table<E> {
 
     pub(super) fn find(&self, key: &FlowKey) -> Option<Slot> {
         let slots = &self.slots;
-        self.index.find(self.hash(key), |slot| at(slots, *slot).is_some_and(|entry| entry.key() == key)).copied()
+        self.index
+            .find(self.hash(key), |slot| at(slots, *slot).is_some_and(|entry| entry.key() == key))
+            .copied()
     }
 
     pub(super) fn get_mut(&mut self, slot: Slot) -> Option<&mut E> {
@@ -71,7 +72,9 @@ impl<E: Entry> Table<E> {
             self.slots.push(None);
             Slot(u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX))
         });
-        if let Some(place) = usize::try_from(slot.0).ok().and_then(|index| self.slots.get_mut(index)) {
+        if let Some(place) =
+            usize::try_from(slot.0).ok().and_then(|index| self.slots.get_mut(index))
+        {
             *place = Some(Box::new(entry));
         }
         let (slots, hasher) = (&self.slots, &self.hasher);

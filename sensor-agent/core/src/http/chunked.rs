@@ -67,7 +67,11 @@ impl Chunked {
                         return ChunkStep::Bad;
                     }
                     if found.is_some() {
-                        self.state = if self.state == State::Trailer { State::TrailerStart } else { self.after_size() };
+                        self.state = if self.state == State::Trailer {
+                            State::TrailerStart
+                        } else {
+                            self.after_size()
+                        };
                     }
                     continue;
                 }
@@ -130,7 +134,9 @@ impl Chunked {
                 self.line_bytes = 0;
                 State::SizeStart
             }
-            (State::TrailerStart, b'\r' | b'\n') | (State::TrailerBlank, b'\n') => State::TrailerBlank,
+            (State::TrailerStart, b'\r' | b'\n') | (State::TrailerBlank, b'\n') => {
+                State::TrailerBlank
+            }
             (State::TrailerStart, _) => State::Trailer,
             _ => return false,
         };
@@ -168,7 +174,12 @@ mod tests {
     fn garbage_is_refused() {
         for body in [&b"x\r\n"[..], b"\r\n", b"-1\r\n", b"fffffffffffffffff\r\n", b"1\r\nabc"] {
             assert_eq!(walk(body, 1), None);
-            assert_eq!(Chunked::default().advance(body), ChunkStep::Bad, "{}", String::from_utf8_lossy(body));
+            assert_eq!(
+                Chunked::default().advance(body),
+                ChunkStep::Bad,
+                "{}",
+                String::from_utf8_lossy(body)
+            );
         }
     }
 }

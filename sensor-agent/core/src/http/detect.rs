@@ -19,11 +19,45 @@ pub enum Detect {
 
 /// Methods of the IANA registry (RFC 9110 section 16.1.1), with the space that ends them.
 const REGISTERED: &[&[u8]] = &[
-    b"GET ", b"POST ", b"PUT ", b"DELETE ", b"HEAD ", b"OPTIONS ", b"PATCH ", b"CONNECT ", b"TRACE ", b"ACL ",
-    b"BASELINE-CONTROL ", b"BIND ", b"CHECKIN ", b"CHECKOUT ", b"COPY ", b"LABEL ", b"LINK ", b"LOCK ", b"MERGE ",
-    b"MKACTIVITY ", b"MKCALENDAR ", b"MKCOL ", b"MKREDIRECTREF ", b"MKWORKSPACE ", b"MOVE ", b"ORDERPATCH ",
-    b"PROPFIND ", b"PROPPATCH ", b"QUERY ", b"REBIND ", b"REPORT ", b"SEARCH ", b"UNBIND ", b"UNCHECKOUT ",
-    b"UNLINK ", b"UNLOCK ", b"UPDATE ", b"UPDATEREDIRECTREF ", b"VERSION-CONTROL ",
+    b"GET ",
+    b"POST ",
+    b"PUT ",
+    b"DELETE ",
+    b"HEAD ",
+    b"OPTIONS ",
+    b"PATCH ",
+    b"CONNECT ",
+    b"TRACE ",
+    b"ACL ",
+    b"BASELINE-CONTROL ",
+    b"BIND ",
+    b"CHECKIN ",
+    b"CHECKOUT ",
+    b"COPY ",
+    b"LABEL ",
+    b"LINK ",
+    b"LOCK ",
+    b"MERGE ",
+    b"MKACTIVITY ",
+    b"MKCALENDAR ",
+    b"MKCOL ",
+    b"MKREDIRECTREF ",
+    b"MKWORKSPACE ",
+    b"MOVE ",
+    b"ORDERPATCH ",
+    b"PROPFIND ",
+    b"PROPPATCH ",
+    b"QUERY ",
+    b"REBIND ",
+    b"REPORT ",
+    b"SEARCH ",
+    b"UNBIND ",
+    b"UNCHECKOUT ",
+    b"UNLINK ",
+    b"UNLOCK ",
+    b"UPDATE ",
+    b"UPDATEREDIRECTREF ",
+    b"VERSION-CONTROL ",
 ];
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -32,7 +66,8 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 #[must_use]
 pub fn request(bytes: &[u8], registered_only: bool) -> Detect {
     let bytes = skip_blank_lines(bytes);
-    let Some(space) = memchr::memchr(b' ', bytes.get(..bytes.len().min(26)).unwrap_or(bytes)) else {
+    let Some(space) = memchr::memchr(b' ', bytes.get(..bytes.len().min(26)).unwrap_or(bytes))
+    else {
         return undecided_method(bytes, registered_only);
     };
     let (method, rest) = bytes.split_at(space + 1);
@@ -132,8 +167,12 @@ fn request_line_rest(rest: &[u8]) -> Detect {
         return Detect::No;
     }
     match (version.get(7), version.get(8), version.get(9)) {
-        (None, ..) | (Some(b'0' | b'1'), None, _) | (Some(b'0' | b'1'), Some(b'\r'), None) => Detect::More,
-        (Some(b'0' | b'1'), Some(b'\n'), _) | (Some(b'0' | b'1'), Some(b'\r'), Some(b'\n')) => Detect::Yes,
+        (None, ..) | (Some(b'0' | b'1'), None, _) | (Some(b'0' | b'1'), Some(b'\r'), None) => {
+            Detect::More
+        }
+        (Some(b'0' | b'1'), Some(b'\n'), _) | (Some(b'0' | b'1'), Some(b'\r'), Some(b'\n')) => {
+            Detect::Yes
+        }
         _ => Detect::No,
     }
 }
@@ -148,10 +187,20 @@ mod tests {
 
     fn check(detector: impl Fn(&[u8]) -> Detect, input: &[u8], decided_at: usize) {
         for len in 0..decided_at {
-            assert_eq!(detector(&input[..len]), Detect::More, "{len} of {}", String::from_utf8_lossy(input));
+            assert_eq!(
+                detector(&input[..len]),
+                Detect::More,
+                "{len} of {}",
+                String::from_utf8_lossy(input)
+            );
         }
         for len in decided_at..=input.len() {
-            assert_eq!(detector(&input[..len]), Detect::Yes, "{len} of {}", String::from_utf8_lossy(input));
+            assert_eq!(
+                detector(&input[..len]),
+                Detect::Yes,
+                "{len} of {}",
+                String::from_utf8_lossy(input)
+            );
         }
     }
 
@@ -169,7 +218,13 @@ mod tests {
 
     #[test]
     fn other_protocols_are_refused() {
-        for other in [&b"SSH-2.0-OpenSSH\r\n"[..], b"*1\r\n$4\r\nPING\r\n", b"SET a b\r\n", b"EHLO x\r\n", b"\x16\x03\x01"] {
+        for other in [
+            &b"SSH-2.0-OpenSSH\r\n"[..],
+            b"*1\r\n$4\r\nPING\r\n",
+            b"SET a b\r\n",
+            b"EHLO x\r\n",
+            b"\x16\x03\x01",
+        ] {
             assert_eq!(request(other, false), Detect::No, "{}", String::from_utf8_lossy(other));
             assert_eq!(response(other), Detect::No);
         }

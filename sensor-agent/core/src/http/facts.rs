@@ -42,9 +42,13 @@ pub(super) fn request_fields<'a>(headers: &[Header<'a>]) -> RequestFields<'a> {
         let is = |wanted: &[u8]| name.eq_ignore_ascii_case(wanted);
         match name.len() {
             4 if is(b"host") => fields.host = fields.host.or(Some(value)),
-            6 if is(b"cookie") && auth == AuthScheme::None && has_session_cookie(value) => auth = AuthScheme::Cookie,
+            6 if is(b"cookie") && auth == AuthScheme::None && has_session_cookie(value) => {
+                auth = AuthScheme::Cookie
+            }
             6 if is(b"origin") => fields.origin = true,
-            6 if is(b"expect") => fields.expect_continue = value.eq_ignore_ascii_case(b"100-continue"),
+            6 if is(b"expect") => {
+                fields.expect_continue = value.eq_ignore_ascii_case(b"100-continue")
+            }
             7 if is(b"upgrade") => fields.upgrade = true,
             10 if is(b"user-agent") => fields.facts.user_agent = user_agent(value),
             12 if is(b"content-type") => fields.facts.content_type = media_type(value),
@@ -77,7 +81,8 @@ pub(super) fn response_fields(headers: &[Header<'_>]) -> (ResponseFacts, Framing
             }
             11 if is(b"deprecation") => facts.deprecation = text(value, DATE_BYTES_MAX),
             11 if is(b"grpc-status") => {
-                facts.grpc_status = std::str::from_utf8(value).ok().and_then(|digits| digits.parse().ok());
+                facts.grpc_status =
+                    std::str::from_utf8(value).ok().and_then(|digits| digits.parse().ok());
             }
             12 if is(b"content-type") => facts.content_type = media_type(value),
             14 if is(b"content-length") => framing.content_length(value),
@@ -90,8 +95,16 @@ pub(super) fn response_fields(headers: &[Header<'_>]) -> (ResponseFacts, Framing
 
 /// Whether the target's query carries a key or token.
 pub(super) fn has_key_in_query(target: &[u8]) -> bool {
-    const NAMES: &[&[u8]] =
-        &[b"api_key", b"apikey", b"api-key", b"access_token", b"auth_token", b"token", b"x-api-key", b"subscription-key"];
+    const NAMES: &[&[u8]] = &[
+        b"api_key",
+        b"apikey",
+        b"api-key",
+        b"access_token",
+        b"auth_token",
+        b"token",
+        b"x-api-key",
+        b"subscription-key",
+    ];
     let Some(start) = memchr::memchr(b'?', target) else { return false };
     let query = target.get(start + 1..).unwrap_or_default();
     query.split(|byte| *byte == b'&').any(|pair| {
@@ -102,8 +115,16 @@ pub(super) fn has_key_in_query(target: &[u8]) -> bool {
 
 fn is_api_key_name(name: &[u8]) -> bool {
     const NAMES: &[&[u8]] = &[
-        b"x-api-key", b"api-key", b"apikey", b"x-apikey", b"x-auth-token", b"x-access-token", b"x-functions-key",
-        b"ocp-apim-subscription-key", b"private-token", b"x-goog-api-key",
+        b"x-api-key",
+        b"api-key",
+        b"apikey",
+        b"x-apikey",
+        b"x-auth-token",
+        b"x-access-token",
+        b"x-functions-key",
+        b"ocp-apim-subscription-key",
+        b"private-token",
+        b"x-goog-api-key",
     ];
     matches!(name.first(), Some(b'x' | b'X' | b'a' | b'A' | b'o' | b'O' | b'p' | b'P'))
         && NAMES.iter().any(|wanted| name.eq_ignore_ascii_case(wanted))
@@ -129,25 +150,37 @@ fn has_session_cookie(value: &[u8]) -> bool {
     let value = value.get(..value.len().min(COOKIE_SCAN_BYTES_MAX)).unwrap_or_default();
     value.split(|byte| *byte == b';').any(|pair| {
         let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default().trim_ascii();
-        let contains = |wanted: &[u8]| name.windows(wanted.len()).any(|part| part.eq_ignore_ascii_case(wanted));
-        name.len() <= 64 && [&b"sess"[..], b"sid", b"auth", b"token", b"jwt"].into_iter().any(contains)
+        let contains = |wanted: &[u8]| {
+            name.windows(wanted.len()).any(|part| part.eq_ignore_ascii_case(wanted))
+        };
+        name.len() <= 64
+            && [&b"sess"[..], b"sid", b"auth", b"token", b"jwt"].into_iter().any(contains)
     })
 }
 
 fn user_agent(value: &[u8]) -> Option<Box<str>> {
-    let end = value.iter().position(|byte| matches!(byte, b'/' | b' ' | b'\t' | b'(')).unwrap_or(value.len());
+    let end = value
+        .iter()
+        .position(|byte| matches!(byte, b'/' | b' ' | b'\t' | b'('))
+        .unwrap_or(value.len());
     text(value.get(..end).unwrap_or_default(), USER_AGENT_BYTES_MAX)
 }
 
 fn media_type(value: &[u8]) -> Option<Box<str>> {
     let end = memchr::memchr(b';', value).unwrap_or(value.len());
     let text = text(value.get(..end).unwrap_or_default().trim_ascii(), CONTENT_TYPE_BYTES_MAX)?;
-    if text.bytes().any(|byte| byte.is_ascii_uppercase()) { Some(text.to_ascii_lowercase().into()) } else { Some(text) }
+    if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        Some(text.to_ascii_lowercase().into())
+    } else {
+        Some(text)
+    }
 }
 
 /// Printable text of at most `max` bytes; `None` when nothing is left or it is not UTF-8.
 fn text(value: &[u8], max: usize) -> Option<Box<str>> {
     let value = value.get(..value.len().min(max)).unwrap_or_default();
-    let text = std::str::from_utf8(value).ok().filter(|text| !text.is_empty() && !text.chars().any(char::is_control))?;
+    let text = std::str::from_utf8(value)
+        .ok()
+        .filter(|text| !text.is_empty() && !text.chars().any(char::is_control))?;
     Some(text.into())
 }

@@ -32,7 +32,9 @@ impl FramingFields {
     pub(super) fn content_length(&mut self, value: &[u8]) {
         for part in value.split(|byte| *byte == b',') {
             match parse_u64(part.trim_ascii()) {
-                Some(length) if self.length.is_none_or(|before| before == length) => self.length = Some(length),
+                Some(length) if self.length.is_none_or(|before| before == length) => {
+                    self.length = Some(length)
+                }
                 _ => self.length_bad = true,
             }
         }
@@ -95,7 +97,11 @@ mod tests {
         for value in encodings {
             fields.transfer_encoding(value.as_bytes());
         }
-        assert_eq!((fields.of_request(), fields.of_response()), (request, response), "{lengths:?} {encodings:?}");
+        assert_eq!(
+            (fields.of_request(), fields.of_response()),
+            (request, response),
+            "{lengths:?} {encodings:?}"
+        );
     }
 
     #[test]

@@ -111,18 +111,29 @@ fn config() -> ParserConfig {
     config
 }
 
-fn request_with<'b>(head: &'b [u8], headers: &mut [MaybeUninit<Header<'b>>]) -> Result<RequestHead, httparse::Error> {
+fn request_with<'b>(
+    head: &'b [u8],
+    headers: &mut [MaybeUninit<Header<'b>>],
+) -> Result<RequestHead, httparse::Error> {
     let mut request = httparse::Request::new(&mut []);
-    let Status::Complete(_) = config().parse_request_with_uninit_headers(&mut request, head, headers)? else {
+    let Status::Complete(_) =
+        config().parse_request_with_uninit_headers(&mut request, head, headers)?
+    else {
         return Err(httparse::Error::NewLine);
     };
-    let (Some(method), Some(target)) = (request.method.and_then(Method::parse), request.path) else {
+    let (Some(method), Some(target)) = (request.method.and_then(Method::parse), request.path)
+    else {
         return Err(httparse::Error::Token);
     };
     Ok(finish_request(head, method, target.as_bytes(), request.headers))
 }
 
-fn finish_request(head: &[u8], method: Method, target: &[u8], headers: &[Header<'_>]) -> RequestHead {
+fn finish_request(
+    head: &[u8],
+    method: Method,
+    target: &[u8],
+    headers: &[Header<'_>],
+) -> RequestHead {
     let mut fields = facts::request_fields(headers);
     let framing = fields.framing.of_request();
     if fields.facts.auth < super::AuthScheme::ApiKeyHeader
@@ -161,14 +172,17 @@ fn authority<'a>(method: &Method, target: &'a [u8]) -> Option<&'a [u8]> {
     let rest = target.get(start..)?;
     let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?' | b'#')).unwrap_or(rest.len());
     let authority = rest.get(..end)?;
-    let host = memchr::memrchr(b'@', authority).map_or(authority, |at| authority.get(at + 1..).unwrap_or_default());
+    let host = memchr::memrchr(b'@', authority)
+        .map_or(authority, |at| authority.get(at + 1..).unwrap_or_default());
     (!host.is_empty()).then_some(host)
 }
 
 /// httparse is strict about targets, clients send anything: parse with odd bytes masked, take the target from `head`.
 fn request_with_raw_target(head: &[u8]) -> Result<RequestHead, HeadError> {
     let skipped = head.len() - super::detect::skip_blank_lines(head).len();
-    let line_end = skipped + memchr::memchr(b'\n', head.get(skipped..).unwrap_or_default()).ok_or(HeadError::Malformed)?;
+    let line_end = skipped
+        + memchr::memchr(b'\n', head.get(skipped..).unwrap_or_default())
+            .ok_or(HeadError::Malformed)?;
     let line = head.get(skipped..line_end).unwrap_or_default();
     let start = memchr::memchr(b' ', line).ok_or(HeadError::Malformed)? + 1;
     let rest = line.get(start..).unwrap_or_default();
@@ -176,7 +190,11 @@ fn request_with_raw_target(head: &[u8]) -> Result<RequestHead, HeadError> {
     let mut masked = head.to_vec();
     let mut changed = false;
     for byte in masked.get_mut(skipped + start..skipped + end).unwrap_or_default() {
-        if *byte > b' ' && *byte != 0x7f && !byte.is_ascii_alphanumeric() && !b"/:.?=&%*-_@[]~+,;".contains(byte) {
+        if *byte > b' '
+            && *byte != 0x7f
+            && !byte.is_ascii_alphanumeric()
+            && !b"/:.?=&%*-_@[]~+,;".contains(byte)
+        {
             *byte = b'x';
             changed = true;
         }
@@ -191,12 +209,18 @@ fn request_with_raw_target(head: &[u8]) -> Result<RequestHead, HeadError> {
     Ok(RequestHead { target: target.into(), host, ..parsed })
 }
 
-fn response_with<'b>(head: &'b [u8], headers: &mut [MaybeUninit<Header<'b>>]) -> Result<ResponseHead, httparse::Error> {
+fn response_with<'b>(
+    head: &'b [u8],
+    headers: &mut [MaybeUninit<Header<'b>>],
+) -> Result<ResponseHead, httparse::Error> {
     let mut response = httparse::Response::new(&mut []);
-    let Status::Complete(_) = config().parse_response_with_uninit_headers(&mut response, head, headers)? else {
+    let Status::Complete(_) =
+        config().parse_response_with_uninit_headers(&mut response, head, headers)?
+    else {
         return Err(httparse::Error::NewLine);
     };
-    let status = response.code.filter(|code| (100..=999).contains(code)).ok_or(httparse::Error::Status)?;
+    let status =
+        response.code.filter(|code| (100..=999).contains(code)).ok_or(httparse::Error::Status)?;
     let (mut facts, fields) = facts::response_fields(response.headers);
     facts.body_bytes = fields.length();
     facts.head_bytes = u32::try_from(head.len()).unwrap_or(u32::MAX);
@@ -226,14 +250,28 @@ mod tests {
 
     #[test]
     fn targets_of_every_form_are_kept_as_sent() {
-        assert_eq!(request("GET http://u@a.b:1/x?y HTTP/1.1\r\nHost: c\r\n\r\n").host.as_deref(), Some(&b"a.b:1"[..]));
-        assert_eq!(request("OPTIONS * HTTP/1.1\r\nHost: c\r\n\r\n").host.as_deref(), Some(&b"c"[..]));
-        assert_eq!(request("CONNECT a:443 HTTP/1.1\r\nHost: b\r\n\r\n").host.as_deref(), Some(&b"a:443"[..]));
+        assert_eq!(
+            request("GET http://u@a.b:1/x?y HTTP/1.1\r\nHost: c\r\n\r\n").host.as_deref(),
+            Some(&b"a.b:1"[..])
+        );
+        assert_eq!(
+            request("OPTIONS * HTTP/1.1\r\nHost: c\r\n\r\n").host.as_deref(),
+            Some(&b"c"[..])
+        );
+        assert_eq!(
+            request("CONNECT a:443 HTTP/1.1\r\nHost: b\r\n\r\n").host.as_deref(),
+            Some(&b"a:443"[..])
+        );
         let raw = parse_request(b"GET /\xff\xe9?q HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
         assert_eq!(&*raw.target, b"/\xff\xe9?q");
         for odd in (b'!'..=b'~').filter(|byte| *byte != b' ') {
             let head = [b"GET /", &[odd][..], b"x HTTP/1.1\r\nHost: a\r\n\r\n"].concat();
-            assert_eq!(&*parse_request(&head).unwrap().target, &[b'/', odd, b'x'][..], "{}", char::from(odd));
+            assert_eq!(
+                &*parse_request(&head).unwrap().target,
+                &[b'/', odd, b'x'][..],
+                "{}",
+                char::from(odd)
+            );
         }
     }
 

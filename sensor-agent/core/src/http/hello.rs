@@ -94,7 +94,9 @@ pub fn parse_hello(stream: &[u8]) -> Result<ClientHello, HelloError> {
         return Err(HelloError::NotHello);
     }
     let mut hello = ClientHello::default();
-    let body = message.get(4..message_len(&message).unwrap_or(usize::MAX).min(message.len())).unwrap_or_default();
+    let body = message
+        .get(4..message_len(&message).unwrap_or(usize::MAX).min(message.len()))
+        .unwrap_or_default();
     // An early end is either not enough yet or a malformed message: `whole` tells.
     let _ended = read_body(body, &mut hello);
     if whole { Ok(hello) } else { Err(HelloError::Partial(hello)) }
@@ -132,8 +134,10 @@ fn read_extension(kind: u16, mut value: &[u8], hello: &mut ClientHello) -> Optio
             let mut list = take_vec16(&mut value)?;
             let name_kind = take(&mut list, 1)?;
             let name = take_vec16(&mut list)?;
-            let plain = name_kind == [0] && name.len() <= 255 && name.iter().all(u8::is_ascii_graphic);
-            hello.server_name = plain.then(|| String::from_utf8_lossy(name).to_ascii_lowercase().into());
+            let plain =
+                name_kind == [0] && name.len() <= 255 && name.iter().all(u8::is_ascii_graphic);
+            hello.server_name =
+                plain.then(|| String::from_utf8_lossy(name).to_ascii_lowercase().into());
         }
         16 => {
             let mut list = take_vec16(&mut value)?;
@@ -219,7 +223,9 @@ mod tests {
         let message = [&[1, len[1], len[2], len[3]], &body[..]].concat();
         // Two records: the message is cut in the middle.
         let (a, b) = message.split_at(50);
-        let record = |part: &[u8]| [&[0x16, 3, 1][..], &u16::try_from(part.len()).unwrap().to_be_bytes(), part].concat();
+        let record = |part: &[u8]| {
+            [&[0x16, 3, 1][..], &u16::try_from(part.len()).unwrap().to_be_bytes(), part].concat()
+        };
         [record(a), record(b)].concat()
     }
 

@@ -73,7 +73,14 @@ impl Reader {
     /// A reader at the proven start of a stream, or lost in the middle of one.
     #[must_use]
     pub const fn new(position: Position) -> Self {
-        Self { position, buf: Vec::new(), scanned: 0, doubtful: false, line_checked: false, body_bytes: 0 }
+        Self {
+            position,
+            buf: Vec::new(),
+            scanned: 0,
+            doubtful: false,
+            line_checked: false,
+            body_bytes: 0,
+        }
     }
 
     /// Where it is.
@@ -127,7 +134,8 @@ impl Reader {
             Position::Head => self.head(kind, input),
             Position::Length(left) => {
                 let step = left.min(input.len() as u64);
-                *input = input.get(usize::try_from(step).unwrap_or(usize::MAX)..).unwrap_or_default();
+                *input =
+                    input.get(usize::try_from(step).unwrap_or(usize::MAX)..).unwrap_or_default();
                 self.body_bytes += step;
                 self.position = Position::Length(left - step);
                 if left == step { self.body_end() } else { Step::Idle }
@@ -340,8 +348,12 @@ mod tests {
     fn a_head_without_end_is_bounded() {
         let mut reader = Reader::new(Position::Head);
         let line = b"GET / HTTP/1.1\r\n".to_vec();
-        let endless: Vec<u8> = line.into_iter().chain(std::iter::repeat_n(b'x', HEAD_BYTES_MAX)).collect();
-        assert!(matches!(reader.advance(Kind::Request, &mut &endless[..], false), Step::TooLong(_)));
+        let endless: Vec<u8> =
+            line.into_iter().chain(std::iter::repeat_n(b'x', HEAD_BYTES_MAX)).collect();
+        assert!(matches!(
+            reader.advance(Kind::Request, &mut &endless[..], false),
+            Step::TooLong(_)
+        ));
         assert_eq!(reader.position(), Position::Lost);
     }
 }

@@ -43,7 +43,8 @@ impl PathCache {
         self.clock = self.clock.wrapping_add(1);
         let clock = self.clock;
         let Some(set) = self.set(hash) else { return };
-        let age = |slot: &Slot| if slot.hash == tag { u32::MAX } else { clock.wrapping_sub(slot.used) };
+        let age =
+            |slot: &Slot| if slot.hash == tag { u32::MAX } else { clock.wrapping_sub(slot.used) };
         if let Some(slot) = set.iter_mut().max_by_key(|slot| age(slot)) {
             *slot = Slot { hash: tag, endpoint: endpoint.0, used: clock };
         }

@@ -74,7 +74,10 @@ impl ClientSketch {
                         set(&mut merged, *hash);
                     }),
                     Self::Registers(ours) => {
-                        merged.iter_mut().zip(ours.iter()).for_each(|(to, from)| *to = (*to).max(*from));
+                        merged
+                            .iter_mut()
+                            .zip(ours.iter())
+                            .for_each(|(to, from)| *to = (*to).max(*from));
                     }
                 }
                 *self = Self::Registers(merged);
@@ -102,7 +105,9 @@ impl ClientSketch {
     pub(super) fn is_valid(&self) -> bool {
         match self {
             Self::Exact(hashes) => hashes.len() <= EXACT_MAX,
-            Self::Registers(registers) => registers.len() == REGISTERS && registers.iter().all(|rank| *rank <= 64),
+            Self::Registers(registers) => {
+                registers.len() == REGISTERS && registers.iter().all(|rank| *rank <= 64)
+            }
         }
     }
 }
@@ -120,7 +125,8 @@ pub(super) enum Added {
 
 fn set(registers: &mut [u8], hash: u64) -> bool {
     let index = usize::try_from(hash >> (64 - INDEX_BITS)).unwrap_or(0);
-    let rank = u8::try_from(((hash << INDEX_BITS) | (1 << (INDEX_BITS - 1))).leading_zeros() + 1).unwrap_or(u8::MAX);
+    let rank = u8::try_from(((hash << INDEX_BITS) | (1 << (INDEX_BITS - 1))).leading_zeros() + 1)
+        .unwrap_or(u8::MAX);
     match registers.get_mut(index) {
         Some(register) if *register < rank => {
             *register = rank;
@@ -130,7 +136,12 @@ fn set(registers: &mut [u8], hash: u64) -> bool {
     }
 }
 
-#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an estimate")]
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "an estimate"
+)]
 fn estimate(registers: &[u8]) -> u64 {
     let m = registers.len() as f64;
     let alpha = 0.7213 / (1.0 + 1.079 / m);

@@ -72,7 +72,11 @@ impl Inventory {
         }
     }
 
-    fn connection(&mut self, address: SocketAddr, change: impl FnOnce(&mut super::coverage::Coverage)) {
+    fn connection(
+        &mut self,
+        address: SocketAddr,
+        change: impl FnOnce(&mut super::coverage::Coverage),
+    ) {
         let Some(id) = self.listener_id(address) else {
             self.losses.listeners_full += 1;
             return;
@@ -84,7 +88,13 @@ impl Inventory {
 
     /// Tells of endpoints that were proven since the last call, with their state now; at most `room` of them, the
     /// others at the next call.
-    pub fn take_discovered(&mut self, now: UnixNs, mask: &Mask, room: usize, mut tell: impl FnMut(EndpointEvent)) {
+    pub fn take_discovered(
+        &mut self,
+        now: UnixNs,
+        mask: &Mask,
+        room: usize,
+        mut tell: impl FnMut(EndpointEvent),
+    ) {
         let mut later = std::mem::take(&mut self.discovered);
         for id in later.drain(..room.min(later.len())) {
             self.tell_change(id, now, mask, &mut tell);
@@ -94,7 +104,13 @@ impl Inventory {
 
     /// Tells of endpoints whose state is another one than was told, by time, evidence or catalogue. Looks at all of
     /// them; ends retention. Stops after `room` of them, the others are told at the next call.
-    pub fn tell_changes(&mut self, now: UnixNs, mask: &Mask, room: usize, mut tell: impl FnMut(EndpointEvent)) {
+    pub fn tell_changes(
+        &mut self,
+        now: UnixNs,
+        mask: &Mask,
+        room: usize,
+        mut tell: impl FnMut(EndpointEvent),
+    ) {
         self.retire(now);
         let mut left = room;
         for slot in 0..self.endpoints.len() {
@@ -109,7 +125,13 @@ impl Inventory {
         }
     }
 
-    fn tell_change(&mut self, id: EndpointId, now: UnixNs, mask: &Mask, tell: &mut impl FnMut(EndpointEvent)) {
+    fn tell_change(
+        &mut self,
+        id: EndpointId,
+        now: UnixNs,
+        mask: &Mask,
+        tell: &mut impl FnMut(EndpointEvent),
+    ) {
         let Some(endpoint) = self.endpoint(id) else { return };
         let state = self.evaluate(endpoint, now).decision.state;
         let change = match endpoint.told {

@@ -89,7 +89,11 @@ impl Coverage {
         }
         self.checkpoints.push_back((now, self.totals()));
         // One from before the window must stay: the difference to it covers the whole window.
-        while self.checkpoints.get(1).is_some_and(|(time, _)| time.0 <= now.0.saturating_sub(window_ns)) {
+        while self
+            .checkpoints
+            .get(1)
+            .is_some_and(|(time, _)| time.0 <= now.0.saturating_sub(window_ns))
+        {
             self.checkpoints.pop_front();
         }
     }
@@ -98,13 +102,21 @@ impl Coverage {
     pub(super) fn is_readable(&self, now: UnixNs, window_ns: u64) -> bool {
         let start = now.0.saturating_sub(window_ns);
         let before = self.checkpoints.iter().take_while(|(time, _)| time.0 <= start).last();
-        let since = self.totals().zip(before.map(|(_, totals)| *totals).unwrap_or_default(), u64::saturating_sub);
+        let since = self
+            .totals()
+            .zip(before.map(|(_, totals)| *totals).unwrap_or_default(), u64::saturating_sub);
         let all = since.http + since.unreadable();
         since.http * 1_000 >= all * COVERED_PERMILLE_MIN
     }
 
     /// Notes names of a ClientHello.
-    pub(super) fn hello(&mut self, names: &mut Names, server_name: Option<&str>, alpn: &[Box<str>], max: usize) {
+    pub(super) fn hello(
+        &mut self,
+        names: &mut Names,
+        server_name: Option<&str>,
+        alpn: &[Box<str>],
+        max: usize,
+    ) {
         if let Some(name) = server_name {
             self.server_names.add(names, name, max);
         }
@@ -130,7 +142,12 @@ mod tests {
     fn one_unreadable_in_a_hundred_is_covered_and_two_are_not() {
         for (tls, readable) in [(0, true), (1, true), (2, false)] {
             let mut coverage = Coverage::default();
-            coverage.set(ListenerTotals { opened: 100, http: 100 - tls, tls, ..Default::default() });
+            coverage.set(ListenerTotals {
+                opened: 100,
+                http: 100 - tls,
+                tls,
+                ..Default::default()
+            });
             assert_eq!(coverage.is_readable(at(0), 60 * S), readable, "{tls}");
         }
         assert!(Coverage::default().is_readable(at(0), 60 * S), "nobody connected, nobody called");

@@ -69,12 +69,15 @@ impl Inventory {
         path: &[u8],
         catalogue: &'c Catalogue,
     ) -> (Declared, Option<&'c str>) {
-        let unknown = Declared { kind: DeclarationKind::NoCatalogue, deprecated: false, sunset: UnixNs(0) };
+        let unknown =
+            Declared { kind: DeclarationKind::NoCatalogue, deprecated: false, sunset: UnixNs(0) };
         if catalogue.is_empty() {
             return (unknown, None);
         }
         let Some(service) = self.service(service) else { return (unknown, None) };
-        let Some(listener) = self.listeners.get(service.listener as usize) else { return (unknown, None) };
+        let Some(listener) = self.listeners.get(service.listener as usize) else {
+            return (unknown, None);
+        };
         let declaration = with_view(listener.address, service.host.as_deref(), |view| {
             catalogue.declare(view, method, path)
         });
@@ -84,7 +87,9 @@ impl Inventory {
             sunset: declaration.lifecycle.sunset.unwrap_or_default(),
         };
         // The bound of templates holds for documents too.
-        let template = declaration.template.filter(|template| template.len() <= self.limits.template_bytes * 4);
+        let template = declaration
+            .template
+            .filter(|template| template.len() <= self.limits.template_bytes * 4);
         (declared, template)
     }
 
@@ -122,7 +127,9 @@ impl Inventory {
         endpoint.dirty = true;
         let merged = self.merge_or_put(endpoint);
         self.note_served_declared(merged);
-        let Some(entry) = self.endpoints.get_mut(merged.0 as usize).and_then(Option::as_mut) else { return };
+        let Some(entry) = self.endpoints.get_mut(merged.0 as usize).and_then(Option::as_mut) else {
+            return;
+        };
         if entry.standing == Standing::Candidate && !entry.declared.is_undeclared() {
             entry.standing = Standing::Endpoint;
             self.candidates_live -= 1;

@@ -84,7 +84,11 @@ impl EgressTable {
     }
 
     /// The rows, most requests first.
-    pub(super) fn view(&self, owner: impl Fn(NameId) -> Option<Arc<str>>, mask: &Mask) -> Vec<EgressRow> {
+    pub(super) fn view(
+        &self,
+        owner: impl Fn(NameId) -> Option<Arc<str>>,
+        mask: &Mask,
+    ) -> Vec<EgressRow> {
         let mut rows: Vec<EgressRow> = self
             .rows
             .iter()
@@ -121,7 +125,11 @@ impl EgressTable {
 }
 
 /// Callers as shown: sorted, each once.
-pub(super) fn shown(callers: &[Caller], owner: impl Fn(NameId) -> Option<Arc<str>>, mask: &Mask) -> Vec<String> {
+pub(super) fn shown(
+    callers: &[Caller],
+    owner: impl Fn(NameId) -> Option<Arc<str>>,
+    mask: &Mask,
+) -> Vec<String> {
     let mut texts: Vec<String> = callers
         .iter()
         .filter_map(|caller| match caller {

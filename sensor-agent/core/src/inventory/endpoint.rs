@@ -117,7 +117,13 @@ pub(super) struct Context<'a> {
 }
 
 impl Endpoint {
-    pub(super) fn new(service: ServiceId, method: Method, template: Arc<str>, hash: u32, declared: Declared) -> Self {
+    pub(super) fn new(
+        service: ServiceId,
+        method: Method,
+        template: Arc<str>,
+        hash: u32,
+        declared: Declared,
+    ) -> Self {
         Self {
             service,
             method,
@@ -152,7 +158,13 @@ impl Endpoint {
     }
 
     /// Counts one exchange.
-    pub(super) fn observe(&mut self, exchange: &Exchange, outcome: Outcome, query: &[u8], context: &mut Context<'_>) {
+    pub(super) fn observe(
+        &mut self,
+        exchange: &Exchange,
+        outcome: Outcome,
+        query: &[u8],
+        context: &mut Context<'_>,
+    ) {
         let now = exchange.time;
         self.first = self.first.min(now);
         self.last = self.last.max(now);

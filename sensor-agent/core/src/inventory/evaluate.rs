@@ -11,8 +11,8 @@ use super::{
 use crate::{
     limits::MISSING_CALLS_MIN,
     state::{
-        Activity, Covered, DeclarationKind, Decision, Existence, Inputs, Lifecycle, Listening, MissingEvidence,
-        NotCovered, Operator, Role, State, decide,
+        Activity, Covered, Decision, DeclarationKind, Existence, Inputs, Lifecycle, Listening,
+        MissingEvidence, NotCovered, Operator, Role, State, decide,
     },
     time::UnixNs,
 };
@@ -40,10 +40,12 @@ impl Inventory {
             _ => Unreached::IsFailing,
         };
         let activity = endpoint.times.activity(since, redirects, unreached);
-        let listening = entry
-            .map_or(Listening::Unknown, |entry| entry.listening(endpoint.refused_in, endpoint.template_hash));
+        let listening = entry.map_or(Listening::Unknown, |entry| {
+            entry.listening(endpoint.refused_in, endpoint.template_hash)
+        });
         let redirected = endpoint.times.redirect > UnixNs(0) && redirects == Redirects::Particular;
-        let proven = endpoint.proof == Proof::Success || redirected || listening == Listening::Discriminates;
+        let proven =
+            endpoint.proof == Proof::Success || redirected || listening == Listening::Discriminates;
         let enough = u64::from(endpoint.absent_calls) >= MISSING_CALLS_MIN
             && (!has_parameter(&endpoint.template) || endpoint.absent_paths.is_full());
         let lifecycle = endpoint.declared.lifecycle(now);
@@ -91,7 +93,9 @@ pub(super) fn reason(decision: Decision) -> Cow<'static, str> {
         State::Ignored => "ignored by an operator",
         State::Probing => "no answer proved that it exists",
         State::ZombieRemoved => match decision.row.0 {
-            5 => "removed from the current document, and refused where other paths are answered 404",
+            5 => {
+                "removed from the current document, and refused where other paths are answered 404"
+            }
             _ => "removed from the current document, and still answered",
         },
         State::Gone => "no longer part of the API, and no longer answered, but still called",
@@ -109,11 +113,17 @@ pub(super) fn reason(decision: Decision) -> Cow<'static, str> {
         State::ShadowMethod => "called; the path is declared, this method is not",
         State::NotCovered => {
             return match decision.reason {
-                Some(NotCovered::Encrypted) => "not seen, but less than 99 % of the connections could be read",
+                Some(NotCovered::Encrypted) => {
+                    "not seen, but less than 99 % of the connections could be read"
+                }
                 Some(NotCovered::Sampled) => "not seen, but some flows were sampled out",
                 Some(NotCovered::Loss) => "not seen, but some heads were lost",
-                Some(NotCovered::AttachedSince) => "not seen, but the sensor did not watch for the whole window",
-                Some(NotCovered::NoInstanceHere) | None => "not seen, and no instance of the service is on this host",
+                Some(NotCovered::AttachedSince) => {
+                    "not seen, but the sensor did not watch for the whole window"
+                }
+                Some(NotCovered::NoInstanceHere) | None => {
+                    "not seen, and no instance of the service is on this host"
+                }
             }
             .into();
         }

@@ -38,10 +38,14 @@ impl Outcome {
     /// Reads an exchange; `path` is the path of its target.
     pub(super) fn of(exchange: &Exchange, path: &[u8]) -> Self {
         match exchange.status {
-            Some(200..=299) if exchange.response.grpc_status == Some(GRPC_UNIMPLEMENTED) => Self::Absent,
+            Some(200..=299) if exchange.response.grpc_status == Some(GRPC_UNIMPLEMENTED) => {
+                Self::Absent
+            }
             Some(101 | 200..=299) => Self::Success,
             Some(304) => Self::NotModified,
-            Some(status @ 300..=399) => redirect(status, exchange.response.location.as_deref(), path),
+            Some(status @ 300..=399) => {
+                redirect(status, exchange.response.location.as_deref(), path)
+            }
             Some(404 | 410 | 501) => Self::Absent,
             Some(405) => Self::MethodRefused,
             Some(400..=499) => Self::Refused,
@@ -112,14 +116,21 @@ impl Times {
     }
 
     /// The activity since `since`; mixtures take the first that applies.
-    pub(super) fn activity(&self, since: UnixNs, redirects: Redirects, unreached: Unreached) -> Activity {
+    pub(super) fn activity(
+        &self,
+        since: UnixNs,
+        redirects: Redirects,
+        unreached: Unreached,
+    ) -> Activity {
         let within = |time: UnixNs| time > UnixNs(0) && time >= since;
         let redirected = within(self.redirect);
         if within(self.success) || (redirected && redirects == Redirects::Particular) {
             Activity::Served
         } else if within(self.refused) {
             Activity::Refused
-        } else if within(self.failing) || (within(self.unreached) && unreached == Unreached::IsFailing) {
+        } else if within(self.failing)
+            || (within(self.unreached) && unreached == Unreached::IsFailing)
+        {
             Activity::Failing
         } else if within(self.absent) || redirected || within(self.unreached) {
             Activity::Absent

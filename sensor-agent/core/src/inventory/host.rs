@@ -28,10 +28,16 @@ impl<'a> HostName<'a> {
             *to = from.to_ascii_lowercase();
         }
         let valid = !into.is_empty()
-            && into.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
+            && into
+                .iter()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
             && !into.starts_with(b".");
         let Ok(name) = std::str::from_utf8(into) else { return Self::Listener };
-        if !valid || name == "localhost" || name.ends_with(".localhost") || name.parse::<IpAddr>().is_ok() {
+        if !valid
+            || name == "localhost"
+            || name.ends_with(".localhost")
+            || name.parse::<IpAddr>().is_ok()
+        {
             return Self::Listener;
         }
         // `127.1`, `0x7f000001` and `2130706433` are IPv4 addresses too, to every resolver.
@@ -49,7 +55,9 @@ fn without_port(host: &[u8]) -> &[u8] {
         return host;
     }
     match memchr::memchr(b':', host) {
-        Some(at) if std::str::from_utf8(host).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok()) => {
+        Some(at)
+            if std::str::from_utf8(host).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok()) =>
+        {
             debug_assert!(at < host.len());
             host
         }
@@ -75,14 +83,39 @@ mod tests {
 
     #[test]
     fn spellings_of_a_host_are_one() {
-        for raw in ["api.example.com", "API.Example.com", "api.example.com:80", "api.example.com.", " api.example.com:8443 ", "api.example.com.:80", "ann:secret@api.example.com:80"] {
+        for raw in [
+            "api.example.com",
+            "API.Example.com",
+            "api.example.com:80",
+            "api.example.com.",
+            " api.example.com:8443 ",
+            "api.example.com.:80",
+            "ann:secret@api.example.com:80",
+        ] {
             check(raw, Some("api.example.com"));
         }
     }
 
     #[test]
     fn literals_and_noise_name_the_listener() {
-        for raw in ["", ".", "10.0.0.1", "10.0.0.1:80", "[::1]", "[::1]:80", "::1", "localhost", "LOCALHOST:8080", "127.1", "0x7f.1", "a b", "a/b", "é", "<script>", "a.0x7f000001"] {
+        for raw in [
+            "",
+            ".",
+            "10.0.0.1",
+            "10.0.0.1:80",
+            "[::1]",
+            "[::1]:80",
+            "::1",
+            "localhost",
+            "LOCALHOST:8080",
+            "127.1",
+            "0x7f.1",
+            "a b",
+            "a/b",
+            "é",
+            "<script>",
+            "a.0x7f000001",
+        ] {
             check(raw, None);
         }
         check(&"a".repeat(254), None);

@@ -16,7 +16,11 @@ impl Kind {
             _ => {}
         }
         match name.rsplit_once('.') {
-            Some((stem, extension)) if !stem.is_empty() && ASSET_EXTENSIONS.contains(&extension) => Self::Asset,
+            Some((stem, extension))
+                if !stem.is_empty() && ASSET_EXTENSIONS.contains(&extension) =>
+            {
+                Self::Asset
+            }
             _ => Self::Api,
         }
     }
@@ -29,11 +33,22 @@ fn is_asset_media(media: &str) -> bool {
 }
 
 /// Last segments by which probers ask (Kubernetes, Spring, Prometheus).
-const OPERATIONAL_NAMES: &[&str] =
-    &["health", "healthz", "livez", "readyz", "liveness", "readiness", "metrics", "ping", "_status", "actuator"];
+const OPERATIONAL_NAMES: &[&str] = &[
+    "health",
+    "healthz",
+    "livez",
+    "readyz",
+    "liveness",
+    "readiness",
+    "metrics",
+    "ping",
+    "_status",
+    "actuator",
+];
 
 const ASSET_EXTENSIONS: &[&str] = &[
-    "css", "js", "mjs", "map", "png", "jpg", "jpeg", "gif", "svg", "ico", "webp", "woff", "woff2", "ttf", "eot", "wasm",
+    "css", "js", "mjs", "map", "png", "jpg", "jpeg", "gif", "svg", "ico", "webp", "woff", "woff2",
+    "ttf", "eot", "wasm",
 ];
 
 #[cfg(test)]
@@ -41,7 +56,11 @@ mod tests {
     use super::*;
 
     fn check(template: &str, content_type: Option<&str>, expected: Kind) {
-        assert_eq!(Kind::of_response(template, content_type), expected, "{template} {content_type:?}");
+        assert_eq!(
+            Kind::of_response(template, content_type),
+            expected,
+            "{template} {content_type:?}"
+        );
     }
 
     #[test]

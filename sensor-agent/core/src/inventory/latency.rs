@@ -106,13 +106,17 @@ const BUCKET_END: u16 = (1 + 59) << MANTISSA_BITS;
 /// Values below 32 have a bucket each; above, 32 buckets for each power of two.
 fn bucket_of(ns: u64) -> u16 {
     let bits = (ns | 1).ilog2();
-    let Some(shift) = bits.checked_sub(MANTISSA_BITS) else { return u16::try_from(ns).unwrap_or(0) };
+    let Some(shift) = bits.checked_sub(MANTISSA_BITS) else {
+        return u16::try_from(ns).unwrap_or(0);
+    };
     let mantissa = (ns >> shift) & 31;
     u16::try_from(u64::from(shift + 1) << MANTISSA_BITS | mantissa).unwrap_or(BUCKET_END - 1)
 }
 
 fn middle_of(bucket: u16) -> u64 {
-    let Some(shift) = (u32::from(bucket) >> MANTISSA_BITS).checked_sub(1) else { return u64::from(bucket) };
+    let Some(shift) = (u32::from(bucket) >> MANTISSA_BITS).checked_sub(1) else {
+        return u64::from(bucket);
+    };
     let mantissa = u64::from(bucket & 31) | 32;
     (mantissa << shift) + ((1 << shift) >> 1)
 }

@@ -67,9 +67,11 @@ impl Listener {
 
     /// Whether refusals in one of these credentials states (bits) mean something for a template.
     pub(super) fn listening(&self, states: u8, template: u32) -> Listening {
-        let means = [Credentials::Without, Credentials::With].into_iter().zip(&self.absent).any(|(state, set)| {
-            states & state.bit() != 0 && set.others(template) >= DISCRIMINATES_PATHS_MIN
-        });
+        let means = [Credentials::Without, Credentials::With].into_iter().zip(&self.absent).any(
+            |(state, set)| {
+                states & state.bit() != 0 && set.others(template) >= DISCRIMINATES_PATHS_MIN
+            },
+        );
         if means { Listening::Discriminates } else { Listening::Unknown }
     }
 
@@ -157,7 +159,11 @@ mod tests {
         for template in [1, 2, 9] {
             it.note_absent(Credentials::Without, template);
         }
-        assert_eq!(it.listening(Credentials::Without.bit(), 9), Listening::Unknown, "one of the three is itself");
+        assert_eq!(
+            it.listening(Credentials::Without.bit(), 9),
+            Listening::Unknown,
+            "one of the three is itself"
+        );
         assert_eq!(it.listening(Credentials::Without.bit(), 5), Listening::Discriminates);
         assert_eq!(it.listening(Credentials::With.bit(), 5), Listening::Unknown);
         it.note_absent(Credentials::Without, 3);

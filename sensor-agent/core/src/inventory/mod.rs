@@ -38,7 +38,8 @@ pub(crate) use endpoint::auth_name;
 pub use owners::Owners;
 pub use record::{Changes, RECORD_FORMAT, RecordTable, RestoreError, StoredRecord};
 pub use row::{
-    Accuracy, CoverageRow, EgressRow, EndpointRow, INVENTORY_SCHEMA, InventoryTotals, InventoryView, Kind, LatencyRow,
+    Accuracy, CoverageRow, EgressRow, EndpointRow, INVENTORY_SCHEMA, InventoryTotals,
+    InventoryView, Kind, LatencyRow,
 };
 pub use table::{EndpointId, Inventory, InventoryLosses, Observed};
 pub use view::RowFilter;

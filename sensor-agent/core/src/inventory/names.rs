@@ -32,7 +32,8 @@ impl Names {
         if let Some(id) = self.ids.get(name) {
             return Some(*id);
         }
-        let id = u16::try_from(self.list.len()).ok().filter(|_| self.list.len() < self.max).map(NameId);
+        let id =
+            u16::try_from(self.list.len()).ok().filter(|_| self.list.len() < self.max).map(NameId);
         let Some(id) = id else {
             self.refused += 1;
             return None;

@@ -30,7 +30,10 @@ impl<'a> Target<'a> {
         let rest = memchr::memchr(b'#', rest).and_then(|at| rest.get(..at)).unwrap_or(rest);
         let at = memchr::memchr(b'?', rest).unwrap_or(rest.len());
         let path = rest.get(..at).unwrap_or_default();
-        Self::Path { path: if path.is_empty() { b"/" } else { path }, query: rest.get(at + 1..).unwrap_or_default() }
+        Self::Path {
+            path: if path.is_empty() { b"/" } else { path },
+            query: rest.get(at + 1..).unwrap_or_default(),
+        }
     }
 }
 
@@ -41,7 +44,8 @@ fn after_authority(target: &[u8]) -> Option<&[u8]> {
         return None;
     }
     let authority = target.get(colon..)?.strip_prefix(b"://")?;
-    let at = authority.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(authority.len());
+    let at =
+        authority.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(authority.len());
     authority.get(at..)
 }
 
@@ -64,7 +68,10 @@ pub(super) fn write_template(
 ) {
     out.clear();
     let mut decoded = [0_u8; SEGMENT_BYTES_MAX];
-    let segments = path.split(|byte| *byte == b'/').map(without_parameters).filter(|segment| !segment.is_empty());
+    let segments = path
+        .split(|byte| *byte == b'/')
+        .map(without_parameters)
+        .filter(|segment| !segment.is_empty());
     for (count, raw) in segments.enumerate() {
         let start = out.len();
         out.push(b'/');
@@ -89,7 +96,12 @@ fn without_parameters(segment: &[u8]) -> &[u8] {
     memchr::memchr(b';', segment).and_then(|at| segment.get(..at)).unwrap_or(segment)
 }
 
-fn write_segment(raw: &[u8], templating: Templating, decoded: &mut [u8; SEGMENT_BYTES_MAX], out: &mut Vec<u8>) {
+fn write_segment(
+    raw: &[u8],
+    templating: Templating,
+    decoded: &mut [u8; SEGMENT_BYTES_MAX],
+    out: &mut Vec<u8>,
+) {
     let Some(length) = decode(raw, decoded) else {
         out.extend_from_slice(SegmentType::Text.parameter().as_bytes());
         return;
@@ -144,7 +156,9 @@ pub(super) fn example_path(template: &str) -> String {
         let with_braces = tail.len() - after.len() + 1;
         let start = rest.len() - tail.len() - 1;
         debug_assert_eq!(with_braces, name.len() + 2);
-        out.push_str(SegmentType::example_of(rest.get(start..start + with_braces).unwrap_or_default()));
+        out.push_str(SegmentType::example_of(
+            rest.get(start..start + with_braces).unwrap_or_default(),
+        ));
         rest = after;
     }
     out.push_str(rest);
@@ -189,7 +203,10 @@ mod tests {
 
     #[test]
     fn targets_are_split() {
-        let path = |path: &'static str, query: &'static str| Target::Path { path: path.as_bytes(), query: query.as_bytes() };
+        let path = |path: &'static str, query: &'static str| Target::Path {
+            path: path.as_bytes(),
+            query: query.as_bytes(),
+        };
         assert_eq!(Target::parse(b"/a?b=1#c"), path("/a", "b=1"));
         assert_eq!(Target::parse(b"http://x.example:80/a/b?c"), path("/a/b", "c"));
         assert_eq!(Target::parse(b"http://x.example"), path("/", ""));
@@ -231,7 +248,14 @@ mod tests {
 
     #[test]
     fn example_path_has_the_template_it_came_from() {
-        for path in ["/users/17/orders/5f2b1c9e", "/", "/a/b", "/d/2024-01-01", "/17.json", "/550e8400-e29b-41d4-a716-446655440000"] {
+        for path in [
+            "/users/17/orders/5f2b1c9e",
+            "/",
+            "/a/b",
+            "/d/2024-01-01",
+            "/17.json",
+            "/550e8400-e29b-41d4-a716-446655440000",
+        ] {
             let first = template(path);
             assert_eq!(template(&example_path(&first)), first);
         }

@@ -118,7 +118,8 @@ struct EgressRecord {
 impl Inventory {
     /// Endpoints and egress rows that changed since the last call. Candidates are not stored.
     pub fn take_changes(&mut self, mask: &Mask) -> Changes {
-        let mut changes = Changes { records: Vec::new(), removed: std::mem::take(&mut self.removed) };
+        let mut changes =
+            Changes { records: Vec::new(), removed: std::mem::take(&mut self.removed) };
         for slot in 0..self.endpoints.len() {
             let Some(Some(endpoint)) = self.endpoints.get_mut(slot) else { continue };
             if !endpoint.dirty || endpoint.standing == Standing::Candidate {
@@ -145,7 +146,8 @@ impl Inventory {
     #[must_use]
     pub fn has_changes(&self) -> bool {
         let changed = |it: &Endpoint| it.dirty && it.standing == Standing::Endpoint;
-        !self.removed.is_empty() || self.endpoints.iter().flatten().any(|endpoint| changed(endpoint))
+        !self.removed.is_empty()
+            || self.endpoints.iter().flatten().any(|endpoint| changed(endpoint))
     }
 
     /// Takes a stored record back. Evidence of this run, if there is any yet, is added to it.
@@ -179,7 +181,10 @@ impl Inventory {
         match (service, listener) {
             (Some(service), Some(listener)) => {
                 let host = service.host.as_deref();
-                format!("{:016x}", identity(listener.address, host, &endpoint.method, &endpoint.template))
+                format!(
+                    "{:016x}",
+                    identity(listener.address, host, &endpoint.method, &endpoint.template)
+                )
             }
             _ => String::new(),
         }
@@ -225,17 +230,21 @@ impl Inventory {
 
     fn restore_endpoint(&mut self, record: EndpointRecord) -> Result<(), RestoreError> {
         let method = Method::parse(&record.method).ok_or(RestoreError::Unreadable)?;
-        let plain = record.template.starts_with('/') && record.template.len() <= self.limits.template_bytes * 4;
+        let plain = record.template.starts_with('/')
+            && record.template.len() <= self.limits.template_bytes * 4;
         if !plain || !record.latency.is_valid() || !record.clients.is_valid() {
             return Err(RestoreError::Unreadable);
         }
         if self.len() >= self.limits.endpoints {
             return Err(RestoreError::Full);
         }
-        let service = self.restored_service(record.listener, record.host.as_deref()).ok_or(RestoreError::Full)?;
+        let service = self
+            .restored_service(record.listener, record.host.as_deref())
+            .ok_or(RestoreError::Full)?;
         let limits = self.limits;
         let hash = self.template_hash(&record.template);
-        let unknown = Declared { kind: DeclarationKind::NoCatalogue, deprecated: false, sunset: UnixNs(0) };
+        let unknown =
+            Declared { kind: DeclarationKind::NoCatalogue, deprecated: false, sunset: UnixNs(0) };
         let mut endpoint = Endpoint::new(service, method, record.template.into(), hash, unknown);
         endpoint.standing = Standing::Endpoint;
         endpoint.proof = if record.proven { Proof::Success } else { Proof::NotYet };
@@ -245,12 +254,16 @@ impl Inventory {
         (endpoint.told, endpoint.auth) = (record.told, auth_bits(&record.auth));
         (endpoint.latency, endpoint.clients) = (record.latency, record.clients);
         (endpoint.absent_calls, endpoint.refused_in) = (record.absent_calls, record.refused_in);
-        endpoint.callers = record.callers.iter().take(limits.callers).map(|text| Caller::restored(text)).collect();
+        endpoint.callers =
+            record.callers.iter().take(limits.callers).map(|text| Caller::restored(text)).collect();
         endpoint.owner = record.owner.and_then(|name| self.owners.names.intern(&name));
-        endpoint.client_owners = named(&mut self.owners.names, &record.client_owners, limits.client_owners);
+        endpoint.client_owners =
+            named(&mut self.owners.names, &record.client_owners, limits.client_owners);
         endpoint.request_types = named(&mut self.media, &record.request_types, limits.media_types);
-        endpoint.response_types = named(&mut self.media, &record.response_types, limits.media_types);
-        endpoint.query_names = named(&mut self.query_names, &record.query_names, limits.query_names);
+        endpoint.response_types =
+            named(&mut self.media, &record.response_types, limits.media_types);
+        endpoint.query_names =
+            named(&mut self.query_names, &record.query_names, limits.query_names);
         self.merge_or_put(Box::new(endpoint));
         self.declare_anew();
         Ok(())
@@ -264,7 +277,12 @@ impl Inventory {
             observed: record.observed,
             first: record.first,
             last: record.last,
-            callers: record.callers.iter().take(self.limits.callers).map(|text| Caller::restored(text)).collect(),
+            callers: record
+                .callers
+                .iter()
+                .take(self.limits.callers)
+                .map(|text| Caller::restored(text))
+                .collect(),
             dirty: false,
         };
         self.egress.restore(key, row, self.limits.egress);

@@ -54,7 +54,9 @@ impl SegmentType {
         if is_token(segment) {
             return Some(Self::Token);
         }
-        if segment.len() > LITERAL_BYTES_MAX || segment.iter().any(|byte| *byte < 0x20 || *byte == 0x7f) {
+        if segment.len() > LITERAL_BYTES_MAX
+            || segment.iter().any(|byte| *byte < 0x20 || *byte == 0x7f)
+        {
             return Some(Self::Text);
         }
         None
@@ -127,9 +129,10 @@ fn is_hex(segment: &[u8]) -> bool {
 fn is_ulid(segment: &[u8]) -> bool {
     segment.len() == 26
         && matches!(segment.first(), Some(b'0'..=b'7'))
-        && segment
-            .iter()
-            .all(|byte| byte.is_ascii_alphanumeric() && !matches!(byte.to_ascii_uppercase(), b'I' | b'L' | b'O' | b'U'))
+        && segment.iter().all(|byte| {
+            byte.is_ascii_alphanumeric()
+                && !matches!(byte.to_ascii_uppercase(), b'I' | b'L' | b'O' | b'U')
+        })
 }
 
 fn is_date(segment: &[u8]) -> bool {
@@ -149,14 +152,16 @@ fn is_date(segment: &[u8]) -> bool {
 }
 
 fn is_email(segment: &[u8]) -> bool {
-    memchr::memchr(b'@', segment).is_some_and(|at| at > 0 && segment.get(at..).is_some_and(|host| host.contains(&b'.')))
+    memchr::memchr(b'@', segment)
+        .is_some_and(|at| at > 0 && segment.get(at..).is_some_and(|host| host.contains(&b'.')))
 }
 
 fn is_token(segment: &[u8]) -> bool {
     if segment.len() < 20 {
         return false;
     }
-    let shape = segment.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.=+~:".contains(byte));
+    let shape =
+        segment.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.=+~:".contains(byte));
     if !shape {
         return false;
     }
@@ -169,7 +174,8 @@ fn is_token(segment: &[u8]) -> bool {
     // Words joined by hyphens are slugs; random tokens have few or none.
     let joints = count(|byte| matches!(byte, b'-' | b'_' | b'.'));
     let slug = joints * 8 > segment.len();
-    (digits >= 2 && upper >= 2 && lower >= 2 && !slug) || (segment.len() >= 32 && digits >= 4 && !slug)
+    (digits >= 2 && upper >= 2 && lower >= 2 && !slug)
+        || (segment.len() >= 32 && digits >= 4 && !slug)
 }
 
 /// Longest segment that can be a literal.
@@ -206,8 +212,22 @@ mod tests {
     #[test]
     fn words_stay_literals() {
         for word in [
-            "users", "v1", "1.0", "deadbeef", "facade", "me", "orders-export", "2024-13-01", "", "a", "-",
-            "how-to-configure-3-things-in-2024", "petstore.swagger.io", "getUserByIdAndNameOrEmail", "@me", "用户",
+            "users",
+            "v1",
+            "1.0",
+            "deadbeef",
+            "facade",
+            "me",
+            "orders-export",
+            "2024-13-01",
+            "",
+            "a",
+            "-",
+            "how-to-configure-3-things-in-2024",
+            "petstore.swagger.io",
+            "getUserByIdAndNameOrEmail",
+            "@me",
+            "用户",
         ] {
             check(word, None);
         }

@@ -87,7 +87,12 @@ pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
 }
 
 /// Stable identity of (service, method, template): the same in every run and on every host with this service.
-pub(super) fn identity(address: SocketAddr, host: Option<&str>, method: &Method, template: &str) -> u64 {
+pub(super) fn identity(
+    address: SocketAddr,
+    host: Option<&str>,
+    method: &Method,
+    template: &str,
+) -> u64 {
     let text = format!("{address}\0{}\0{}\0{template}", host.unwrap_or_default(), method.as_str());
     crate::keyed_hash::siphash24([0, 0], text.as_bytes())
 }
@@ -108,7 +113,9 @@ impl Inventory {
         if let Some(id) = self.listener_ids.get(&address) {
             return Some(*id);
         }
-        if self.listeners.len() >= self.limits.listeners || self.services.len() >= self.limits.services {
+        if self.listeners.len() >= self.limits.listeners
+            || self.services.len() >= self.limits.services
+        {
             return None;
         }
         let id = u32::try_from(self.listeners.len()).ok()?;
@@ -148,11 +155,15 @@ impl Inventory {
         if let Some(id) = self.known_service(listener, Some(name)) {
             return (id, Folding::Final);
         }
-        let Some(entry) = self.listeners.get(listener as usize) else { return (own, Folding::Final) };
+        let Some(entry) = self.listeners.get(listener as usize) else {
+            return (own, Folding::Final);
+        };
         if outcome != Outcome::Success && !is_named(catalogue, name, entry.address) {
             return (own, Folding::Provisional);
         }
-        if entry.hosts >= self.limits.hosts_per_listener || self.services.len() >= self.limits.services {
+        if entry.hosts >= self.limits.hosts_per_listener
+            || self.services.len() >= self.limits.services
+        {
             self.losses.hosts_full += 1;
             return (own, Folding::Final);
         }
@@ -162,13 +173,19 @@ impl Inventory {
     }
 
     /// The service for a stored record, made when there is room.
-    pub(super) fn restored_service(&mut self, address: SocketAddr, host: Option<&str>) -> Option<ServiceId> {
+    pub(super) fn restored_service(
+        &mut self,
+        address: SocketAddr,
+        host: Option<&str>,
+    ) -> Option<ServiceId> {
         let listener = self.listener_id(address)?;
         if let Some(id) = self.known_service(listener, host) {
             return Some(id);
         }
         let entry = self.listeners.get(listener as usize)?;
-        if entry.hosts >= self.limits.hosts_per_listener || self.services.len() >= self.limits.services {
+        if entry.hosts >= self.limits.hosts_per_listener
+            || self.services.len() >= self.limits.services
+        {
             return None;
         }
         Some(self.add_service(listener, host))
@@ -176,7 +193,11 @@ impl Inventory {
 }
 
 /// Calls `f` with the view that the catalogue takes of a service.
-pub(super) fn with_view<T>(address: SocketAddr, host: Option<&str>, f: impl FnOnce(&ServiceView<'_>) -> T) -> T {
+pub(super) fn with_view<T>(
+    address: SocketAddr,
+    host: Option<&str>,
+    f: impl FnOnce(&ServiceView<'_>) -> T,
+) -> T {
     let one = [host.unwrap_or_default()];
     let hosts = if host.is_some() { &one[..] } else { &[] };
     f(&ServiceView { hosts, address: Some(address.ip()), port: address.port() })

@@ -48,15 +48,25 @@ impl Inventory {
     /// The endpoint of a key.
     pub(super) fn find(&self, key: &Key<'_>) -> Option<EndpointId> {
         let hash = self.key_hash(key);
-        let id = self.index.find(hash, |id| self.endpoint(EndpointId(*id)).is_some_and(|it| Key::of(it) == *key))?;
+        let id = self.index.find(hash, |id| {
+            self.endpoint(EndpointId(*id)).is_some_and(|it| Key::of(it) == *key)
+        })?;
         Some(EndpointId(*id))
     }
 
     /// Moves what was asked under a host to its service: it was counted at the listener before the host was proven.
-    pub(super) fn move_folded(&mut self, from: ServiceId, to: ServiceId, host: u32, catalogue: &Catalogue) {
+    pub(super) fn move_folded(
+        &mut self,
+        from: ServiceId,
+        to: ServiceId,
+        host: u32,
+        catalogue: &Catalogue,
+    ) {
         let moved: Vec<EndpointId> = (0_u32..)
             .zip(&self.endpoints)
-            .filter(|(_, entry)| entry.as_ref().is_some_and(|it| it.folded_host == host && it.service == from))
+            .filter(|(_, entry)| {
+                entry.as_ref().is_some_and(|it| it.folded_host == host && it.service == from)
+            })
             .map(|(slot, _)| EndpointId(slot))
             .collect();
         for id in moved {
@@ -93,7 +103,8 @@ impl Inventory {
         let owner = self.services.get_mut(service.0 as usize)?;
         if self.index.len() >= limits.endpoints
             || (undeclared
-                && (self.undeclared >= limits.endpoints_undeclared || owner.undeclared >= limits.endpoints_per_service))
+                && (self.undeclared >= limits.endpoints_undeclared
+                    || owner.undeclared >= limits.endpoints_per_service))
         {
             return None;
         }
@@ -102,7 +113,13 @@ impl Inventory {
             self.undeclared += 1;
         }
         let template_hash = self.path_hash(template.as_bytes());
-        let mut endpoint = Box::new(Endpoint::new(service, method.clone(), template.into(), template_hash, declared));
+        let mut endpoint = Box::new(Endpoint::new(
+            service,
+            method.clone(),
+            template.into(),
+            template_hash,
+            declared,
+        ));
         endpoint.folded_host = folded_host;
         let id = self.put(endpoint);
         self.candidates.push_back(id);
@@ -129,7 +146,9 @@ impl Inventory {
         };
         let (endpoints, hasher) = (&self.endpoints, &self.hasher);
         self.index.insert_unique(hash, slot, |id| match endpoints.get(*id as usize) {
-            Some(Some(it)) => hasher.hash_one((it.service, it.folded_host, it.method.as_str(), &*it.template)),
+            Some(Some(it)) => {
+                hasher.hash_one((it.service, it.folded_host, it.method.as_str(), &*it.template))
+            }
             _ => 0,
         });
         EndpointId(slot)
@@ -191,7 +210,9 @@ impl Inventory {
                 self.candidates_live -= 1;
                 self.totals.probing = self.totals.probing.saturating_sub(entry.observed);
                 self.totals.endpoints += entry.observed;
-            } else if entry.standing == Standing::Endpoint && endpoint.standing == Standing::Candidate {
+            } else if entry.standing == Standing::Endpoint
+                && endpoint.standing == Standing::Candidate
+            {
                 self.totals.probing = self.totals.probing.saturating_sub(endpoint.observed);
                 self.totals.endpoints += endpoint.observed;
             }
@@ -218,7 +239,9 @@ impl Inventory {
         let end = UnixNs(now.0.saturating_sub(days_ns));
         let old: Vec<EndpointId> = (0_u32..)
             .zip(&self.endpoints)
-            .filter(|(_, entry)| entry.as_ref().is_some_and(|it| it.declared.is_undeclared() && it.last < end))
+            .filter(|(_, entry)| {
+                entry.as_ref().is_some_and(|it| it.declared.is_undeclared() && it.last < end)
+            })
             .map(|(slot, _)| EndpointId(slot))
             .collect();
         if old.is_empty() {

@@ -24,8 +24,8 @@ use super::{
     owners::Owners,
     path::Target,
     row::InventoryTotals,
-    slots::Key,
     service::{Folding, Service, canonical},
+    slots::Key,
     watch::Watch,
 };
 use crate::{
@@ -246,7 +246,14 @@ impl Inventory {
     }
 
     /// Counts at an endpoint that exists; false when the id is stale.
-    fn count_known(&mut self, id: EndpointId, exchange: &Exchange, outcome: Outcome, path: &[u8], query: &[u8]) -> bool {
+    fn count_known(
+        &mut self,
+        id: EndpointId,
+        exchange: &Exchange,
+        outcome: Outcome,
+        path: &[u8],
+        query: &[u8],
+    ) -> bool {
         if self.endpoint(id).is_none() {
             return false;
         }
@@ -284,7 +291,11 @@ impl Inventory {
         self.scratch = scratch;
         let Some(id) = id else {
             if let Some(service) = self.services.get_mut(service.0 as usize) {
-                service.overflow.add(exchange.status, u64::from(exchange.weight.max(1)), exchange.time);
+                service.overflow.add(
+                    exchange.status,
+                    u64::from(exchange.weight.max(1)),
+                    exchange.time,
+                );
             }
             self.losses.endpoints_full += 1;
             self.totals.overflow += 1;
@@ -299,7 +310,14 @@ impl Inventory {
     }
 
     /// Adds an exchange's evidence to an endpoint and its listener.
-    fn count(&mut self, id: EndpointId, exchange: &Exchange, outcome: Outcome, path: &[u8], query: &[u8]) {
+    fn count(
+        &mut self,
+        id: EndpointId,
+        exchange: &Exchange,
+        outcome: Outcome,
+        path: &[u8],
+        query: &[u8],
+    ) {
         let path_hash = match outcome {
             Outcome::Absent | Outcome::Moved | Outcome::Redirect => self.path_hash(path),
             _ => 0,
@@ -308,7 +326,9 @@ impl Inventory {
             (Outcome::Redirect, Some(location)) => self.path_hash(location.as_bytes()),
             _ => 0,
         };
-        let Some(endpoint) = self.endpoints.get_mut(id.0 as usize).and_then(Option::as_mut) else { return };
+        let Some(endpoint) = self.endpoints.get_mut(id.0 as usize).and_then(Option::as_mut) else {
+            return;
+        };
         let mut context = Context {
             limits: &self.limits,
             owners: &mut self.owners,
@@ -330,7 +350,10 @@ impl Inventory {
             Outcome::Absent | Outcome::Moved => {
                 endpoint.note_absent(path_hash);
                 if exchange.status == Some(404) {
-                    listener.note_absent(Credentials::of(exchange.request.auth), endpoint.template_hash);
+                    listener.note_absent(
+                        Credentials::of(exchange.request.auth),
+                        endpoint.template_hash,
+                    );
                 }
             }
             Outcome::Redirect => {
@@ -385,7 +408,11 @@ impl Inventory {
 }
 
 pub(super) fn is_grpc(exchange: &Exchange) -> bool {
-    exchange.request.content_type.as_deref().is_some_and(|media| media.starts_with("application/grpc"))
+    exchange
+        .request
+        .content_type
+        .as_deref()
+        .is_some_and(|media| media.starts_with("application/grpc"))
 }
 
 fn fold(hash: u64) -> u32 {

@@ -89,18 +89,27 @@ impl Bench {
 
     /// (method, template, state) of all rows.
     fn states_at(&mut self, seconds: u64) -> Vec<(String, String, State)> {
-        self.rows_at(seconds).into_iter().map(|row| (row.method, row.path_template, row.state)).collect()
+        self.rows_at(seconds)
+            .into_iter()
+            .map(|row| (row.method, row.path_template, row.state))
+            .collect()
     }
 
     fn check(&mut self, seconds: u64, expected: &[(&str, &str, State)]) {
-        let expected: Vec<_> = expected.iter().map(|(m, t, s)| ((*m).to_owned(), (*t).to_owned(), *s)).collect();
+        let expected: Vec<_> =
+            expected.iter().map(|(m, t, s)| ((*m).to_owned(), (*t).to_owned(), *s)).collect();
         assert_eq!(self.states_at(seconds), expected);
     }
 
     fn sum_is_whole(&self) {
         let totals = self.inventory.totals();
-        let sum = totals.endpoints + totals.probing + totals.overflow + totals.preflight + totals.no_operation
-            + totals.egress + totals.transit;
+        let sum = totals.endpoints
+            + totals.probing
+            + totals.overflow
+            + totals.preflight
+            + totals.no_operation
+            + totals.egress
+            + totals.transit;
         assert_eq!(sum, totals.exchanges, "{totals:?}");
     }
 }
@@ -161,7 +170,9 @@ fn silent(seen: &[&str], state: State) -> Vec<(&'static str, &'static str, State
         ("POST", "/users", state),
         ("GET", "/users/{id}", state),
     ];
-    all.into_iter().filter(|(method, path, _)| !seen.contains(&&*format!("{method} {path}"))).collect()
+    all.into_iter()
+        .filter(|(method, path, _)| !seen.contains(&&*format!("{method} {path}")))
+        .collect()
 }
 
 #[test]
@@ -175,7 +186,10 @@ fn without_a_catalogue_a_success_makes_an_endpoint() {
     let row = &rows[0];
     assert_eq!((&*row.path_template, row.state), ("/users/{integer}", State::Observed));
     assert_eq!((row.requests, row.clients, &*row.service), (3, 2, "api.example.com"));
-    assert_eq!(row.status.iter().map(|(k, v)| (&**k, *v)).collect::<Vec<_>>(), [("2xx", 1), ("4xx", 1), ("5xx", 1)]);
+    assert_eq!(
+        row.status.iter().map(|(k, v)| (&**k, *v)).collect::<Vec<_>>(),
+        [("2xx", 1), ("4xx", 1), ("5xx", 1)]
+    );
     assert_eq!(row.query_names, ["page", "token"]);
     assert!(!serde_json::to_string(&rows).expect("json").contains("hunter2"));
     bench.sum_is_whole();
@@ -218,7 +232,10 @@ fn generic_redirects_prove_nothing() {
     let mut bench = Bench::new(&[]);
     for path in ["/a", "/b", "/c", "/d"] {
         bench.call(&Call { location: Some("/login"), ..get(path, 302) });
-        bench.call(&Call { location: Some(&format!("https://api.example.com{path}")), ..get(path, 301) });
+        bench.call(&Call {
+            location: Some(&format!("https://api.example.com{path}")),
+            ..get(path, 301)
+        });
     }
     bench.check(1, &[]);
     bench.call(&Call { location: Some("/home"), ..get("/start", 302) });
@@ -277,7 +294,8 @@ fn shadow_states_and_declared_ones() {
     bench.calls(1, &get("/old", 200));
     bench.calls(1, &get("/plan", 200));
     bench.calls(1, &get("/past", 401));
-    let mut expected = silent(&["GET /users/{id}", "GET /old", "GET /plan", "GET /past"], State::Pending);
+    let mut expected =
+        silent(&["GET /users/{id}", "GET /old", "GET /plan", "GET /past"], State::Pending);
     expected.extend([
         ("GET", "/internal/debug", State::ShadowPath),
         ("GET", "/old", State::ZombieDeprecated),
@@ -298,7 +316,11 @@ fn never_called_is_pending_then_dormant_and_only_where_covered() {
     let mut bench = Bench::new(&[SHOP]);
     bench.call(&get("/users/1", 200));
     let state_of = |bench: &mut Bench, seconds| {
-        let row = bench.rows_at(seconds).into_iter().find(|row| row.path_template == "/old").expect("a row");
+        let row = bench
+            .rows_at(seconds)
+            .into_iter()
+            .find(|row| row.path_template == "/old")
+            .expect("a row");
         (row.state, row.not_covered)
     };
     assert_eq!(state_of(&mut bench, 30), (State::Pending, None));
@@ -319,7 +341,9 @@ fn never_called_is_pending_then_dormant_and_only_where_covered() {
 fn window_longer_than_the_run_says_pending_and_silence_after_it_dormant() {
     let mut bench = Bench::new(&[SHOP]);
     bench.call(&get("/users/1", 200));
-    let called = |rows: Vec<EndpointRow>| rows.into_iter().find(|row| row.path_template == "/users/{id}").map(|row| row.state);
+    let called = |rows: Vec<EndpointRow>| {
+        rows.into_iter().find(|row| row.path_template == "/users/{id}").map(|row| row.state)
+    };
     assert_eq!(called(bench.rows_at(10)), Some(State::Declared));
     assert_eq!(called(bench.rows_at(100)), Some(State::Dormant));
     bench.inventory.set_window(u64::MAX);
@@ -331,13 +355,21 @@ fn declared_but_answered_404_ten_times_is_missing() {
     let mut bench = Bench::new(&[SHOP]);
     bench.calls(9, &get("/users", 404));
     let state = |bench: &mut Bench, path: &str| {
-        bench.rows_at(1).into_iter().find(|row| row.path_template == path && row.method == "GET").map(|row| row.state)
+        bench
+            .rows_at(1)
+            .into_iter()
+            .find(|row| row.path_template == path && row.method == "GET")
+            .map(|row| row.state)
     };
     assert_eq!(state(&mut bench, "/users"), Some(State::Declared));
     bench.call(&get("/users", 404));
     assert_eq!(state(&mut bench, "/users"), Some(State::Missing));
     bench.calls(20, &get("/users/1", 404));
-    assert_eq!(state(&mut bench, "/users/{id}"), Some(State::Declared), "one value says nothing of the others");
+    assert_eq!(
+        state(&mut bench, "/users/{id}"),
+        Some(State::Declared),
+        "one value says nothing of the others"
+    );
     for id in 2..6 {
         bench.call(&get(&format!("/users/{id}"), 404));
     }
@@ -346,7 +378,11 @@ fn declared_but_answered_404_ten_times_is_missing() {
         let target = format!("/plan?{path}");
         bench.call(&Call { location: Some("https://api.example.com/plan"), ..get(&target, 301) });
     }
-    assert_eq!(state(&mut bench, "/plan"), Some(State::Deprecated), "moved to https is not missing");
+    assert_eq!(
+        state(&mut bench, "/plan"),
+        Some(State::Deprecated),
+        "moved to https is not missing"
+    );
 }
 
 #[test]
@@ -355,7 +391,11 @@ fn sunset_one_second_before_and_at_its_time() {
     bench.call(&get("/plan", 200));
     bench.inventory.set_window(1_000 * S);
     let state = |bench: &mut Bench, seconds| {
-        bench.rows_at(seconds).into_iter().find(|row| row.path_template == "/plan").map(|row| row.state)
+        bench
+            .rows_at(seconds)
+            .into_iter()
+            .find(|row| row.path_template == "/plan")
+            .map(|row| row.state)
     };
     assert_eq!(state(&mut bench, 99), Some(State::Deprecated));
     assert_eq!(state(&mut bench, 100), Some(State::ZombieSunset));
@@ -373,7 +413,8 @@ fn catalogue_reload_renames_and_keeps_history() {
     bench.catalogue = catalogue(&[SHOP]);
     bench.inventory.set_catalogue(&bench.catalogue);
     bench.call(&get("/users/18", 200));
-    let row = bench.rows_at(1).into_iter().find(|row| row.path_template == "/users/{id}").expect("a row");
+    let row =
+        bench.rows_at(1).into_iter().find(|row| row.path_template == "/users/{id}").expect("a row");
     assert_eq!((row.state, row.requests), (State::Declared, 4));
     bench.inventory.tell_changes(at(1), &Mask::default(), usize::MAX, |event| told.push(event));
     bench.inventory.tell_changes(at(1), &Mask::default(), usize::MAX, |event| told.push(event));
@@ -403,7 +444,12 @@ fn records_survive_a_restart_and_only_what_changed_is_written() {
     assert_eq!(second.rows_at(1)[0].requests, 41);
     for cut in 0..changes.records[0].body.len() {
         let mut third = Bench::new(&[]);
-        assert!(third.inventory.restore(RecordTable::Endpoints, &changes.records[0].body[..cut]).is_err());
+        assert!(
+            third
+                .inventory
+                .restore(RecordTable::Endpoints, &changes.records[0].body[..cut])
+                .is_err()
+        );
     }
 }
 
@@ -419,7 +465,10 @@ fn egress_has_one_row_a_host_and_method_and_no_endpoint() {
     }
     let rows = bench.inventory.egress_rows(&Mask::default());
     assert_eq!(rows.len(), 20);
-    assert!(rows.iter().all(|row| row.requests == 3 && !row.host.contains(':') && row.callers == ["0.0.0.1"]));
+    assert!(
+        rows.iter()
+            .all(|row| row.requests == 3 && !row.host.contains(':') && row.callers == ["0.0.0.1"])
+    );
     bench.check(1, &[]);
     bench.sum_is_whole();
 }
@@ -435,7 +484,12 @@ fn sampled_exchanges_are_weighted_and_say_so() {
 
 #[test]
 fn endpoints_beyond_the_bound_are_counted_in_one_row() {
-    let limits = InventoryLimits { endpoints: 100, endpoints_undeclared: 60, endpoints_per_service: 50, ..Default::default() };
+    let limits = InventoryLimits {
+        endpoints: 100,
+        endpoints_undeclared: 60,
+        endpoints_per_service: 50,
+        ..Default::default()
+    };
     let mut bench = Bench::with_limits(&[], limits);
     for path in 0..1_000 {
         bench.call(&get(&format!("/word{path}x"), 200));
@@ -486,16 +540,36 @@ fn removed_operations_are_zombies_gone_or_retired() {
     bench.call(&get("/users/export", 200));
     bench.call(&Call { location: Some("/v2/carts"), ..get("/v1/carts", 308) });
     let state = |bench: &mut Bench, path: &str, seconds| {
-        bench.rows_at(seconds).into_iter().find(|row| row.path_template == path && row.method == "GET").map(|row| row.state)
+        bench
+            .rows_at(seconds)
+            .into_iter()
+            .find(|row| row.path_template == path && row.method == "GET")
+            .map(|row| row.state)
     };
-    assert_eq!(state(&mut bench, "/users/export", 1), Some(State::ZombieRemoved), "a literal under a wider template");
+    assert_eq!(
+        state(&mut bench, "/users/export", 1),
+        Some(State::ZombieRemoved),
+        "a literal under a wider template"
+    );
     assert_eq!(state(&mut bench, "/v1/carts", 1), Some(State::Gone), "moved to /v2");
-    assert_eq!(state(&mut bench, "/users", 1), Some(State::Declared), "current in one, older in another");
-    assert_eq!(state(&mut bench, "/v1/quiet", 1), Some(State::NotCovered), "not watched for the window yet");
+    assert_eq!(
+        state(&mut bench, "/users", 1),
+        Some(State::Declared),
+        "current in one, older in another"
+    );
+    assert_eq!(
+        state(&mut bench, "/v1/quiet", 1),
+        Some(State::NotCovered),
+        "not watched for the window yet"
+    );
     assert_eq!(state(&mut bench, "/v1/quiet", 61), Some(State::Retired));
     bench.catalogue = load(&[("shop.yaml".into(), &SHOP.replace("/old:", "/users/export:"))]);
     bench.inventory.set_catalogue(&bench.catalogue);
-    assert_eq!(state(&mut bench, "/users/export", 1), Some(State::ZombieDeprecated), "added again, its history kept");
+    assert_eq!(
+        state(&mut bench, "/users/export", 1),
+        Some(State::ZombieDeprecated),
+        "added again, its history kept"
+    );
 }
 
 #[test]
@@ -504,7 +578,11 @@ fn gateway_errors_alone_say_that_a_removed_operation_is_gone() {
         let mut bench = with_retired();
         bench.call(&get("/users", 200));
         bench.call(&get("/v1/carts", status));
-        let row = bench.rows_at(1).into_iter().find(|row| row.path_template == "/v1/carts").expect("a row");
+        let row = bench
+            .rows_at(1)
+            .into_iter()
+            .find(|row| row.path_template == "/v1/carts")
+            .expect("a row");
         assert_eq!(row.state, expected, "{status}");
     }
 }
@@ -514,7 +592,9 @@ fn removed_and_refused_is_a_zombie_only_where_refusals_mean_something() {
     let mut bench = with_retired();
     bench.call(&get("/users", 200));
     bench.call(&get("/v1/carts", 401));
-    let row = |bench: &mut Bench| bench.rows_at(1).into_iter().find(|row| row.path_template == "/v1/carts").expect("a row");
+    let row = |bench: &mut Bench| {
+        bench.rows_at(1).into_iter().find(|row| row.path_template == "/v1/carts").expect("a row")
+    };
     assert_eq!(row(&mut bench).state, State::Gone);
     for path in ["/a", "/b", "/c"] {
         bench.call(&get(path, 404));
@@ -528,7 +608,8 @@ fn sunset_of_an_undeclared_path_does_not_come_from_a_document() {
     let mut bench = Bench::new(&[SHOP]);
     bench.call(&get("/users", 200));
     bench.call(&get("/shadow", 200));
-    let row = bench.rows_at(1).into_iter().find(|row| row.path_template == "/shadow").expect("a row");
+    let row =
+        bench.rows_at(1).into_iter().find(|row| row.path_template == "/shadow").expect("a row");
     assert_eq!((row.state, row.lifecycle), (State::ShadowPath, crate::state::Lifecycle::Supported));
 }
 
@@ -538,7 +619,9 @@ fn the_same_operation_on_two_listeners_is_not_dormant_on_the_other() {
     bench.call(&get("/users", 200));
     bench.call(&Call { server: "10.0.0.3:80", ..get("/users/1", 200) });
     let dormant = bench.rows_at(100);
-    let of = |path: &str| dormant.iter().filter(|row| row.path_template == path && row.method == "GET").count();
+    let of = |path: &str| {
+        dormant.iter().filter(|row| row.path_template == path && row.method == "GET").count()
+    };
     assert_eq!((of("/users"), of("/users/{id}"), of("/old")), (1, 1, 1));
 }
 
@@ -550,7 +633,10 @@ mod order {
     /// What a row says, without what depends on when.
     fn facts(bench: &mut Bench) -> Vec<(String, String, String, State, u64, u64)> {
         let rows = bench.rows_at(50).into_iter();
-        rows.map(|row| (row.service, row.method, row.path_template, row.state, row.requests, row.clients)).collect()
+        rows.map(|row| {
+            (row.service, row.method, row.path_template, row.state, row.requests, row.clients)
+        })
+        .collect()
     }
 
     proptest! {

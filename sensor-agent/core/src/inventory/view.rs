@@ -12,7 +12,8 @@ use super::{
     evaluate::{Evaluated, reason},
     host::{HOST_BYTES_MAX, HostName},
     row::{
-        Accuracy, CoverageRow, EgressRow, EndpointRow, INVENTORY_SCHEMA, InventoryView, Kind, LatencyRow,
+        Accuracy, CoverageRow, EgressRow, EndpointRow, INVENTORY_SCHEMA, InventoryView, Kind,
+        LatencyRow,
     },
     service::{Service, ServiceId, identity, is_named, with_view},
     slots::Key,
@@ -42,7 +43,9 @@ pub struct RowFilter {
 impl RowFilter {
     fn wants(&self, row: &EndpointRow) -> bool {
         let service = self.service.as_deref().is_none_or(|part| {
-            row.service.contains(part) || row.listener.contains(part) || row.hosts.iter().any(|host| host.contains(part))
+            row.service.contains(part)
+                || row.listener.contains(part)
+                || row.hosts.iter().any(|host| host.contains(part))
         });
         service
             && (self.states.is_empty() || self.states.contains(&row.state))
@@ -53,7 +56,13 @@ impl RowFilter {
 impl Inventory {
     /// The whole inventory as published. Endpoints are sorted by service, template and method; egress by requests.
     #[must_use]
-    pub fn view(&self, now: UnixNs, catalogue: &Catalogue, mask: &Mask, filter: &RowFilter) -> InventoryView {
+    pub fn view(
+        &self,
+        now: UnixNs,
+        catalogue: &Catalogue,
+        mask: &Mask,
+        filter: &RowFilter,
+    ) -> InventoryView {
         let rows_max = filter.rows_max.unwrap_or(usize::MAX);
         let (mut endpoints, mut endpoints_left_out) = (Vec::new(), 0);
         self.each_row(now, catalogue, mask, filter, |row| {
@@ -77,7 +86,13 @@ impl Inventory {
 
     /// The endpoints of this host, those never called among them where a document declares them.
     #[must_use]
-    pub fn rows(&self, now: UnixNs, catalogue: &Catalogue, mask: &Mask, filter: &RowFilter) -> Vec<EndpointRow> {
+    pub fn rows(
+        &self,
+        now: UnixNs,
+        catalogue: &Catalogue,
+        mask: &Mask,
+        filter: &RowFilter,
+    ) -> Vec<EndpointRow> {
         let mut rows = Vec::new();
         self.each_row(now, catalogue, mask, filter, |row| rows.push(row));
         rows
@@ -94,8 +109,10 @@ impl Inventory {
     ) {
         let mut made = self.silent_rows(now, catalogue, mask);
         made.extend(self.overflow_rows(now, catalogue, mask));
-        let mut order: Vec<(Place<'_>, Made<'_>)> = made.iter().map(|row| (place_of(row), Made::Row(row))).collect();
-        let addresses: Vec<String> = self.listeners.iter().map(|listener| listener.address.to_string()).collect();
+        let mut order: Vec<(Place<'_>, Made<'_>)> =
+            made.iter().map(|row| (place_of(row), Made::Row(row))).collect();
+        let addresses: Vec<String> =
+            self.listeners.iter().map(|listener| listener.address.to_string()).collect();
         order.extend(self.endpoints.iter().flatten().filter_map(|endpoint| {
             let service = self.service(endpoint.service)?;
             let address = addresses.get(service.listener as usize)?;
@@ -176,7 +193,10 @@ impl Inventory {
                     readable: totals.readable(),
                     server_names: listener.coverage.server_names.texts(&self.hello_names),
                     alpn: listener.coverage.alpn.texts(&self.hello_names),
-                    owner: listener.owner.and_then(|id| self.owners.names.name(id)).map(ToString::to_string),
+                    owner: listener
+                        .owner
+                        .and_then(|id| self.owners.names.name(id))
+                        .map(ToString::to_string),
                 }
             })
             .collect();
@@ -192,7 +212,12 @@ impl Inventory {
         }
     }
 
-    fn make_row(&self, endpoint: &Endpoint, evaluated: Evaluated, mask: &Mask) -> Option<EndpointRow> {
+    fn make_row(
+        &self,
+        endpoint: &Endpoint,
+        evaluated: Evaluated,
+        mask: &Mask,
+    ) -> Option<EndpointRow> {
         let service = self.service(endpoint.service)?;
         let listener = self.listeners.get(service.listener as usize)?;
         let host = service.host.as_deref();
@@ -200,7 +225,10 @@ impl Inventory {
         let response_types = endpoint.response_types.texts(&self.media);
         let called = endpoint.observed > 0;
         Some(EndpointRow {
-            id: format!("{:016x}", identity(listener.address, host, &endpoint.method, &endpoint.template)),
+            id: format!(
+                "{:016x}",
+                identity(listener.address, host, &endpoint.method, &endpoint.template)
+            ),
             service: service.name.to_string(),
             listener: listener.address.to_string(),
             hosts: service.host.iter().map(ToString::to_string).collect(),
@@ -218,7 +246,11 @@ impl Inventory {
             last_seen_unix_ns: called.then_some(endpoint.last),
             requests: endpoint.weighted.total(),
             requests_observed: endpoint.observed,
-            status: endpoint.weighted.non_zero().map(|(class, count)| (class.to_owned(), count)).collect(),
+            status: endpoint
+                .weighted
+                .non_zero()
+                .map(|(class, count)| (class.to_owned(), count))
+                .collect(),
             latency: latency_row(endpoint),
             clients: endpoint.clients.estimate(),
             callers: shown(&endpoint.callers, owner, mask),
@@ -253,7 +285,9 @@ impl Inventory {
                 let best = open.entry(key).or_insert((service.requests, id, declared));
                 // The busiest; of two as busy, the first by name, whichever was seen first.
                 let name = self.service(best.1).map(|service| &service.name);
-                if service.requests > best.0 || (service.requests == best.0 && Some(&service.name) < name) {
+                if service.requests > best.0
+                    || (service.requests == best.0 && Some(&service.name) < name)
+                {
                     *best = (service.requests, id, declared);
                 }
             }
@@ -268,10 +302,18 @@ impl Inventory {
             .collect()
     }
 
-    fn operations_of<'c>(&self, service: &Service, catalogue: &'c Catalogue) -> Vec<DeclaredOperation<'c>> {
-        let Some(listener) = self.listeners.get(service.listener as usize) else { return Vec::new() };
+    fn operations_of<'c>(
+        &self,
+        service: &Service,
+        catalogue: &'c Catalogue,
+    ) -> Vec<DeclaredOperation<'c>> {
+        let Some(listener) = self.listeners.get(service.listener as usize) else {
+            return Vec::new();
+        };
         let host = service.host.as_deref();
-        if !service.serves_declared && !host.is_some_and(|host| is_named(catalogue, host, listener.address)) {
+        if !service.serves_declared
+            && !host.is_some_and(|host| is_named(catalogue, host, listener.address))
+        {
             return Vec::new();
         }
         with_view(listener.address, host, |view| catalogue.operations_of(view))
@@ -279,7 +321,11 @@ impl Inventory {
 
     /// What found no room, one row a service.
     fn overflow_rows(&self, now: UnixNs, catalogue: &Catalogue, mask: &Mask) -> Vec<EndpointRow> {
-        let kind = if catalogue.is_empty() { DeclarationKind::NoCatalogue } else { DeclarationKind::PathUnknown };
+        let kind = if catalogue.is_empty() {
+            DeclarationKind::NoCatalogue
+        } else {
+            DeclarationKind::PathUnknown
+        };
         let declared = Declared { kind, deprecated: false, sunset: UnixNs(0) };
         (0_u32..)
             .zip(&self.services)
@@ -287,14 +333,16 @@ impl Inventory {
             .filter_map(|(id, service)| {
                 let overflow = service.overflow;
                 let method = Method::parse("*")?;
-                let mut endpoint = Endpoint::new(ServiceId(id), method, "/{overflow}".into(), 0, declared);
+                let mut endpoint =
+                    Endpoint::new(ServiceId(id), method, "/{overflow}".into(), 0, declared);
                 endpoint.proof = Proof::Success;
                 endpoint.times.success = overflow.last;
                 (endpoint.first, endpoint.last) = (overflow.first, overflow.last);
                 (endpoint.observed, endpoint.weighted) = (overflow.observed, overflow.weighted);
                 let mut row = self.shown_row(&endpoint, now, mask)?;
                 row.kind = Kind::Overflow;
-                "more endpoints than the inventory keeps; counted together".clone_into(&mut row.reason);
+                "more endpoints than the inventory keeps; counted together"
+                    .clone_into(&mut row.reason);
                 Some(row)
             })
             .collect()
@@ -328,16 +376,29 @@ enum Made<'a> {
 }
 
 fn key_of(operation: &DeclaredOperation<'_>) -> (u32, String, String) {
-    (operation.operation.document, operation.template.to_owned(), operation.operation.method.as_str().to_owned())
+    (
+        operation.operation.document,
+        operation.template.to_owned(),
+        operation.operation.method.as_str().to_owned(),
+    )
 }
 
 fn declared(operation: &DeclaredOperation<'_>) -> Declared {
     let lifecycle = operation.operation.lifecycle;
-    Declared { kind: operation.kind, deprecated: lifecycle.deprecated, sunset: lifecycle.sunset.unwrap_or_default() }
+    Declared {
+        kind: operation.kind,
+        deprecated: lifecycle.deprecated,
+        sunset: lifecycle.sunset.unwrap_or_default(),
+    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "microseconds, shown")]
 fn latency_row(endpoint: &Endpoint) -> Option<LatencyRow> {
     let us = |percent| endpoint.latency.percentile(percent).map(|ns| ns as f64 / 1_000.0);
-    Some(LatencyRow { p50_us: us(50)?, p90_us: us(90)?, p99_us: us(99)?, count: endpoint.latency.count() })
+    Some(LatencyRow {
+        p50_us: us(50)?,
+        p90_us: us(90)?,
+        p99_us: us(99)?,
+        count: endpoint.latency.count(),
+    })
 }

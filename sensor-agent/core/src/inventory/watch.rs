@@ -57,7 +57,8 @@ impl Watch {
             Some(span) => {
                 span.to = span.to.max(now);
                 // Packets of a capture need not be in order.
-                if self.attached == Attached::ToLastPacket && self.spans.len() == 1
+                if self.attached == Attached::ToLastPacket
+                    && self.spans.len() == 1
                     && let Some(first) = self.spans.front_mut()
                 {
                     first.from = first.from.min(now);

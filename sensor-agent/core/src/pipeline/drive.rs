@@ -16,7 +16,9 @@ use crate::{
     event::{Event, EventBody, LedgerCount},
     flow::{Assembled, Assembler, FlowCounter, FlowCounts, Segment},
     http::Exchange,
-    inventory::{Attached, CoverageRow, EndpointRow, Inventory, InventoryView, ListenerTotals, RowFilter},
+    inventory::{
+        Attached, CoverageRow, EndpointRow, Inventory, InventoryView, ListenerTotals, RowFilter,
+    },
     locality::Locality,
     sample::{DecodeError, Sample, decode},
     time::{MonoNs, UnixNs},
@@ -171,7 +173,8 @@ impl Pipeline {
     pub fn on_kernel_counters(&mut self, now: MonoNs, counters: &[u64; Counter::COUNT]) {
         let now = self.unix(now);
         let moved = |counter: Counter| {
-            let value = |all: &[u64; Counter::COUNT]| all.get(counter as usize).copied().unwrap_or(0);
+            let value =
+                |all: &[u64; Counter::COUNT]| all.get(counter as usize).copied().unwrap_or(0);
             self.kernel_seen && value(counters) > value(&self.kernel)
         };
         if LOSSES.into_iter().any(moved) {
@@ -308,20 +311,28 @@ impl Pipeline {
     /// The loss ledger from the kernel to the events; the shell adds sinks and store.
     #[must_use]
     pub fn ledger(&self) -> Vec<LedgerCount> {
-        let kernel = Counter::ALL.iter().zip(self.kernel).filter(|_| self.kernel_seen).map(|(counter, value)| {
-            LedgerCount { stage: "kernel", name: counter.name(), value }
-        });
+        let kernel =
+            Counter::ALL.iter().zip(self.kernel).filter(|_| self.kernel_seen).map(
+                |(counter, value)| LedgerCount { stage: "kernel", name: counter.name(), value },
+            );
         let flow = self.flow_counts().iter();
-        let flow = flow.map(|(counter, value)| LedgerCount { stage: "flow", name: counter.name(), value });
+        let flow =
+            flow.map(|(counter, value)| LedgerCount { stage: "flow", name: counter.name(), value });
         let counts = self.counts();
-        let own = counts.iter().map(|(counter, value)| LedgerCount { stage: "pipeline", name: counter.name(), value });
+        let own = counts.iter().map(|(counter, value)| LedgerCount {
+            stage: "pipeline",
+            name: counter.name(),
+            value,
+        });
         kernel.chain(flow).chain(own).collect()
     }
 
     /// Heads that the flow stage had to give up are lost heads too.
     fn note_lost_heads(&mut self, now: UnixNs) {
         let counts = self.assembler.counts();
-        let lost = FLOW_LOSSES.iter().fold(0_u64, |sum, counter| sum.saturating_add(counts.value(*counter)));
+        let lost = FLOW_LOSSES
+            .iter()
+            .fold(0_u64, |sum, counter| sum.saturating_add(counts.value(*counter)));
         if lost > self.flow_lost {
             self.flow_lost = lost;
             self.stages.inventory.heads_lost(now);
@@ -335,7 +346,8 @@ impl Pipeline {
         self.stages.tell_discovered(now);
         if now >= self.next_tell {
             self.stages.tell_changes(now);
-            self.next_tell = UnixNs(now.0.saturating_add(tell_every_ns(self.stages.inventory.len())));
+            self.next_tell =
+                UnixNs(now.0.saturating_add(tell_every_ns(self.stages.inventory.len())));
         }
         if now >= self.next_snapshot {
             self.next_snapshot = UnixNs(now.0.saturating_add(SNAPSHOT_EVERY_NS));
@@ -374,8 +386,12 @@ const LOSSES: [Counter; 6] = [
 ];
 
 /// Counters of the flow stage that mean the same.
-const FLOW_LOSSES: [FlowCounter; 4] =
-    [FlowCounter::HeadsPartial, FlowCounter::Gaps, FlowCounter::PositionsLost, FlowCounter::FlowsOverBudget];
+const FLOW_LOSSES: [FlowCounter; 4] = [
+    FlowCounter::HeadsPartial,
+    FlowCounter::Gaps,
+    FlowCounter::PositionsLost,
+    FlowCounter::FlowsOverBudget,
+];
 
 /// Connections of a capture are looked at this often, in packet time.
 const ALIVE_EVERY_NS: u64 = 1_000_000_000;

@@ -145,14 +145,18 @@ impl Stages {
     /// Tells of new endpoints; the other half of the queue is kept for what is dropped when there is no room.
     pub(super) fn tell_discovered(&mut self, now: UnixNs) {
         let (room, events, counts) = (self.room(), &mut self.events, &mut self.counts);
-        self.inventory.take_discovered(now, &self.mask, room, |event| push(events, counts, endpoint_event(now, event)));
+        self.inventory.take_discovered(now, &self.mask, room, |event| {
+            push(events, counts, endpoint_event(now, event))
+        });
     }
 
     /// Tells of endpoints with another state; returns how many.
     pub(super) fn tell_changes(&mut self, now: UnixNs) -> usize {
         let (room, events, counts) = (self.room(), &mut self.events, &mut self.counts);
         let before = events.len();
-        self.inventory.tell_changes(now, &self.mask, room, |event| push(events, counts, endpoint_event(now, event)));
+        self.inventory.tell_changes(now, &self.mask, room, |event| {
+            push(events, counts, endpoint_event(now, event))
+        });
         self.events.len() - before
     }
 

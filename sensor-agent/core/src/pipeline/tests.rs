@@ -29,7 +29,10 @@ fn exchange(target: &str, status: u16, server: &str, client: &str) -> Exchange {
         status: Some(status),
         latency_ns: Some(1_000),
         request: RequestFacts { auth: AuthScheme::Bearer, ..Default::default() },
-        response: ResponseFacts { content_type: Some("application/json".into()), ..Default::default() },
+        response: ResponseFacts {
+            content_type: Some("application/json".into()),
+            ..Default::default()
+        },
         weight: 1,
         client_hint: OwnerHint::default(),
         server_hint: OwnerHint::default(),
@@ -73,8 +76,15 @@ fn everything_out(pipeline: &mut Pipeline) -> String {
 fn planted_secrets_leave_nowhere() {
     let mut pipeline = live(Mask::new(AddressMask::Hashed, [1, 2]));
     let secrets = [
-        "hunter2-value", "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI0MiJ9.c2lnbmF0dXJl", "sk_live_4eC39HqLyjWDarjtT1zdp7dc",
-        "ann.secret@mail.example", "4111111111111111", "0b3cf1d29a77", "matrix-secret", "fragment-secret", "user-secret",
+        "hunter2-value",
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI0MiJ9.c2lnbmF0dXJl",
+        "sk_live_4eC39HqLyjWDarjtT1zdp7dc",
+        "ann.secret@mail.example",
+        "4111111111111111",
+        "0b3cf1d29a77",
+        "matrix-secret",
+        "fragment-secret",
+        "user-secret",
     ];
     let [value, jwt, key, mail, card, hex, matrix, fragment, user] = secrets;
     for status in [200, 401, 404, 302, 500] {
@@ -93,7 +103,8 @@ fn planted_secrets_leave_nowhere() {
         ] {
             for server in ["10.0.0.2:80", "203.0.113.9:80"] {
                 let mut exchange = exchange(&target, status, server, "10.0.0.2:40000");
-                exchange.response.location = Some(format!("https://x.example/{fragment}?{value}").into());
+                exchange.response.location =
+                    Some(format!("https://x.example/{fragment}?{value}").into());
                 exchange.host = Some(format!("ann:{user}@api.example.com").into_bytes().into());
                 pipeline.on_exchange(exchange);
             }
@@ -209,10 +220,17 @@ fn kernel_losses_move_coverage_only_when_they_move() {
     counters[Counter::RequestHeadsLost as usize] = 5;
     pipeline.on_kernel_counters(MonoNs(0), &counters);
     let names: Vec<_> = pipeline.ledger().iter().map(|count| (count.stage, count.name)).collect();
-    assert!(names.contains(&("kernel", "request_heads_lost")) && names.contains(&("pipeline", "exchanges")));
+    assert!(
+        names.contains(&("kernel", "request_heads_lost"))
+            && names.contains(&("pipeline", "exchanges"))
+    );
     let unique: std::collections::HashSet<_> = names.iter().collect();
     assert_eq!(unique.len(), names.len(), "a name stands for one number");
-    assert_eq!(pipeline.inventory().last_loss(), UnixNs(0), "losses from before this run are not of this run");
+    assert_eq!(
+        pipeline.inventory().last_loss(),
+        UnixNs(0),
+        "losses from before this run are not of this run"
+    );
     counters[Counter::RequestHeadsLost as usize] = 6;
     pipeline.on_kernel_counters(MonoNs(S), &counters);
     assert_eq!(pipeline.inventory().last_loss(), UnixNs(START + S));

@@ -38,7 +38,10 @@ pub(super) fn cut(chain: &mut Vec<Variant>) {
 /// What to write into the trie for a prefix, given its own rules and those of the prefixes around it, nearest first:
 /// its own chain where the kernel gets through all levels in time, else all levels in one chain; `None` when
 /// even that is too long.
-pub(super) fn flatten<'c>(own: &[Variant], around: impl Iterator<Item = &'c Vec<Variant>>) -> Option<Vec<Variant>> {
+pub(super) fn flatten<'c>(
+    own: &[Variant],
+    around: impl Iterator<Item = &'c Vec<Variant>>,
+) -> Option<Vec<Variant>> {
     let mut all = own.to_vec();
     let mut steps = own.len();
     if !own.iter().any(Variant::is_final) {

@@ -12,8 +12,8 @@ use std::{
 
 use ipnet::IpNet;
 use sensor_ebpf::abi::policy::{
-    Action, FailsafeEntry, LIMIT_FRACTION_BITS, LIMITS_MAX, LOOKUPS_MAX, Limit, LimitKind, LpmKey4, LpmKey6, PolicyEntry,
-    RULES_MAX, Rule as KernelRule, RuleDirection, RuleHits,
+    Action, FailsafeEntry, LIMIT_FRACTION_BITS, LIMITS_MAX, LOOKUPS_MAX, Limit, LimitKind, LpmKey4,
+    LpmKey6, PolicyEntry, RULES_MAX, Rule as KernelRule, RuleDirection, RuleHits,
 };
 
 use super::{
@@ -107,7 +107,10 @@ impl Compiled {
     pub fn sum_hits(&self, hits: &[RuleHits]) -> Vec<RuleHits> {
         let mut sums = vec![RuleHits::default(); self.states.len()];
         for (owner, hit) in self.owners.iter().zip(hits) {
-            let Some(sum) = owner.and_then(|owner| sums.get_mut(usize::try_from(owner).ok()?)) else { continue };
+            let Some(sum) = owner.and_then(|owner| sums.get_mut(usize::try_from(owner).ok()?))
+            else {
+                continue;
+            };
             sum.packets = sum.packets.saturating_add(hit.packets);
             sum.bytes = sum.bytes.saturating_add(hit.bytes);
             sum.would_packets = sum.would_packets.saturating_add(hit.would_packets);
@@ -121,9 +124,14 @@ impl Compiled {
 impl Policy {
     /// Compiles the policy for this host.
     pub fn compile(&self, facts: &HostFacts) -> Result<Compiled, PolicyErrors> {
-        let mut compiler = Compiler { policy: self, numbers: Numbers::new(), merged: 0, errors: Vec::new() };
-        let variants: Vec<Result<Vec<Variant>, Inactive>> =
-            self.rules.iter().zip(0..).map(|(rule, number)| variants(rule, number, facts)).collect();
+        let mut compiler =
+            Compiler { policy: self, numbers: Numbers::new(), merged: 0, errors: Vec::new() };
+        let variants: Vec<Result<Vec<Variant>, Inactive>> = self
+            .rules
+            .iter()
+            .zip(0..)
+            .map(|(rule, number)| variants(rule, number, facts))
+            .collect();
         let (allow4, allow6) = split(compiler.list(&variants, |what| matches!(what, What::Allow)));
         let (block4, block6) = split(compiler.list(&variants, |what| matches!(what, What::Block)));
         let (limit4, limit6) = split(compiler.limits(&variants));
@@ -140,7 +148,17 @@ impl Policy {
             .map(|variants| variants.map_or_else(RuleState::Inactive, |_| RuleState::Active))
             .collect();
         let Numbers { rules, owners, limits, .. } = numbers;
-        let tables = PolicyTables { allow4, allow6, block4, block6, limit4, limit6, rules, limits, failsafe };
+        let tables = PolicyTables {
+            allow4,
+            allow6,
+            block4,
+            block6,
+            limit4,
+            limit6,
+            rules,
+            limits,
+            failsafe,
+        };
         Ok(Compiled { tables, owners, states, merged, digest: self.digest })
     }
 }
@@ -154,7 +172,9 @@ fn variants(rule: &Rule, owner: u32, facts: &HostFacts) -> Result<Vec<Variant>, 
     };
     let ifindex = match &rule.when.interface {
         None => 0,
-        Some(name) => *facts.interfaces.get(&**name).ok_or_else(|| Inactive::NoInterface(name.clone()))?,
+        Some(name) => {
+            *facts.interfaces.get(&**name).ok_or_else(|| Inactive::NoInterface(name.clone()))?
+        }
     };
     let any = [(0, u16::MAX)];
     let ports = if rule.when.ports.is_empty() { &any[..] } else { &rule.when.ports };
@@ -188,12 +208,20 @@ struct Compiler<'p> {
 
 impl Compiler<'_> {
     /// Entries of an allow or block list.
-    fn list(&mut self, variants: &[Result<Vec<Variant>, Inactive>], wanted: fn(&What) -> bool) -> Vec<(IpNet, PolicyEntry)> {
+    fn list(
+        &mut self,
+        variants: &[Result<Vec<Variant>, Inactive>],
+        wanted: fn(&What) -> bool,
+    ) -> Vec<(IpNet, PolicyEntry)> {
         let mut entries = Vec::new();
         let mut around: Vec<(IpNet, Vec<Variant>)> = Vec::new();
         for (net, rules) in self.by_prefix(variants, wanted) {
-            let mut own: Vec<Variant> =
-                rules.iter().filter_map(|rule| variants.get(*rule)?.as_ref().ok()).flatten().copied().collect();
+            let mut own: Vec<Variant> = rules
+                .iter()
+                .filter_map(|rule| variants.get(*rule)?.as_ref().ok())
+                .flatten()
+                .copied()
+                .collect();
             cut(&mut own);
             leave(&mut around, &net);
             if around.last().is_some_and(|(_, outer)| *outer == own) {
@@ -257,11 +285,18 @@ impl Compiler<'_> {
         entries
     }
 
-    fn level(&mut self, rules: &[usize], variants: &[Result<Vec<Variant>, Inactive>]) -> Result<Level, Full> {
+    fn level(
+        &mut self,
+        rules: &[usize],
+        variants: &[Result<Vec<Variant>, Inactive>],
+    ) -> Result<Level, Full> {
         let mut level = Level { limits: Vec::new(), is_final: false };
         for number in rules {
             let Some(Ok(variants)) = variants.get(*number) else { continue };
-            let Some(What::Limit(terms)) = self.policy.rules.get(*number).map(|rule| &rule.what) else { continue };
+            let Some(What::Limit(terms)) = self.policy.rules.get(*number).map(|rule| &rule.what)
+            else {
+                continue;
+            };
             for variant in variants {
                 let rule = self.numbers.chain(std::slice::from_ref(variant))?;
                 level.limits.extend(kernel_limits(terms, rule));
@@ -306,7 +341,11 @@ impl Compiler<'_> {
             "{net} of rule `{id}`, with the {around} prefixes around it, has more rules with conditions than the {LOOKUPS_MAX} that a \
              packet is asked against; join rules, or widen the inner ones to every port, protocol and direction"
         );
-        self.errors.push(PolicyError { line: rule.map(|rule| rule.about.line), field: "clients".into(), message });
+        self.errors.push(PolicyError {
+            line: rule.map(|rule| rule.about.line),
+            field: "clients".into(),
+            message,
+        });
     }
 
     fn full(&mut self, full: Full) {
@@ -316,7 +355,10 @@ impl Compiler<'_> {
                  join rules that share their clients",
                 RULES_MAX - 1
             ),
-            Full::Limits => format!("more than {} kernel limits; join limits that share their clients", LIMITS_MAX - 1),
+            Full::Limits => format!(
+                "more than {} kernel limits; join limits that share their clients",
+                LIMITS_MAX - 1
+            ),
         };
         self.errors.push(PolicyError { line: None, field: String::new(), message });
     }
@@ -335,7 +377,16 @@ fn kernel_limits(terms: &LimitTerms, rule: u32) -> impl Iterator<Item = Limit> {
     let (prefix_v4, prefix_v6) = (terms.prefix_v4, terms.prefix_v6);
     kinds.into_iter().filter_map(move |(kind, rate)| {
         let (increment, tolerance) = gcra(&rate?);
-        Some(Limit { increment, tolerance, rule, next: 0, kind: kind as u8, prefix_v4, prefix_v6, pad: [0; 5] })
+        Some(Limit {
+            increment,
+            tolerance,
+            rule,
+            next: 0,
+            kind: kind as u8,
+            prefix_v4,
+            prefix_v6,
+            pad: [0; 5],
+        })
     })
 }
 
@@ -367,8 +418,12 @@ fn split(entries: Vec<(IpNet, PolicyEntry)>) -> Split {
     for (net, entry) in entries {
         let prefix_len = u32::from(net.prefix_len());
         match net {
-            IpNet::V4(net) => v4.push((LpmKey4 { prefix_len, addr: net.network().octets() }, entry)),
-            IpNet::V6(net) => v6.push((LpmKey6 { prefix_len, addr: net.network().octets() }, entry)),
+            IpNet::V4(net) => {
+                v4.push((LpmKey4 { prefix_len, addr: net.network().octets() }, entry))
+            }
+            IpNet::V6(net) => {
+                v6.push((LpmKey6 { prefix_len, addr: net.network().octets() }, entry))
+            }
         }
     }
     (v4, v6)

@@ -11,7 +11,12 @@ pub(super) fn parse_ns(text: &str) -> Result<u64, String> {
         "h" => 3600,
         "d" => 86_400,
         "w" => 7 * 86_400,
-        _ => return Err(format!("`{}` is not a duration; write a number and a unit, such as 90s, 15m, 24h or 30d", shown(text))),
+        _ => {
+            return Err(format!(
+                "`{}` is not a duration; write a number and a unit, such as 90s, 15m, 24h or 30d",
+                shown(text)
+            ));
+        }
     };
     let seconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit_seconds));
     match seconds {
@@ -34,7 +39,9 @@ mod tests {
         assert_eq!(parse_ns("90s"), Ok(90_000_000_000));
         assert_eq!(parse_ns("24 h"), Ok(86_400_000_000_000));
         assert_eq!(parse_ns("2w"), Ok(1_209_600_000_000_000));
-        for bad in ["", "s", "10", "0s", "-1s", "1.5h", "9999999999999999999d", "3651d", "1y", "1\0s"] {
+        for bad in
+            ["", "s", "10", "0s", "-1s", "1.5h", "9999999999999999999d", "3651d", "1y", "1\0s"]
+        {
             assert!(parse_ns(bad).is_err(), "{bad}");
         }
     }

@@ -62,23 +62,34 @@ pub fn explain(policy: &Policy, facts: &HostFacts, packet: &Packet<'_>) -> Decid
     let ends = [End::Source, End::Destination];
     for end in ends {
         let blocks = matching(policy, facts, packet, end, |what| matches!(what, What::Block));
-        let Some(rule) = blocks.into_iter().find(|rule| policy.rules.get(*rule).is_some_and(|r| r.action == RuleAction::Drop))
+        let Some(rule) = blocks
+            .into_iter()
+            .find(|rule| policy.rules.get(*rule).is_some_and(|r| r.action == RuleAction::Drop))
         else {
             continue;
         };
-        if let Some(kept) = policy.failsafe.rules(facts).into_iter().find(|kept| keeps(kept, packet)) {
+        if let Some(kept) =
+            policy.failsafe.rules(facts).into_iter().find(|kept| keeps(kept, packet))
+        {
             return Decided::Failsafe { rule, name: kept.name };
         }
-        let allow = |end| matching(policy, facts, packet, end, |what| matches!(what, What::Allow)).into_iter().next();
+        let allow = |end| {
+            matching(policy, facts, packet, end, |what| matches!(what, What::Allow))
+                .into_iter()
+                .next()
+        };
         return match ends.into_iter().find_map(allow) {
             Some(by) => Decided::Allowed { rule, by },
             None => Decided::Blocked { rule },
         };
     }
-    let limits = matching(policy, facts, packet, End::Source, |what| matches!(what, What::Limit(_)));
+    let limits =
+        matching(policy, facts, packet, End::Source, |what| matches!(what, What::Limit(_)));
     // Only those of the longest prefix with one that applies; a rule may list that prefix and longer ones elsewhere.
     let longest = limits.iter().filter_map(|rule| longest(policy, *rule, packet.src)).max();
-    let charged = limits.into_iter().filter(|rule| longest.is_some_and(|len| lists(policy, *rule, packet.src, len)));
+    let charged = limits
+        .into_iter()
+        .filter(|rule| longest.is_some_and(|len| lists(policy, *rule, packet.src, len)));
     Decided::Pass { limits: charged.collect() }
 }
 
@@ -89,7 +100,13 @@ enum End {
 }
 
 /// Rules of a kind that apply to the packet: longest prefix first, then the order in the file.
-fn matching(policy: &Policy, facts: &HostFacts, packet: &Packet<'_>, end: End, wanted: fn(&What) -> bool) -> Vec<usize> {
+fn matching(
+    policy: &Policy,
+    facts: &HostFacts,
+    packet: &Packet<'_>,
+    end: End,
+    wanted: fn(&What) -> bool,
+) -> Vec<usize> {
     let (address, port) = match end {
         End::Source => (packet.src, packet.ports.map(|(_, dst)| dst)),
         End::Destination => (packet.dst, packet.ports.map(|(src, _)| src)),
@@ -120,11 +137,15 @@ fn lists(policy: &Policy, rule: usize, address: IpAddr, len: u8) -> bool {
 fn applies(rule: &Rule, facts: &HostFacts, packet: &Packet<'_>, service_port: Option<u16>) -> bool {
     let when = &rule.when;
     let port = when.ports.is_empty()
-        || service_port.is_some_and(|port| when.ports.iter().any(|(low, high)| (*low..=*high).contains(&port)));
+        || service_port.is_some_and(|port| {
+            when.ports.iter().any(|(low, high)| (*low..=*high).contains(&port))
+        });
     let protocol = when.protocol.is_none_or(|protocol| protocol == packet.protocol);
     let direction = when.direction == Direction::Both || when.direction == packet.direction;
-    let interface =
-        when.interface.as_deref().is_none_or(|name| packet.interface == Some(name) && facts.interfaces.contains_key(name));
+    let interface = when
+        .interface
+        .as_deref()
+        .is_none_or(|name| packet.interface == Some(name) && facts.interfaces.contains_key(name));
     let in_force = rule.expires.is_none_or(|at| facts.now < at);
     port && protocol && direction && interface && in_force
 }
@@ -139,9 +160,12 @@ fn keeps(rule: &FailsafeRule, packet: &Packet<'_>) -> bool {
             Side::Peer => peer_port,
         };
         let fits = rule.ports.is_empty()
-            || port.is_some_and(|port| rule.ports.iter().any(|(low, high)| (*low..=*high).contains(&port)));
+            || port.is_some_and(|port| {
+                rule.ports.iter().any(|(low, high)| (*low..=*high).contains(&port))
+            });
         fits && rule.networks.iter().any(|net| net.contains(&peer))
     };
-    let (src_port, dst_port) = packet.ports.map_or((None, None), |(src, dst)| (Some(src), Some(dst)));
+    let (src_port, dst_port) =
+        packet.ports.map_or((None, None), |(src, dst)| (Some(src), Some(dst)));
     named(packet.src, src_port, dst_port) || named(packet.dst, dst_port, src_port)
 }

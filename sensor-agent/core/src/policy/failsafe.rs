@@ -63,8 +63,14 @@ pub enum Builtin {
 
 impl Builtin {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::SshEstablished, Self::Dns, Self::Dhcp, Self::Loopback, Self::Kubernetes, Self::Upstream];
+    pub const ALL: [Self; 6] = [
+        Self::SshEstablished,
+        Self::Dns,
+        Self::Dhcp,
+        Self::Loopback,
+        Self::Kubernetes,
+        Self::Upstream,
+    ];
 
     /// What the file says about it; `None` is yes.
     fn wanted(self, raw: &RawFailsafe) -> Option<bool> {
@@ -106,7 +112,11 @@ pub enum Side {
 /// Checks the section; mistakes go to `fail(line, field, message)`.
 pub(super) fn validate(raw: &RawFailsafe, fail: &mut dyn FnMut(u64, String, String)) -> Failsafe {
     let default = Failsafe::default();
-    let ssh_ports = raw.ssh.ports.as_ref().map_or(default.ssh_ports, |ports| read_ports(ports, "failsafe.ssh.ports", fail));
+    let ssh_ports = raw
+        .ssh
+        .ports
+        .as_ref()
+        .map_or(default.ssh_ports, |ports| read_ports(ports, "failsafe.ssh.ports", fail));
     let mut also = Vec::new();
     for (number, rule) in raw.also.iter().enumerate() {
         let field = format!("failsafe.also[{number}]");
@@ -117,28 +127,45 @@ pub(super) fn validate(raw: &RawFailsafe, fail: &mut dyn FnMut(u64, String, Stri
                 None
             })
         });
-        let side = match rule.side.as_ref().map(|side| (side.referenced.line(), side.value.as_str())) {
-            None | Some((_, "ours")) => Side::Ours,
-            Some((_, "peer")) => Side::Peer,
-            Some((line, other)) => {
-                let message = format!("`{}` is not a side; write ours (we serve) or peer (the peer serves)", shown(other));
-                fail(line, format!("{field}.side"), message);
-                Side::Ours
-            }
-        };
+        let side =
+            match rule.side.as_ref().map(|side| (side.referenced.line(), side.value.as_str())) {
+                None | Some((_, "ours")) => Side::Ours,
+                Some((_, "peer")) => Side::Peer,
+                Some((line, other)) => {
+                    let message = format!(
+                        "`{}` is not a side; write ours (we serve) or peer (the peer serves)",
+                        shown(other)
+                    );
+                    fail(line, format!("{field}.side"), message);
+                    Side::Ours
+                }
+            };
         let networks = read_networks(&rule.networks, &format!("{field}.networks"), fail);
         let ports = read_ports(&rule.ports, &format!("{field}.ports"), fail);
-        also.push(FailsafeRule { name: shown(&rule.name.value).into(), networks, ports, protocol, side });
+        also.push(FailsafeRule {
+            name: shown(&rule.name.value).into(),
+            networks,
+            ports,
+            protocol,
+            side,
+        });
     }
     Failsafe {
         ssh_ports,
         ssh_management: read_networks(&raw.ssh.management, "failsafe.ssh.management", fail),
-        builtin: Builtin::ALL.into_iter().filter(|builtin| builtin.wanted(raw).unwrap_or(true)).collect(),
+        builtin: Builtin::ALL
+            .into_iter()
+            .filter(|builtin| builtin.wanted(raw).unwrap_or(true))
+            .collect(),
         also,
     }
 }
 
-fn read_ports(list: &[Spanned<PortText>], field: &str, fail: &mut dyn FnMut(u64, String, String)) -> Vec<(u16, u16)> {
+fn read_ports(
+    list: &[Spanned<PortText>],
+    field: &str,
+    fail: &mut dyn FnMut(u64, String, String),
+) -> Vec<(u16, u16)> {
     let mut ports = Vec::new();
     for (number, port) in list.iter().enumerate() {
         match parse_ports(&port.value.0) {
@@ -149,7 +176,11 @@ fn read_ports(list: &[Spanned<PortText>], field: &str, fail: &mut dyn FnMut(u64,
     merge(ports)
 }
 
-fn read_networks(list: &[Spanned<String>], field: &str, fail: &mut dyn FnMut(u64, String, String)) -> Vec<IpNet> {
+fn read_networks(
+    list: &[Spanned<String>],
+    field: &str,
+    fail: &mut dyn FnMut(u64, String, String),
+) -> Vec<IpNet> {
     let mut networks = Vec::new();
     for (number, text) in list.iter().enumerate() {
         match prefix::parse(&text.value) {
@@ -165,21 +196,35 @@ fn read_networks(list: &[Spanned<String>], field: &str, fail: &mut dyn FnMut(u64
 impl Failsafe {
     /// All rules in force on a host, with the addresses it knows.
     pub fn rules(&self, facts: &HostFacts) -> Vec<FailsafeRule> {
-        let rule = |name: &str, networks: Vec<IpNet>, ports: Vec<(u16, u16)>, protocol, side| FailsafeRule {
-            name: name.into(),
-            networks,
-            ports,
-            protocol,
-            side,
+        let rule = |name: &str, networks: Vec<IpNet>, ports: Vec<(u16, u16)>, protocol, side| {
+            FailsafeRule { name: name.into(), networks, ports, protocol, side }
         };
         let tcp = Some(Protocol::Tcp);
         let mut rules = self.also.clone();
-        rules.push(rule("ssh from management networks", self.ssh_management.clone(), self.ssh_ports.clone(), tcp, Side::Ours));
+        rules.push(rule(
+            "ssh from management networks",
+            self.ssh_management.clone(),
+            self.ssh_ports.clone(),
+            tcp,
+            Side::Ours,
+        ));
         if self.keeps(Builtin::SshEstablished) {
-            rules.push(rule("ssh peers", hosts(&facts.ssh_peers), self.ssh_ports.clone(), tcp, Side::Ours));
+            rules.push(rule(
+                "ssh peers",
+                hosts(&facts.ssh_peers),
+                self.ssh_ports.clone(),
+                tcp,
+                Side::Ours,
+            ));
         }
         if self.keeps(Builtin::Dns) {
-            rules.push(rule("resolvers", hosts(&facts.resolvers), vec![(53, 53)], None, Side::Peer));
+            rules.push(rule(
+                "resolvers",
+                hosts(&facts.resolvers),
+                vec![(53, 53)],
+                None,
+                Side::Peer,
+            ));
         }
         if self.keeps(Builtin::Dhcp) {
             let udp = Some(Protocol::Udp);
@@ -187,17 +232,37 @@ impl Failsafe {
             servers.retain(|server| matches!(server, IpNet::V4(_)));
             servers.extend(nets(&["0.0.0.0/32", "255.255.255.255/32"]));
             rules.push(rule("DHCP", servers, vec![(67, 68)], udp, Side::Peer));
-            rules.push(rule("DHCPv6", nets(&["fe80::/10", "ff02::/16"]), vec![(546, 547)], udp, Side::Peer));
+            rules.push(rule(
+                "DHCPv6",
+                nets(&["fe80::/10", "ff02::/16"]),
+                vec![(546, 547)],
+                udp,
+                Side::Peer,
+            ));
         }
         if self.keeps(Builtin::Loopback) {
-            rules.push(rule("loopback", nets(&["127.0.0.0/8", "::1/128"]), Vec::new(), None, Side::Ours));
+            rules.push(rule(
+                "loopback",
+                nets(&["127.0.0.0/8", "::1/128"]),
+                Vec::new(),
+                None,
+                Side::Ours,
+            ));
         }
         if self.keeps(Builtin::Kubernetes) {
             rules.extend(facts.api_servers.iter().map(|server| service("API server", *server)));
-            rules.push(rule("kubelet", hosts(&facts.kubelet_peers), vec![(10250, 10250)], tcp, Side::Ours));
+            rules.push(rule(
+                "kubelet",
+                hosts(&facts.kubelet_peers),
+                vec![(10250, 10250)],
+                tcp,
+                Side::Ours,
+            ));
         }
         if self.keeps(Builtin::Upstream) {
-            rules.extend(facts.upstreams.iter().map(|upstream| service("upstream of the sensor", *upstream)));
+            rules.extend(
+                facts.upstreams.iter().map(|upstream| service("upstream of the sensor", *upstream)),
+            );
         }
         rules.retain(|rule| !rule.networks.is_empty());
         rules
@@ -211,7 +276,8 @@ impl Failsafe {
     pub(super) fn entries(&self, facts: &HostFacts) -> Result<Vec<FailsafeEntry>, String> {
         let mut entries = Vec::new();
         for rule in self.rules(facts) {
-            let ports = if rule.ports.is_empty() { vec![(0, u16::MAX)] } else { rule.ports.clone() };
+            let ports =
+                if rule.ports.is_empty() { vec![(0, u16::MAX)] } else { rule.ports.clone() };
             for network in &rule.networks {
                 entries.extend(ports.iter().map(|range| entry(&rule, network, *range)));
             }
@@ -241,7 +307,8 @@ fn nets(texts: &[&str]) -> Vec<IpNet> {
 }
 
 fn hosts(addresses: &[IpAddr]) -> Vec<IpNet> {
-    let mut nets: Vec<IpNet> = addresses.iter().map(|address| IpNet::from(address.to_canonical())).collect();
+    let mut nets: Vec<IpNet> =
+        addresses.iter().map(|address| IpNet::from(address.to_canonical())).collect();
     nets.sort();
     nets.dedup();
     nets

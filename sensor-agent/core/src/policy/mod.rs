@@ -23,5 +23,7 @@ pub use compile::{Compiled, HostFacts, Inactive, PolicyTables, RuleState};
 pub use error::{PolicyError, PolicyErrors};
 pub use explain::{Decided, Packet, explain};
 pub use failsafe::{Builtin, Failsafe, FailsafeRule, Side};
-pub use model::{About, Conditions, Direction, LimitTerms, Policy, Protocol, Rate, Rule, RuleAction, What};
+pub use model::{
+    About, Conditions, Direction, LimitTerms, Policy, Protocol, Rate, Rule, RuleAction, What,
+};
 pub use validate::{CLIENTS_MAX, FILE_BYTES_MAX, parse};

@@ -19,14 +19,22 @@ pub(super) fn parse(text: &str) -> Result<Vec<IpNet>, String> {
         None => (text, None),
     };
     let address: IpAddr = address.parse().map_err(|_| {
-        format!("`{}` is not an address; write 203.0.113.7, 203.0.113.0/24, 2001:db8::/48 or any", shown(text))
+        format!(
+            "`{}` is not an address; write 203.0.113.7, 203.0.113.0/24, 2001:db8::/48 or any",
+            shown(text)
+        )
     })?;
     let max = if address.is_ipv4() { 32 } else { 128 };
     let len = match len {
         None => max,
         Some(digits) => match digits.parse::<u8>() {
             Ok(len) if len <= max && digits.bytes().all(|byte| byte.is_ascii_digit()) => len,
-            _ => return Err(format!("`/{}` is not a prefix length; write a number from 0 to {max}", shown(digits))),
+            _ => {
+                return Err(format!(
+                    "`/{}` is not a prefix length; write a number from 0 to {max}",
+                    shown(digits)
+                ));
+            }
         },
     };
     if let IpAddr::V6(v6) = address
@@ -37,7 +45,11 @@ pub(super) fn parse(text: &str) -> Result<Vec<IpNet>, String> {
     }
     let net = IpNet::new(address, len).map_err(|error| error.to_string())?;
     if net.addr() != net.network() {
-        return Err(format!("`{}` has bits set beyond its prefix; write {} or {address}", shown(text), net.trunc()));
+        return Err(format!(
+            "`{}` has bits set beyond its prefix; write {} or {address}",
+            shown(text),
+            net.trunc()
+        ));
     }
     Ok(vec![net])
 }

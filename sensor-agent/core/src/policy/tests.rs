@@ -46,7 +46,8 @@ fn the_example_in_the_repository_is_valid() {
 fn an_empty_policy_still_keeps_the_host_manageable() {
     let compiled = compiled("{}");
     assert!(compiled.tables.block4.is_empty() && compiled.tables.rules.len() == 1);
-    let dns: Vec<_> = compiled.tables.failsafe.iter().filter(|entry| entry.port_min == 53).collect();
+    let dns: Vec<_> =
+        compiled.tables.failsafe.iter().filter(|entry| entry.port_min == 53).collect();
     assert_eq!(dns.len(), 1);
     assert_eq!((dns[0].prefix_len, &dns[0].addr[12..]), (128, &[10, 9, 9, 9][..]));
     // A bare port never suffices: no entry that names a port is for every address.
@@ -79,16 +80,28 @@ fn rules_of_one_prefix_are_a_chain_in_the_order_of_the_file() {
 
 #[test]
 fn hits_are_summed_over_the_kernel_rules_of_a_rule() {
-    let compiled = compiled("block:\n  - {id: a, clients: [10.0.0.0/8], ports: [80, 443, '1000-2000']}\n  - {id: b, clients: [10.1.0.0/16]}\n");
-    let hit = sensor_ebpf::abi::policy::RuleHits { packets: 2, bytes: 100, last_ns: 7, ..Default::default() };
+    let compiled = compiled(
+        "block:\n  - {id: a, clients: [10.0.0.0/8], ports: [80, 443, '1000-2000']}\n  - {id: b, clients: [10.1.0.0/16]}\n",
+    );
+    let hit = sensor_ebpf::abi::policy::RuleHits {
+        packets: 2,
+        bytes: 100,
+        last_ns: 7,
+        ..Default::default()
+    };
     let sums = compiled.sum_hits(&vec![hit; compiled.tables.rules.len()]);
     assert_eq!((sums[0].packets, sums[1].packets, sums[0].last_ns), (6, 2, 7));
 }
 
 #[test]
 fn the_same_rules_on_an_inner_prefix_are_merged() {
-    let compiled = compiled("block:\n  - {id: a, clients: [10.0.0.0/8, 10.1.0.0/16, 10.1.2.3, 2001:db8::/32, 2001:db8::1]}\n");
-    assert_eq!((compiled.tables.block4.len(), compiled.tables.block6.len(), compiled.merged), (1, 1, 3));
+    let compiled = compiled(
+        "block:\n  - {id: a, clients: [10.0.0.0/8, 10.1.0.0/16, 10.1.2.3, 2001:db8::/32, 2001:db8::1]}\n",
+    );
+    assert_eq!(
+        (compiled.tables.block4.len(), compiled.tables.block6.len(), compiled.merged),
+        (1, 1, 3)
+    );
 }
 
 #[test]
@@ -96,7 +109,11 @@ fn deep_nesting_is_flattened_then_refused() {
     let nested = |count: u32| {
         let mut text = String::from("block:\n");
         for n in 0..count {
-            text.extend([format!("  - {{id: r{n}, clients: [10.0.0.0/{}], ports: [{}]}}\n", 8 + n, 1000 + n * 2)]);
+            text.extend([format!(
+                "  - {{id: r{n}, clients: [10.0.0.0/{}], ports: [{}]}}\n",
+                8 + n,
+                1000 + n * 2
+            )]);
         }
         text
     };
@@ -122,11 +139,16 @@ fn a_limit_is_exact_in_fixed_point() {
     assert_eq!(compile::gcra(&rate(1000, 1_000_000_000, 10)), (64_000_000, 640_000_000));
     assert_eq!(compile::gcra(&rate(3, 1_000_000_000, 1)), (21_333_333_333, 21_333_333_333));
     assert_eq!(compile::gcra(&rate(100_000_000, 1_000_000_000, 1)), (640, 640));
-    let compiled = compiled("limits:\n  - {id: l, packets: {rate: 1000, burst: 10}, new_connections: {rate: 5, per: 1m}}\n");
+    let compiled = compiled(
+        "limits:\n  - {id: l, packets: {rate: 1000, burst: 10}, new_connections: {rate: 5, per: 1m}}\n",
+    );
     assert_eq!(compiled.tables.limits.len(), 3);
     assert_eq!((compiled.tables.limit4.len(), compiled.tables.limit6.len()), (1, 1));
     let first = compiled.tables.limits[compiled.tables.limit4[0].1.rule as usize];
-    assert_eq!((first.kind, first.increment, first.prefix_v4, first.prefix_v6), (1, 64_000_000, 32, 64));
+    assert_eq!(
+        (first.kind, first.increment, first.prefix_v4, first.prefix_v6),
+        (1, 64_000_000, 32, 64)
+    );
     let second = compiled.tables.limits[first.next as usize];
     assert_eq!((second.kind, second.increment, second.rule), (2, 12_000_000_000 * 64, first.rule));
 }
@@ -183,7 +205,10 @@ limits:
     assert_eq!(ask("10.1.2.3", "192.0.2.1", (5555, 81)), Decided::Blocked { rule: 1 });
     assert_eq!(ask("192.0.2.1", "10.1.2.3", (80, 5555)), Decided::Blocked { rule: 2 });
     assert_eq!(ask("10.1.1.3", "192.0.2.1", (5555, 80)), Decided::Allowed { rule: 2, by: 0 });
-    assert_eq!(ask("10.9.9.9", "192.0.2.1", (53, 5555)), Decided::Failsafe { rule: 1, name: "resolvers".into() });
+    assert_eq!(
+        ask("10.9.9.9", "192.0.2.1", (53, 5555)),
+        Decided::Failsafe { rule: 1, name: "resolvers".into() }
+    );
     assert_eq!(ask("10.9.9.9", "192.0.2.1", (54, 5555)), Decided::Blocked { rule: 1 });
     assert_eq!(ask("192.0.2.2", "192.0.2.1", (1, 2)), Decided::Pass { limits: vec![3] });
     assert_eq!(ask("198.51.100.1", "192.0.2.1", (1, 2)), Decided::Pass { limits: vec![4] });

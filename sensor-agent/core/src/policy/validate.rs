@@ -13,7 +13,9 @@ use super::{
     duration::{parse_ns, shown},
     error::{PolicyError, PolicyErrors},
     failsafe,
-    model::{About, Conditions, Direction, LimitTerms, Policy, Protocol, Rate, Rule, RuleAction, What},
+    model::{
+        About, Conditions, Direction, LimitTerms, Policy, Protocol, Rate, Rule, RuleAction, What,
+    },
     prefix,
     raw::{PortText, RawLimit, RawPolicy, RawRate, RawRule},
 };
@@ -37,7 +39,10 @@ pub fn parse(file: &str, bytes: &[u8], changed: UnixNs) -> Result<Policy, Policy
         PolicyErrors::new(file, vec![PolicyError { line, field: String::new(), message }])
     };
     if bytes.len() > FILE_BYTES_MAX {
-        let message = format!("{} bytes are over the limit of {FILE_BYTES_MAX} for a policy file", bytes.len());
+        let message = format!(
+            "{} bytes are over the limit of {FILE_BYTES_MAX} for a policy file",
+            bytes.len()
+        );
         return Err(refuse(0, message));
     }
     let text = std::str::from_utf8(bytes).map_err(|error| {
@@ -46,20 +51,31 @@ pub fn parse(file: &str, bytes: &[u8], changed: UnixNs) -> Result<Policy, Policy
         refuse(line, "not UTF-8 text; save the file as UTF-8".to_owned())
     })?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let raw: RawPolicy = crate::yaml::from_str(text).map_err(|error| refuse(error.line.unwrap_or(0), error.message))?;
-    let mut check = Check { errors: Vec::new(), warnings: Vec::new(), ids: BTreeMap::new(), clients: 0, changed };
+    let raw: RawPolicy = crate::yaml::from_str(text)
+        .map_err(|error| refuse(error.line.unwrap_or(0), error.message))?;
+    let mut check = Check {
+        errors: Vec::new(),
+        warnings: Vec::new(),
+        ids: BTreeMap::new(),
+        clients: 0,
+        changed,
+    };
     let rules = check.rules(&raw);
-    let failsafe = failsafe::validate(&raw.failsafe, &mut |line, field, message| check.errors.push(PolicyError {
-        line: Some(line),
-        field,
-        message,
-    }));
+    let failsafe = failsafe::validate(&raw.failsafe, &mut |line, field, message| {
+        check.errors.push(PolicyError { line: Some(line), field, message })
+    });
     if !check.errors.is_empty() {
         return Err(PolicyErrors::new(file, check.errors));
     }
     let mut digest = Digest::default();
     digest.field(bytes);
-    Ok(Policy { file: file.to_owned(), rules, failsafe, warnings: check.warnings, digest: digest.value() })
+    Ok(Policy {
+        file: file.to_owned(),
+        rules,
+        failsafe,
+        warnings: check.warnings,
+        digest: digest.value(),
+    })
 }
 
 struct Check {
@@ -113,7 +129,11 @@ impl Check {
     fn fail(&mut self, line: u64, field: String, message: impl Into<String>) {
         // One more than is shown, so that a million mistakes cost no memory.
         if self.errors.len() <= PolicyErrors::SHOWN_MAX {
-            self.errors.push(PolicyError { line: Some(line).filter(|line| *line > 0), field, message: message.into() });
+            self.errors.push(PolicyError {
+                line: Some(line).filter(|line| *line > 0),
+                field,
+                message: message.into(),
+            });
         }
     }
 
@@ -121,35 +141,71 @@ impl Check {
         if let Some(version) = &raw.version
             && version.value != 1
         {
-            self.fail(version.referenced.line(), "version".into(), format!("version {} is not known; write 1", version.value));
+            self.fail(
+                version.referenced.line(),
+                "version".into(),
+                format!("version {} is not known; write 1", version.value),
+            );
         }
         let owner = raw.owner.as_ref().and_then(|owner| self.text(owner, "owner"));
         let mut rules = Vec::new();
         for (number, rule) in raw.allow.iter().enumerate() {
-            rules.extend(self.plain(&common!(format!("allow[{number}]"), rule), &rule.value, What::Allow, owner.as_deref()));
+            rules.extend(self.plain(
+                &common!(format!("allow[{number}]"), rule),
+                &rule.value,
+                What::Allow,
+                owner.as_deref(),
+            ));
         }
         for (number, rule) in raw.block.iter().enumerate() {
-            rules.extend(self.plain(&common!(format!("block[{number}]"), rule), &rule.value, What::Block, owner.as_deref()));
+            rules.extend(self.plain(
+                &common!(format!("block[{number}]"), rule),
+                &rule.value,
+                What::Block,
+                owner.as_deref(),
+            ));
         }
         for (number, rule) in raw.limits.iter().enumerate() {
-            rules.extend(self.limit(&common!(format!("limits[{number}]"), rule), &rule.value, owner.as_deref()));
+            rules.extend(self.limit(
+                &common!(format!("limits[{number}]"), rule),
+                &rule.value,
+                owner.as_deref(),
+            ));
         }
         if rules.len() >= RULES_MAX as usize {
-            self.fail(0, String::new(), format!("{} rules are over the limit of {}", rules.len(), RULES_MAX - 1));
+            self.fail(
+                0,
+                String::new(),
+                format!("{} rules are over the limit of {}", rules.len(), RULES_MAX - 1),
+            );
         }
         if raw.limits.len() >= LIMITS_MAX as usize {
-            self.fail(0, "limits".into(), format!("{} limits are over the limit of {}", raw.limits.len(), LIMITS_MAX - 1));
+            self.fail(
+                0,
+                "limits".into(),
+                format!("{} limits are over the limit of {}", raw.limits.len(), LIMITS_MAX - 1),
+            );
         }
         rules
     }
 
-    fn plain(&mut self, common: &Common<'_>, raw: &RawRule, what: What, owner: Option<&str>) -> Option<Rule> {
+    fn plain(
+        &mut self,
+        common: &Common<'_>,
+        raw: &RawRule,
+        what: What,
+        owner: Option<&str>,
+    ) -> Option<Rule> {
         let clients = self.clients(common, &raw.clients);
         if what == What::Allow
             && let Some(action) = common.action
         {
             let field = format!("{}.action", common.field);
-            self.fail(action.referenced.line(), field, "an allow rule has no action; remove the line");
+            self.fail(
+                action.referenced.line(),
+                field,
+                "an allow rule has no action; remove the line",
+            );
         }
         let rule = self.rule(common, what, clients, owner);
         if let Some(rule) = &rule
@@ -157,7 +213,10 @@ impl Check {
             && rule.action == RuleAction::Drop
             && let Some(all) = rule.clients.iter().find(|net| net.prefix_len() == 0)
         {
-            self.warnings.push((common.line, format!("rule `{}` drops every client ({all})", rule.about.id)));
+            self.warnings.push((
+                common.line,
+                format!("rule `{}` drops every client ({all})", rule.about.id),
+            ));
         }
         rule
     }
@@ -174,11 +233,13 @@ impl Check {
             self.fail(common.line, common.field.clone(), message);
         }
         let prefix_v4 = self.client_prefix(common, "ipv4", raw.client_prefix.ipv4.as_ref(), 32, 32);
-        let prefix_v6 = self.client_prefix(common, "ipv6", raw.client_prefix.ipv6.as_ref(), 128, 64);
+        let prefix_v6 =
+            self.client_prefix(common, "ipv6", raw.client_prefix.ipv6.as_ref(), 128, 64);
         if let Some(direction) = common.direction
             && direction.value == "egress"
         {
-            let message = "limits count packets that come from clients; remove the line, or write ingress";
+            let message =
+                "limits count packets that come from clients; remove the line, or write ingress";
             self.fail(direction.referenced.line(), format!("{}.direction", common.field), message);
         }
         let terms = LimitTerms { packets, connections, prefix_v4, prefix_v6 };
@@ -190,24 +251,42 @@ impl Check {
         Some(rule)
     }
 
-    fn rule(&mut self, common: &Common<'_>, what: What, clients: Vec<IpNet>, owner: Option<&str>) -> Option<Rule> {
+    fn rule(
+        &mut self,
+        common: &Common<'_>,
+        what: What,
+        clients: Vec<IpNet>,
+        owner: Option<&str>,
+    ) -> Option<Rule> {
         let before = self.errors.len();
         let about = self.about(common, owner);
         let when = self.conditions(common);
         let action = self.action(common);
         let expires = self.expires(common);
-        (self.errors.len() == before).then_some(Rule { about, what, clients, when, action, expires })
+        (self.errors.len() == before).then_some(Rule {
+            about,
+            what,
+            clients,
+            when,
+            action,
+            expires,
+        })
     }
 
     fn about(&mut self, common: &Common<'_>, owner: Option<&str>) -> About {
         let id = &common.id.value;
         let line = common.id.referenced.line();
-        let fits = (1..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+        let fits = (1..=64).contains(&id.len())
+            && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
         if !fits {
-            let message = format!("`{}` is not an id; write 1 to 64 letters, digits, dots, dashes or underscores", shown(id));
+            let message = format!(
+                "`{}` is not an id; write 1 to 64 letters, digits, dots, dashes or underscores",
+                shown(id)
+            );
             self.fail(line, format!("{}.id", common.field), message);
         } else if let Some(first) = self.ids.insert(id.clone(), line) {
-            let message = format!("`{id}` is the id of the rule in line {first} too; ids must differ");
+            let message =
+                format!("`{id}` is the id of the rule in line {first} too; ids must differ");
             self.fail(line, format!("{}.id", common.field), message);
         }
         let mut text = |value: Option<&Spanned<String>>, name: &str| {
@@ -240,14 +319,22 @@ impl Check {
         }
         self.clients += list.len();
         if self.clients > CLIENTS_MAX {
-            self.fail(common.line, format!("{}.clients", common.field), format!("over the limit of {CLIENTS_MAX} clients"));
+            self.fail(
+                common.line,
+                format!("{}.clients", common.field),
+                format!("over the limit of {CLIENTS_MAX} clients"),
+            );
             return Vec::new();
         }
         let mut clients = Vec::with_capacity(list.len());
         for (number, text) in list.iter().enumerate() {
             match prefix::parse(&text.value) {
                 Ok(nets) => clients.extend(nets),
-                Err(message) => self.fail(text.referenced.line(), format!("{}.clients[{number}]", common.field), message),
+                Err(message) => self.fail(
+                    text.referenced.line(),
+                    format!("{}.clients[{number}]", common.field),
+                    message,
+                ),
             }
         }
         clients.sort();
@@ -260,7 +347,11 @@ impl Check {
         for (number, port) in common.ports.iter().enumerate() {
             match parse_ports(&port.value.0) {
                 Ok(range) => ports.push(range),
-                Err(message) => self.fail(port.referenced.line(), format!("{}.ports[{number}]", common.field), message),
+                Err(message) => self.fail(
+                    port.referenced.line(),
+                    format!("{}.ports[{number}]", common.field),
+                    message,
+                ),
             }
         }
         let protocol = common.protocol.and_then(|text| {
@@ -270,22 +361,34 @@ impl Check {
                 None
             })
         });
-        let direction = common.direction.map_or(Direction::Both, |text| match text.value.as_str() {
-            "both" => Direction::Both,
-            "ingress" => Direction::Ingress,
-            "egress" => Direction::Egress,
-            other => {
-                let message = format!("`{}` is not a direction; write ingress, egress or both", shown(other));
-                self.fail(text.referenced.line(), format!("{}.direction", common.field), message);
-                Direction::Both
-            }
-        });
+        let direction =
+            common.direction.map_or(Direction::Both, |text| match text.value.as_str() {
+                "both" => Direction::Both,
+                "ingress" => Direction::Ingress,
+                "egress" => Direction::Egress,
+                other => {
+                    let message = format!(
+                        "`{}` is not a direction; write ingress, egress or both",
+                        shown(other)
+                    );
+                    self.fail(
+                        text.referenced.line(),
+                        format!("{}.direction", common.field),
+                        message,
+                    );
+                    Direction::Both
+                }
+            });
         let interface = common.interface.and_then(|text| {
             let name = text.value.as_str();
             // IFNAMSIZ is 16 with the final zero; `/` and white space are not allowed in a name.
-            let fits = (1..16).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/');
+            let fits = (1..16).contains(&name.len())
+                && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/');
             if !fits {
-                let message = format!("`{}` is not the name of an interface; write one such as eth0", shown(name));
+                let message = format!(
+                    "`{}` is not the name of an interface; write one such as eth0",
+                    shown(name)
+                );
                 self.fail(text.referenced.line(), format!("{}.interface", common.field), message);
             }
             fits.then(|| name.into())
@@ -298,7 +401,9 @@ impl Check {
         let message = match text.value.as_str() {
             "drop" => return RuleAction::Drop,
             "monitor" => return RuleAction::Monitor,
-            "reset" => "reset is not supported by this version yet; write drop or monitor".to_owned(),
+            "reset" => {
+                "reset is not supported by this version yet; write drop or monitor".to_owned()
+            }
             other => format!("`{}` is not an action; write drop or monitor", shown(other)),
         };
         self.fail(text.referenced.line(), format!("{}.action", common.field), message);
@@ -313,7 +418,10 @@ impl Check {
         if let Some(text) = common.expires {
             let date = parse_rfc3339(&text.value);
             if date.is_none() {
-                let message = format!("`{}` is not a date; write 2026-12-31 or 2026-12-31T18:00:00Z", shown(&text.value));
+                let message = format!(
+                    "`{}` is not a date; write 2026-12-31 or 2026-12-31T18:00:00Z",
+                    shown(&text.value)
+                );
                 self.fail(text.referenced.line(), format!("{}.expires", common.field), message);
             }
             return date;
@@ -328,12 +436,21 @@ impl Check {
         }
     }
 
-    fn rate(&mut self, common: &Common<'_>, name: &str, raw: Option<&Spanned<RawRate>>) -> Option<Rate> {
+    fn rate(
+        &mut self,
+        common: &Common<'_>,
+        name: &str,
+        raw: Option<&Spanned<RawRate>>,
+    ) -> Option<Rate> {
         let raw = &raw?.value;
         let field = |part: &str| format!("{}.{name}.{part}", common.field);
         let line = raw.rate.referenced.line();
         if !(1..=RATE_MAX).contains(&raw.rate.value) {
-            self.fail(line, field("rate"), format!("write a number from 1 to {RATE_MAX}; for less than one, lengthen `per`"));
+            self.fail(
+                line,
+                field("rate"),
+                format!("write a number from 1 to {RATE_MAX}; for less than one, lengthen `per`"),
+            );
             return None;
         }
         let period_ns = match raw.per.as_ref().map(|per| (per, parse_ns(&per.value))) {
@@ -348,20 +465,37 @@ impl Check {
         let earned_ns = u128::from(burst) * u128::from(period_ns) / u128::from(raw.rate.value);
         if !(1..=RATE_MAX).contains(&burst) || earned_ns > BURST_NS_MAX {
             let at = raw.burst.as_ref().map_or(line, |burst| burst.referenced.line());
-            self.fail(at, field("burst"), format!("write a number from 1 to {RATE_MAX} that the rate earns back within a day"));
+            self.fail(
+                at,
+                field("burst"),
+                format!(
+                    "write a number from 1 to {RATE_MAX} that the rate earns back within a day"
+                ),
+            );
             return None;
         }
         let (count, burst) = (u32::try_from(raw.rate.value).ok()?, u32::try_from(burst).ok()?);
         Some(Rate { count, period_ns, burst })
     }
 
-    fn client_prefix(&mut self, common: &Common<'_>, name: &str, raw: Option<&Spanned<u64>>, max: u8, default: u8) -> u8 {
+    fn client_prefix(
+        &mut self,
+        common: &Common<'_>,
+        name: &str,
+        raw: Option<&Spanned<u64>>,
+        max: u8,
+        default: u8,
+    ) -> u8 {
         let Some(raw) = raw else { return default };
         match u8::try_from(raw.value) {
             Ok(len) if (1..=max).contains(&len) => len,
             _ => {
                 let field = format!("{}.client_prefix.{name}", common.field);
-                self.fail(raw.referenced.line(), field, format!("write a prefix length from 1 to {max}"));
+                self.fail(
+                    raw.referenced.line(),
+                    field,
+                    format!("write a prefix length from 1 to {max}"),
+                );
                 default
             }
         }
@@ -373,11 +507,17 @@ pub(super) fn parse_ports(text: &str) -> Result<(u16, u16), String> {
     let (low, high) = text.split_once('-').unwrap_or((text, text));
     let port = |digits: &str| {
         let digits = digits.trim();
-        digits.parse::<u16>().ok().filter(|port| *port > 0 && digits.bytes().all(|byte| byte.is_ascii_digit()))
+        digits
+            .parse::<u16>()
+            .ok()
+            .filter(|port| *port > 0 && digits.bytes().all(|byte| byte.is_ascii_digit()))
     };
     match (port(low), port(high)) {
         (Some(low), Some(high)) if low <= high => Ok((low, high)),
-        _ => Err(format!("`{}` is not a port; write a number from 1 to 65535 or a range such as 8000-8099", shown(text))),
+        _ => Err(format!(
+            "`{}` is not a port; write a number from 1 to 65535 or a range such as 8000-8099",
+            shown(text)
+        )),
     }
 }
 

@@ -44,8 +44,8 @@ pub enum DecodeError {
 /// Reads one record.
 pub fn decode(record: &[u8]) -> Result<Sample<'_>, DecodeError> {
     let short = |needed| DecodeError::Short { len: record.len(), needed };
-    let (header, rest) = SampleHeader::read_from_prefix(record)
-        .map_err(|_| short(size_of::<SampleHeader>()))?;
+    let (header, rest) =
+        SampleHeader::read_from_prefix(record).map_err(|_| short(size_of::<SampleHeader>()))?;
     if header.version != ABI_VERSION {
         return Err(DecodeError::Version(header.version));
     }
@@ -53,7 +53,8 @@ pub fn decode(record: &[u8]) -> Result<Sample<'_>, DecodeError> {
     if header.data_len > SNAP_BYTES_MAX {
         return Err(DecodeError::DataLen(header.data_len));
     }
-    let len = usize::try_from(header.data_len).map_err(|_| DecodeError::DataLen(header.data_len))?;
+    let len =
+        usize::try_from(header.data_len).map_err(|_| DecodeError::DataLen(header.data_len))?;
     let data = rest.get(..len).ok_or_else(|| short(size_of::<SampleHeader>() + len))?;
     Ok(Sample { kind, header, data })
 }

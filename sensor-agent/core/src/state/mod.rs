@@ -9,6 +9,6 @@ mod words;
 
 pub use table::{Decision, Inputs, Row, decide};
 pub use words::{
-    Activity, Confidence, Covered, DeclarationKind, Existence, Lifecycle, Listening, MissingEvidence, NotCovered,
-    Observed, Operator, Role, State,
+    Activity, Confidence, Covered, DeclarationKind, Existence, Lifecycle, Listening,
+    MissingEvidence, NotCovered, Observed, Operator, Role, State,
 };

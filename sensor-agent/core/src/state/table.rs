@@ -1,8 +1,8 @@
 //! The table: `Inputs` to one `Decision`. One match arm a row, in the order of the documentation.
 
 use super::words::{
-    Activity, Confidence, Covered, DeclarationKind, Existence, Lifecycle, Listening, MissingEvidence, NotCovered,
-    Observed, Operator, Role, State,
+    Activity, Confidence, Covered, DeclarationKind, Existence, Lifecycle, Listening,
+    MissingEvidence, NotCovered, Observed, Operator, Role, State,
 };
 
 /// Everything that a state depends on.
@@ -80,8 +80,12 @@ pub const fn decide(inputs: &Inputs) -> Decision {
         _ => {}
     }
     match (inputs.declaration, inputs.lifecycle, inputs.activity) {
-        (D::Current, _, A::Absent) if matches!(inputs.missing, MissingEvidence::Enough) => at(11, S::Missing),
-        (D::Current, _, A::Silent) if matches!(inputs.observed, Observed::Shorter) => at(15, S::Pending),
+        (D::Current, _, A::Absent) if matches!(inputs.missing, MissingEvidence::Enough) => {
+            at(11, S::Missing)
+        }
+        (D::Current, _, A::Silent) if matches!(inputs.observed, Observed::Shorter) => {
+            at(15, S::Pending)
+        }
         (D::Current, _, A::Silent) => if_covered(16, S::Dormant, inputs.covered),
         (D::Current, L::DeprecatedSunsetAhead, _) => at(13, S::Deprecated),
         (D::Current, L::Deprecated, _) => at(12, S::ZombieDeprecated),
@@ -98,7 +102,9 @@ const fn older_only(inputs: &Inputs) -> Decision {
     match inputs.activity {
         Activity::Served | Activity::Failing => at(4, State::ZombieRemoved),
         Activity::Refused => match inputs.listening {
-            Listening::Discriminates => Decision { confidence: Confidence::Low, ..at(5, State::ZombieRemoved) },
+            Listening::Discriminates => {
+                Decision { confidence: Confidence::Low, ..at(5, State::ZombieRemoved) }
+            }
             Listening::Unknown => Decision { confidence: Confidence::Low, ..at(5, State::Gone) },
         },
         Activity::Absent => at(6, State::Gone),

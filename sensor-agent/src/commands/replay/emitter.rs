@@ -72,7 +72,9 @@ impl Emitter {
 
 fn write_line(out: &mut impl io::Write, failed: &mut Option<io::Error>, row: &impl Serialize) {
     if failed.is_none() {
-        let written = serde_json::to_writer(&mut *out, row).map_err(io::Error::from).and_then(|()| out.write_all(b"\n"));
+        let written = serde_json::to_writer(&mut *out, row)
+            .map_err(io::Error::from)
+            .and_then(|()| out.write_all(b"\n"));
         *failed = written.err();
     }
 }

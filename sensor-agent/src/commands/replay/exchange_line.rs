@@ -34,7 +34,11 @@ pub(super) fn write(out: &mut impl Write, exchange: &Exchange) -> io::Result<()>
     number(&mut line, "request_body_bytes", exchange.request.body_bytes);
     let response_head = exchange.status.map(|_| exchange.response.head_bytes.into());
     number(&mut line, "response_head_bytes", response_head);
-    number(&mut line, "response_body_bytes", exchange.response.body_bytes.filter(|_| exchange.status.is_some()));
+    number(
+        &mut line,
+        "response_body_bytes",
+        exchange.response.body_bytes.filter(|_| exchange.status.is_some()),
+    );
     if exchange.request.truncated || exchange.response.truncated {
         line.push_str(",\"truncated\":true");
     }
@@ -65,7 +69,9 @@ fn string(line: &mut String, bytes: &[u8], lossy: &mut bool) {
                 match c {
                     '"' => line.push_str("\\\""),
                     '\\' => line.push_str("\\\\"),
-                    c if c.is_control() => hex(line, "\\u00", u8::try_from(u32::from(c)).unwrap_or(0)),
+                    c if c.is_control() => {
+                        hex(line, "\\u00", u8::try_from(u32::from(c)).unwrap_or(0))
+                    }
                     c => line.push(c),
                 }
             }

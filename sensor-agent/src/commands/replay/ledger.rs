@@ -66,7 +66,8 @@ fn line(text: &mut String, name: &str, total: u64, parts: &[(&str, u64)]) {
     // Writing to a string cannot fail.
     let _infallible = write!(text, "{name}: {}", grouped(total));
     for (index, (part, value)) in parts.iter().filter(|(_, value)| *value > 0).enumerate() {
-        let _infallible = write!(text, "{}{} {part}", if index == 0 { " = " } else { ", " }, grouped(*value));
+        let _infallible =
+            write!(text, "{}{} {part}", if index == 0 { " = " } else { ", " }, grouped(*value));
     }
     text.push('\n');
 }

@@ -32,12 +32,19 @@ pub(super) fn is_section(head: &[u8]) -> bool {
 }
 
 impl Section {
-    pub(super) fn next<'a, R: Read>(&mut self, input: &'a mut Input<R>) -> Result<Option<Packet<'a>>, CaptureError> {
+    pub(super) fn next<'a, R: Read>(
+        &mut self,
+        input: &'a mut Input<R>,
+    ) -> Result<Option<Packet<'a>>, CaptureError> {
         loop {
             let there = input.fill(12)?;
             if there < 12 {
                 let at = input.offset + there as u64;
-                return if there == 0 { Ok(None) } else { Err(CaptureError::Cut { at, what: "block header" }) };
+                return if there == 0 {
+                    Ok(None)
+                } else {
+                    Err(CaptureError::Cut { at, what: "block header" })
+                };
             }
             let head = input.peek();
             let damaged = |what| CaptureError::Damaged { at: input.offset, what };
@@ -75,16 +82,27 @@ impl Section {
                 continue;
             }
             let Some(found) = self.locate(order, kind, input.behind(len)) else {
-                return Err(CaptureError::Damaged { at, what: "a packet block that contradicts itself" });
+                return Err(CaptureError::Damaged {
+                    at,
+                    what: "a packet block that contradicts itself",
+                });
             };
             let data = input.behind(len).get(found.from..found.to).unwrap_or_default();
-            return Ok(Some(Packet { time_ns: found.time_ns, link: found.link, data, wire_len: found.wire_len }));
+            return Ok(Some(Packet {
+                time_ns: found.time_ns,
+                link: found.link,
+                data,
+                wire_len: found.wire_len,
+            }));
         }
     }
 
     fn interface(&mut self, order: Order, block: &[u8], at: u64) -> Result<(), CaptureError> {
         if self.interfaces.len() >= INTERFACES_MAX || block.len() < 20 {
-            return Err(CaptureError::Damaged { at, what: "too many interfaces, or one cut short" });
+            return Err(CaptureError::Damaged {
+                at,
+                what: "too many interfaces, or one cut short",
+            });
         }
         let mut interface = Interface {
             link: u32::from(order.u16(block, 8)),
@@ -100,8 +118,13 @@ impl Section {
                 (0, _) => break,
                 (9, &[unit]) => interface.units = units(unit),
                 (14, &[_, _, _, _, _, _, _, _]) => {
-                    let (first, second) = (u64::from(order.u32(value, 0)), u64::from(order.u32(value, 4)));
-                    let joined = if order == Order::Big { first << 32 | second } else { second << 32 | first };
+                    let (first, second) =
+                        (u64::from(order.u32(value, 0)), u64::from(order.u32(value, 4)));
+                    let joined = if order == Order::Big {
+                        first << 32 | second
+                    } else {
+                        second << 32 | first
+                    };
                     interface.offset_seconds = joined.cast_signed();
                 }
                 _ => {}
@@ -146,7 +169,8 @@ struct Found {
 impl Interface {
     fn time_ns(&self, stamp: u64) -> u64 {
         let nanoseconds = u128::from(stamp) * 1_000_000_000 / u128::from(self.units);
-        let nanoseconds = i128::try_from(nanoseconds).unwrap_or(0) + i128::from(self.offset_seconds) * 1_000_000_000;
+        let nanoseconds = i128::try_from(nanoseconds).unwrap_or(0)
+            + i128::from(self.offset_seconds) * 1_000_000_000;
         u64::try_from(nanoseconds.max(0)).unwrap_or(u64::MAX)
     }
 }

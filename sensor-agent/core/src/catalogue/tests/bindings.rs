@@ -109,12 +109,14 @@ fn an_address_in_servers_binds_by_name_and_by_listener() {
     let catalogue = load(&[("a.yaml", &with_servers("[{url: 'http://10.0.0.5:8080'}]", "/a"))]);
     assert_eq!(ask(&catalogue, "10.0.0.5:8080", 8080, "GET /a").0, Current);
     assert_eq!(answer(&catalogue, &view(&[], 8080), "GET /a").0, Current);
-    let other = ServiceView { hosts: &["x"], address: Some("10.0.0.6".parse().unwrap()), port: 8080 };
+    let other =
+        ServiceView { hosts: &["x"], address: Some("10.0.0.6".parse().unwrap()), port: 8080 };
     assert_eq!(answer(&catalogue, &other, "GET /a").0, ServiceUnknown);
 }
 
 fn bound(documents: &[(&str, &str)], binding: &str) -> (Catalogue, Vec<String>) {
-    let (catalogue, errors) = Catalogue::load(documents, Some(("catalogue.yaml", binding.as_bytes())));
+    let (catalogue, errors) =
+        Catalogue::load(documents, Some(("catalogue.yaml", binding.as_bytes())));
     (catalogue, errors.iter().map(ToString::to_string).collect())
 }
 
@@ -130,13 +132,20 @@ fn a_binding_file_stands_above_servers() {
 ";
     let (catalogue, errors) = bound(&[("a.yaml", &text)], binding);
     assert!(errors.is_empty(), "{errors:?}");
-    assert_eq!(ask(&catalogue, "x.internal", 8080, "GET /gw/v1/users"), (Current, "/gw/v1/users".into()));
+    assert_eq!(
+        ask(&catalogue, "x.internal", 8080, "GET /gw/v1/users"),
+        (Current, "/gw/v1/users".into())
+    );
     assert_eq!(ask(&catalogue, "orders", 8080, "GET /gw/v1/users").0, Current);
     assert_eq!(ask(&catalogue, "orders", 8081, "GET /gw/v1/users").0, ServiceUnknown);
     assert_eq!(ask(&catalogue, "api.example.com", 8080, "GET /gw/v1/users").0, ServiceUnknown);
     assert_eq!(ask(&catalogue, "orders", 8080, "GET /api/v1/users").0, PathUnknown);
     assert_eq!(catalogue.bindings()[0].reason, BindingReason::BindingFile);
-    assert!(catalogue.bindings()[0].scopes.contains(&"*.internal on 10.0.0.0/8 at port 8080/gw/v1".to_owned()));
+    assert!(
+        catalogue.bindings()[0]
+            .scopes
+            .contains(&"*.internal on 10.0.0.0/8 at port 8080/gw/v1".to_owned())
+    );
 }
 
 #[test]
@@ -155,7 +164,8 @@ fn a_binding_that_does_nothing_is_said() {
 #[test]
 fn a_retired_document_is_older_only() {
     let text = with_servers("[]", "/users");
-    let (catalogue, _) = bound(&[("a.yaml", &text)], "documents:\n  - document: a.yaml\n    retired: true\n");
+    let (catalogue, _) =
+        bound(&[("a.yaml", &text)], "documents:\n  - document: a.yaml\n    retired: true\n");
     assert_eq!(ask(&catalogue, "x", 1, "GET /users").0, DeclarationKind::OlderOnly);
 }
 
@@ -174,5 +184,8 @@ fn the_example_in_the_repository_is_valid() {
     let (catalogue, errors) = bound(&[("orders.yaml", &current), ("orders-v1.yaml", &old)], text);
     assert!(errors.is_empty(), "{errors:?}");
     assert_eq!(ask(&catalogue, "a.b.shop.example", 8080, "GET /internal/v2/orders").0, Current);
-    assert_eq!(ask(&catalogue, "orders.example.com", 8080, "GET /export").0, DeclarationKind::OlderOnly);
+    assert_eq!(
+        ask(&catalogue, "orders.example.com", 8080, "GET /export").0,
+        DeclarationKind::OlderOnly
+    );
 }

@@ -23,13 +23,21 @@ fn wrong_types_name_their_place() {
         ("openapi: 3.0.0\npaths:\n  /a: text\n", "/paths/~1a", 3),
         ("openapi: 3.0.0\npaths:\n  /a:\n    get: 7\n", "/paths/~1a/get", 4),
         ("openapi: 3.0.0\npaths:\n  /a:\n    get: []\n", "/paths/~1a/get", 4),
-        ("openapi: 3.0.0\npaths:\n  /a:\n    get: {deprecated: 'yes'}\n", "/paths/~1a/get/deprecated", 4),
+        (
+            "openapi: 3.0.0\npaths:\n  /a:\n    get: {deprecated: 'yes'}\n",
+            "/paths/~1a/get/deprecated",
+            4,
+        ),
         ("openapi: 3.0.0\npaths:\n  /a:\n", "/paths/~1a", 3),
         ("openapi: 3.0.0\nservers: x\npaths: {}\n", "/servers", 2),
         ("openapi: 3.0.0\nservers: [x]\npaths: {}\n", "/servers/0", 2),
         ("openapi: 3.0.0\nservers:\n  - description: x\npaths: {}\n", "/servers/0/url", 2),
         ("openapi: 3.0.0\nservers:\n  - url: 'http://a:99999'\npaths: {}\n", "/servers/0/url", 3),
-        ("openapi: 3.0.0\nservers:\n  - {url: /, variables: 3}\npaths: {}\n", "/servers/0/variables", 3),
+        (
+            "openapi: 3.0.0\nservers:\n  - {url: /, variables: 3}\npaths: {}\n",
+            "/servers/0/variables",
+            3,
+        ),
         ("openapi: 3.0.0\ninfo: 3\npaths: {}\n", "/info", 2),
         ("openapi: 3.0.0\ninfo:\n  title: [x]\npaths: {}\n", "/info/title", 3),
         ("openapi: {}\npaths: {}\n", "/openapi", 1),
@@ -64,7 +72,15 @@ fn what_cannot_be_parsed_names_its_line() {
         let shown = error.to_string();
         assert!(!shown.contains('\n'), "{shown}");
     }
-    for text in [&b"\xff\xfe\0"[..], b"\xc3\x28", b"", b"\0", b"just text", b"[1, 2]", b"# only a comment\n"] {
+    for text in [
+        &b"\xff\xfe\0"[..],
+        b"\xc3\x28",
+        b"",
+        b"\0",
+        b"just text",
+        b"[1, 2]",
+        b"# only a comment\n",
+    ] {
         refused("a.yaml", text);
         refused("a.json", text);
     }
@@ -72,8 +88,14 @@ fn what_cannot_be_parsed_names_its_line() {
 
 #[test]
 fn a_duplicate_key_has_a_pointer() {
-    let error = refused("a.json", b"{\"openapi\": \"3.0.0\", \"paths\": {\"/a\": {\"get\": {}, \"get\": {}}}}");
-    assert_eq!((&*error.pointer, &error.problem), ("/paths/~1a/get", &Problem::DuplicateKey("get".into())));
+    let error = refused(
+        "a.json",
+        b"{\"openapi\": \"3.0.0\", \"paths\": {\"/a\": {\"get\": {}, \"get\": {}}}}",
+    );
+    assert_eq!(
+        (&*error.pointer, &error.problem),
+        ("/paths/~1a/get", &Problem::DuplicateKey("get".into()))
+    );
 }
 
 #[test]
@@ -104,13 +126,18 @@ fn deep_nesting_is_skipped_or_refused_and_never_a_crash() {
     for depth in [100, 200, 5_000, 100_000] {
         let lists = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
         let maps = format!("{}1{}", "{\"a\":".repeat(depth), "}".repeat(depth));
-        let block: String = (0..depth.min(3_000)).flat_map(|n| [" ".repeat(n), "a:\n".to_owned()]).collect();
+        let block: String =
+            (0..depth.min(3_000)).flat_map(|n| [" ".repeat(n), "a:\n".to_owned()]).collect();
         for deep in [&lists, &maps] {
             for key in ["x", "schemas", "paths"] {
-                let json = format!("{{\"openapi\": \"3.0.0\", \"paths\": {{}}, \"{key}\": {deep}}}");
+                let json =
+                    format!("{{\"openapi\": \"3.0.0\", \"paths\": {{}}, \"{key}\": {deep}}}");
                 let yaml = format!("openapi: 3.0.0\n{key}: {deep}\n");
-                for (name, text) in [("deep.json", &json), ("deep.yaml", &yaml), ("deep.yaml", &block)] {
-                    let (catalogue, _) = Catalogue::load(&[(name, text), ("good.yaml", &good)], None);
+                for (name, text) in
+                    [("deep.json", &json), ("deep.yaml", &yaml), ("deep.yaml", &block)]
+                {
+                    let (catalogue, _) =
+                        Catalogue::load(&[(name, text), ("good.yaml", &good)], None);
                     assert_eq!(answer(&catalogue, &ANY, "GET /good").0, DeclarationKind::Current);
                 }
             }
@@ -124,7 +151,8 @@ fn a_path_of_too_many_segments_is_refused() {
     let text = format!("openapi: 3.0.0\npaths:\n  {long}: {{get: {{}}}}\n");
     assert_eq!(refused("long.yaml", text.as_bytes()).problem, Problem::TooManySegments);
     let fits = "/a".repeat(SEGMENTS_MAX);
-    let catalogue = load(&[("a.yaml", &format!("openapi: 3.0.0\npaths:\n  {fits}: {{get: {{}}}}\n"))]);
+    let catalogue =
+        load(&[("a.yaml", &format!("openapi: 3.0.0\npaths:\n  {fits}: {{get: {{}}}}\n"))]);
     assert_eq!(answer(&catalogue, &ANY, &format!("GET {fits}")).0, DeclarationKind::Current);
     assert_eq!(answer(&catalogue, &ANY, &format!("GET {long}")).0, DeclarationKind::PathUnknown);
 }
@@ -152,14 +180,18 @@ fn overlapping_templates_made_to_explode_stay_bounded() {
     // Each level a literal and a parameter: 2^12 templates that all fit until the last segment.
     let mut operations = Vec::new();
     for bits in 0..(1_u32 << 12) {
-        let path: String = (0..12).map(|n| if bits >> n & 1 == 0 { "/a" } else { "/{p}" }).collect();
+        let path: String =
+            (0..12).map(|n| if bits >> n & 1 == 0 { "/a" } else { "/{p}" }).collect();
         operations.push(format!("GET {path}/end"));
     }
     let operations: Vec<&str> = operations.iter().map(String::as_str).collect();
     let catalogue = load(&[("a.yaml", &document(&operations))]);
     let path = "/a".repeat(12);
     assert_eq!(answer(&catalogue, &ANY, &format!("GET {path}/end")).1, format!("{path}/end"));
-    assert_eq!(answer(&catalogue, &ANY, &format!("GET {path}/other")).0, DeclarationKind::PathUnknown);
+    assert_eq!(
+        answer(&catalogue, &ANY, &format!("GET {path}/other")).0,
+        DeclarationKind::PathUnknown
+    );
 }
 
 #[test]
@@ -185,18 +217,62 @@ fn every_prefix_of_a_document_is_read_or_refused() {
 #[test]
 fn any_bytes_as_a_binding_file_are_read_or_refused() {
     let good = document(&["GET /a"]);
-    for binding in [&b""[..], b"\xff", b"{", b"documents: []", b"documents:\n  - 7\n", b"documents:\n  - document: a\n    x: 1\n"] {
-        let (catalogue, _) = Catalogue::load(&[("a.yaml", &good)], Some(("catalogue.yaml", binding)));
+    for binding in [
+        &b""[..],
+        b"\xff",
+        b"{",
+        b"documents: []",
+        b"documents:\n  - 7\n",
+        b"documents:\n  - document: a\n    x: 1\n",
+    ] {
+        let (catalogue, _) =
+            Catalogue::load(&[("a.yaml", &good)], Some(("catalogue.yaml", binding)));
         assert_eq!(catalogue.documents().len(), 1);
     }
 }
 
 /// Pieces of documents in any order, so that the reader gets beyond the first byte.
 const PIECES: &[&str] = &[
-    "openapi: 3.0.3\n", "swagger: '2.0'\n", "paths:\n", "  /a/{id}:\n", "    get: {}\n", "    get:\n", "servers:\n", "  - url: ",
-    "https://{t}.x:{p}/v1\n", "variables: {t: {enum: [a, 1]}}\n", "$ref: '#/paths/~1a'\n", "  x: &a\n", "  y: *a\n", "<<: *a\n", "{", "}",
-    "[", "]", "\"", "'", ": ", "- ", "\n", "  ", "deprecated: true\n", "x-sunset: 2026-01-01\n", "basePath: /v1\n", "host: a.b\n", "info: {",
-    "\0", "\u{85}", "\u{feff}", "|\n", ">-\n", "!!map ", "? ", "--- ", "...\n", "{\"openapi\":\"3.1.0\",\"paths\":{\"/b\":{\"get\":", "}}}",
+    "openapi: 3.0.3\n",
+    "swagger: '2.0'\n",
+    "paths:\n",
+    "  /a/{id}:\n",
+    "    get: {}\n",
+    "    get:\n",
+    "servers:\n",
+    "  - url: ",
+    "https://{t}.x:{p}/v1\n",
+    "variables: {t: {enum: [a, 1]}}\n",
+    "$ref: '#/paths/~1a'\n",
+    "  x: &a\n",
+    "  y: *a\n",
+    "<<: *a\n",
+    "{",
+    "}",
+    "[",
+    "]",
+    "\"",
+    "'",
+    ": ",
+    "- ",
+    "\n",
+    "  ",
+    "deprecated: true\n",
+    "x-sunset: 2026-01-01\n",
+    "basePath: /v1\n",
+    "host: a.b\n",
+    "info: {",
+    "\0",
+    "\u{85}",
+    "\u{feff}",
+    "|\n",
+    ">-\n",
+    "!!map ",
+    "? ",
+    "--- ",
+    "...\n",
+    "{\"openapi\":\"3.1.0\",\"paths\":{\"/b\":{\"get\":",
+    "}}}",
 ];
 
 proptest::proptest! {

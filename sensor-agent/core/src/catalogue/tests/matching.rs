@@ -15,7 +15,13 @@ fn check(operations: &[&str], cases: &[(&str, DeclarationKind, &str)]) {
 #[test]
 fn a_literal_beats_a_partial_beats_a_parameter_beats_the_rest() {
     check(
-        &["GET /users/me", "GET /users/{id}", "GET /users/{name}.json", "GET /users/v{n}.json", "GET /users/{all+}"],
+        &[
+            "GET /users/me",
+            "GET /users/{id}",
+            "GET /users/{name}.json",
+            "GET /users/v{n}.json",
+            "GET /users/{all+}",
+        ],
         &[
             ("GET /users/me", Current, "/users/me"),
             ("GET /users/7", Current, "/users/{id}"),
@@ -60,7 +66,14 @@ fn the_path_decides_before_the_method() {
 #[test]
 fn spellings_of_a_path_are_compared_as_documented() {
     check(
-        &["GET /users/{id}/files", "GET /caf%C3%A9", "GET /slash/", "GET /both", "GET /both/", "GET /"],
+        &[
+            "GET /users/{id}/files",
+            "GET /caf%C3%A9",
+            "GET /slash/",
+            "GET /both",
+            "GET /both/",
+            "GET /",
+        ],
         &[
             ("GET /users/7/files/", Current, "/users/{id}/files"),
             ("GET /users//7///files", Current, "/users/{id}/files"),
@@ -98,7 +111,8 @@ fn a_rest_takes_no_steps_in_the_hierarchy() {
 fn templates_that_differ_in_names_only_are_one() {
     let text = document(&["GET /users/{id}", "PUT /users/{name}", "GET /users/{name}"]);
     let (catalogue, errors) = Catalogue::load(&[("a.yaml", &text)], None);
-    let problems: Vec<_> = errors.iter().map(|error| (error.line.is_some(), &error.problem)).collect();
+    let problems: Vec<_> =
+        errors.iter().map(|error| (error.line.is_some(), &error.problem)).collect();
     assert_eq!(
         problems,
         [
@@ -121,7 +135,11 @@ fn an_older_document_counts_only_where_no_current_one_declares() {
         ("GET /old", (OlderOnly, "/old")),
         ("POST /old", (PathUnknown, "")),
     ] {
-        assert_eq!(answer(&catalogue, &ANY, request), (expected.0, expected.1.to_owned()), "{request}");
+        assert_eq!(
+            answer(&catalogue, &ANY, request),
+            (expected.0, expected.1.to_owned()),
+            "{request}"
+        );
     }
 }
 
@@ -145,7 +163,12 @@ paths:
         let found = catalogue.declare(&ANY, &Method::parse(method).unwrap(), path.as_bytes());
         let operation = found.operation.unwrap();
         let sunset = found.lifecycle.sunset.map(|at| at.0 / 1_000_000_000);
-        (operation.owner.clone().unwrap().into_string(), found.lifecycle.deprecated, sunset, operation.internal)
+        (
+            operation.owner.clone().unwrap().into_string(),
+            found.lifecycle.deprecated,
+            sunset,
+            operation.internal,
+        )
     };
     assert_eq!(of("GET /a"), ("Orders".into(), true, Some(1_782_777_600), false));
     assert_eq!(of("POST /a"), ("Billing".into(), false, Some(1_798_761_600), true));
@@ -179,8 +202,12 @@ components:
     let users = "get: {$ref: '../ops.yaml#/list'}\npost: {}\n";
     let orders = r#"{"x/orders": {"get": {"deprecated": true}}}"#;
     let ops = "list: {operationId: listUsers}\n";
-    let catalogue =
-        load(&[("api.yaml", api), ("paths/users.yaml", users), ("paths/orders.json", orders), ("ops.yaml", ops)]);
+    let catalogue = load(&[
+        ("api.yaml", api),
+        ("paths/users.yaml", users),
+        ("paths/orders.json", orders),
+        ("ops.yaml", ops),
+    ]);
     for request in ["GET /users", "POST /users", "GET /orders", "GET /local", "PUT /local"] {
         assert_eq!(answer(&catalogue, &ANY, request).0, Current, "{request}");
     }
@@ -192,7 +219,11 @@ components:
 #[test]
 fn every_operation_of_a_service_can_be_listed() {
     let catalogue = load(&[("a.yaml", &document(&["GET /a", "POST /a", "GET /b/{id}"]))]);
-    let all: Vec<_> = catalogue.operations_of(&ANY).iter().map(|o| format!("{} {}", o.operation.method.as_str(), o.template)).collect();
+    let all: Vec<_> = catalogue
+        .operations_of(&ANY)
+        .iter()
+        .map(|o| format!("{} {}", o.operation.method.as_str(), o.template))
+        .collect();
     assert_eq!(all, ["GET /a", "POST /a", "GET /b/{id}"]);
 }
 

@@ -23,9 +23,17 @@ fn speed_of_loading_and_of_a_look_up() {
     let text = large(100_000);
     let start = Instant::now();
     let catalogue = load(&[("big.json", &text)]);
-    println!("load {} operations, {} bytes: {:?}", catalogue.operations().len(), text.len(), start.elapsed());
-    let requests: Vec<String> =
-        (0..100_000_usize).map(|n| format!("/v1/area{}/kind{}/{}/part{}?q=1", n * 7 % 50, n * 13 % 50, n, n * 31 % 10)).collect();
+    println!(
+        "load {} operations, {} bytes: {:?}",
+        catalogue.operations().len(),
+        text.len(),
+        start.elapsed()
+    );
+    let requests: Vec<String> = (0..100_000_usize)
+        .map(|n| {
+            format!("/v1/area{}/kind{}/{}/part{}?q=1", n * 7 % 50, n * 13 % 50, n, n * 31 % 10)
+        })
+        .collect();
     for round in 0..3 {
         let start = Instant::now();
         let found = requests.iter().filter(|path| {
@@ -41,5 +49,10 @@ fn speed_of_loading_and_of_a_look_up() {
     }
     let start = Instant::now();
     let catalogue = load(&[("big.yaml", &yaml)]);
-    println!("load {} operations, {} bytes of YAML: {:?}", catalogue.operations().len(), yaml.len(), start.elapsed());
+    println!(
+        "load {} operations, {} bytes of YAML: {:?}",
+        catalogue.operations().len(),
+        yaml.len(),
+        start.elapsed()
+    );
 }

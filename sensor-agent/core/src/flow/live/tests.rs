@@ -18,7 +18,14 @@ fn v4(last: u8) -> [u8; 16] {
 }
 
 fn tuple(src: (u8, u16), dst: (u8, u16)) -> Tuple {
-    Tuple { src: v4(src.0), dst: v4(dst.0), src_port: src.1, dst_port: dst.1, protocol: 6, pad: [0; 3] }
+    Tuple {
+        src: v4(src.0),
+        dst: v4(dst.0),
+        src_port: src.1,
+        dst_port: dst.1,
+        protocol: 6,
+        pad: [0; 3],
+    }
 }
 
 struct Bench {
@@ -31,7 +38,15 @@ impl Bench {
         Self { assembler: Assembler::new(Limits::default(), 7), exchanges: Vec::new() }
     }
 
-    fn record(&mut self, kind: SampleKind, tuple: Tuple, ordinal: u32, flags: u16, seq: u32, data: &[u8]) {
+    fn record(
+        &mut self,
+        kind: SampleKind,
+        tuple: Tuple,
+        ordinal: u32,
+        flags: u16,
+        seq: u32,
+        data: &[u8],
+    ) {
         let header = SampleHeader {
             version: ABI_VERSION,
             kind: kind as u8,
@@ -69,10 +84,20 @@ fn a_head_in_any_records_is_one_exchange() {
         let mut bench = Bench::new();
         let (first, second) = REQUEST.split_at(cut);
         bench.record(SampleKind::RequestHead, there, 1, flag::HEAD_START, 100, first);
-        bench.record(SampleKind::RequestHead, there, 1, flag::HEAD_END, 100 + u32::try_from(cut).unwrap(), second);
+        bench.record(
+            SampleKind::RequestHead,
+            there,
+            1,
+            flag::HEAD_END,
+            100 + u32::try_from(cut).unwrap(),
+            second,
+        );
         bench.whole(SampleKind::ResponseHead, back, 1, RESPONSE);
         assert_eq!(bench.exchanges.len(), 1, "{cut}");
-        assert_eq!((bench.exchanges[0].status, &*bench.exchanges[0].target), (Some(200), &b"/a?b"[..]));
+        assert_eq!(
+            (bench.exchanges[0].status, &*bench.exchanges[0].target),
+            (Some(200), &b"/a?b"[..])
+        );
     }
 }
 
@@ -85,8 +110,14 @@ fn a_lost_record_loses_one_head_and_shifts_nothing() {
     bench.whole(SampleKind::ResponseHead, back, 1, b"HTTP/1.1 500 X\r\n\r\n");
     bench.whole(SampleKind::ResponseHead, back, 2, RESPONSE);
     bench.record(SampleKind::RequestHead, there, 3, flag::HEAD_END, 500, b"tail\r\n\r\n");
-    assert_eq!(bench.exchanges.iter().map(|exchange| exchange.status).collect::<Vec<_>>(), [Some(200)]);
-    assert_eq!((bench.count(FlowCounter::HeadsPartial), bench.count(FlowCounter::ResponsesOrphan)), (2, 1));
+    assert_eq!(
+        bench.exchanges.iter().map(|exchange| exchange.status).collect::<Vec<_>>(),
+        [Some(200)]
+    );
+    assert_eq!(
+        (bench.count(FlowCounter::HeadsPartial), bench.count(FlowCounter::ResponsesOrphan)),
+        (2, 1)
+    );
 }
 
 #[test]
@@ -105,7 +136,10 @@ fn requests_without_response_come_out_when_the_flow_ends() {
         }
     });
     assert_eq!(bench.exchanges.len(), 2);
-    assert_eq!(bench.count(FlowCounter::RequestHeads), bench.count(FlowCounter::RequestsUnanswered));
+    assert_eq!(
+        bench.count(FlowCounter::RequestHeads),
+        bench.count(FlowCounter::RequestsUnanswered)
+    );
 }
 
 #[test]

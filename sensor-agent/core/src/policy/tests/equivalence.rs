@@ -48,14 +48,21 @@ impl Walk<'_> {
             _ => &tables.limit6,
         };
         if v4 {
-            four.iter().map(|(key, e)| (u128::from(u32::from_be_bytes(key.addr)) << 96, key.prefix_len, e.rule)).collect()
+            four.iter()
+                .map(|(key, e)| {
+                    (u128::from(u32::from_be_bytes(key.addr)) << 96, key.prefix_len, e.rule)
+                })
+                .collect()
         } else {
-            six.iter().map(|(key, e)| (u128::from_be_bytes(key.addr), key.prefix_len, e.rule)).collect()
+            six.iter()
+                .map(|(key, e)| (u128::from_be_bytes(key.addr), key.prefix_len, e.rule))
+                .collect()
         }
     }
 
     fn lookup(entries: &[(u128, u32, u32)], address: u128, at_most: u32) -> Option<(u32, u32)> {
-        let fits = entries.iter().filter(|(addr, len, _)| *len <= at_most && covers(*addr, *len, address));
+        let fits =
+            entries.iter().filter(|(addr, len, _)| *len <= at_most && covers(*addr, *len, address));
         fits.max_by_key(|(_, len, _)| *len).map(|(_, len, rule)| (*len, *rule))
     }
 
@@ -68,7 +75,11 @@ impl Walk<'_> {
         (any || port.is_some_and(|port| (rule.port_min..=rule.port_max).contains(&port)))
             && (rule.protocol == 0 || rule.protocol == self.packet.protocol.number())
             && (rule.direction == 0 || rule.direction == direction)
-            && (rule.ifindex == 0 || self.packet.interface.is_some_and(|name| facts().interfaces[name] == rule.ifindex))
+            && (rule.ifindex == 0
+                || self
+                    .packet
+                    .interface
+                    .is_some_and(|name| facts().interfaces[name] == rule.ifindex))
             && (rule.expires_ns == 0 || facts().boot.0 < rule.expires_ns)
     }
 
@@ -101,7 +112,9 @@ impl Walk<'_> {
         let (address, port) = self.end(true);
         let entries = self.entries(2, address.is_ipv4());
         let (value, max) = bits(address);
-        let Some((mut len, mut pending)) = Self::lookup(&entries, value, max) else { return Vec::new() };
+        let Some((mut len, mut pending)) = Self::lookup(&entries, value, max) else {
+            return Vec::new();
+        };
         let mut charged = Vec::new();
         for _ in 0..LOOKUPS_MAX {
             if pending == 0 {
@@ -126,7 +139,11 @@ impl Walk<'_> {
 
     fn end(&self, source: bool) -> (IpAddr, Option<u16>) {
         let ports = self.packet.ports;
-        if source { (self.packet.src, ports.map(|p| p.1)) } else { (self.packet.dst, ports.map(|p| p.0)) }
+        if source {
+            (self.packet.src, ports.map(|p| p.1))
+        } else {
+            (self.packet.dst, ports.map(|p| p.0))
+        }
     }
 
     fn in_failsafe(&self) -> bool {
@@ -144,9 +161,12 @@ impl Walk<'_> {
                 (entry.port_min == 0 && entry.port_max == u16::MAX)
                     || port.is_some_and(|port| (entry.port_min..=entry.port_max).contains(&port))
             };
-            let inside = |address| covers(u128::from_be_bytes(entry.addr), entry.prefix_len.into(), mapped(address));
+            let inside = |address| {
+                covers(u128::from_be_bytes(entry.addr), entry.prefix_len.into(), mapped(address))
+            };
             (entry.protocol == 0 || entry.protocol == packet.protocol.number())
-                && ((inside(packet.src) && port_fits(port_of(true))) || (inside(packet.dst) && port_fits(port_of(false))))
+                && ((inside(packet.src) && port_fits(port_of(true)))
+                    || (inside(packet.dst) && port_fits(port_of(false))))
         })
     }
 
@@ -186,46 +206,71 @@ fn client() -> impl Strategy<Value = String> {
 
 fn conditions() -> impl Strategy<Value = String> {
     let ports = prop_oneof![4 => Just(""), 1 => Just(", ports: [80]"), 1 => Just(", ports: [80, 1000-2000]")];
-    let protocol = prop_oneof![4 => Just(""), 1 => Just(", protocol: tcp"), 1 => Just(", protocol: udp")];
+    let protocol =
+        prop_oneof![4 => Just(""), 1 => Just(", protocol: tcp"), 1 => Just(", protocol: udp")];
     let direction = prop_oneof![4 => Just(""), 1 => Just(", direction: ingress")];
-    let interface = prop_oneof![6 => Just(""), 1 => Just(", interface: eth0"), 1 => Just(", interface: eth9")];
-    let expiry = prop_oneof![6 => Just(""), 1 => Just(", ttl: 1h"), 1 => Just(", expires: 2020-01-01")];
-    (ports, protocol, direction, interface, expiry).prop_map(|(a, b, c, d, e)| format!("{a}{b}{c}{d}{e}"))
+    let interface =
+        prop_oneof![6 => Just(""), 1 => Just(", interface: eth0"), 1 => Just(", interface: eth9")];
+    let expiry =
+        prop_oneof![6 => Just(""), 1 => Just(", ttl: 1h"), 1 => Just(", expires: 2020-01-01")];
+    (ports, protocol, direction, interface, expiry)
+        .prop_map(|(a, b, c, d, e)| format!("{a}{b}{c}{d}{e}"))
 }
 
-fn rules(prefix: &'static str, max: usize, tail: impl Strategy<Value = &'static str> + Clone) -> impl Strategy<Value = String> {
-    prop::collection::vec((prop::collection::vec(client(), 1..5), conditions(), tail), 0..max).prop_map(move |rules| {
-        let lines = rules.iter().enumerate().map(|(number, (clients, conditions, tail))| {
-            format!("  - {{id: {prefix}{number}, clients: ['{}']{conditions}{tail}}}\n", clients.join("', '"))
-        });
-        lines.collect::<String>()
-    })
+fn rules(
+    prefix: &'static str,
+    max: usize,
+    tail: impl Strategy<Value = &'static str> + Clone,
+) -> impl Strategy<Value = String> {
+    prop::collection::vec((prop::collection::vec(client(), 1..5), conditions(), tail), 0..max)
+        .prop_map(move |rules| {
+            let lines = rules.iter().enumerate().map(|(number, (clients, conditions, tail))| {
+                format!(
+                    "  - {{id: {prefix}{number}, clients: ['{}']{conditions}{tail}}}\n",
+                    clients.join("', '")
+                )
+            });
+            lines.collect::<String>()
+        })
 }
 
 fn policies() -> impl Strategy<Value = String> {
     let action = prop_oneof![3 => Just(""), 1 => Just(", action: monitor")];
     let limited = Just(", packets: {rate: 5}");
-    (rules("a", 3, Just("")), rules("b", 7, action), rules("l", 4, limited)).prop_map(|(allow, block, limits)| {
-        let list = |name: &str, rules: &str| if rules.is_empty() { String::new() } else { format!("{name}:\n{rules}") };
-        // Limits take one range of ports each.
-        let limits = limits.replace(", ports: [80, 1000-2000]", ", ports: [1000-2000]");
-        // A limit's direction may be ingress only, which is generated.
-        format!("version: 1\n{}{}{}", list("allow", &allow), list("block", &block), list("limits", &limits))
-    })
+    (rules("a", 3, Just("")), rules("b", 7, action), rules("l", 4, limited)).prop_map(
+        |(allow, block, limits)| {
+            let list = |name: &str, rules: &str| {
+                if rules.is_empty() { String::new() } else { format!("{name}:\n{rules}") }
+            };
+            // Limits take one range of ports each.
+            let limits = limits.replace(", ports: [80, 1000-2000]", ", ports: [1000-2000]");
+            // A limit's direction may be ingress only, which is generated.
+            format!(
+                "version: 1\n{}{}{}",
+                list("allow", &allow),
+                list("block", &block),
+                list("limits", &limits)
+            )
+        },
+    )
 }
 
 fn packets() -> impl Strategy<Value = Packet<'static>> {
-    let port = prop::sample::select(vec![22_u16, 53, 79, 80, 81, 999, 1000, 1500, 2000, 2001, 40_000]);
+    let port =
+        prop::sample::select(vec![22_u16, 53, 79, 80, 81, 999, 1000, 1500, 2000, 2001, 40_000]);
     let ports = prop::option::weighted(0.9, (port.clone(), port));
-    let sides = (address(), address()).prop_filter("one family", |(a, b)| a.is_ipv4() == b.is_ipv4());
-    (sides, ports, any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|((src, dst), ports, tcp, ingress, eth0)| Packet {
-        src,
-        dst,
-        ports,
-        protocol: if tcp { Protocol::Tcp } else { Protocol::Udp },
-        direction: if ingress { Direction::Ingress } else { Direction::Egress },
-        interface: Some(if eth0 { "eth0" } else { "eth1" }),
-    })
+    let sides =
+        (address(), address()).prop_filter("one family", |(a, b)| a.is_ipv4() == b.is_ipv4());
+    (sides, ports, any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
+        |((src, dst), ports, tcp, ingress, eth0)| Packet {
+            src,
+            dst,
+            ports,
+            protocol: if tcp { Protocol::Tcp } else { Protocol::Udp },
+            direction: if ingress { Direction::Ingress } else { Direction::Egress },
+            interface: Some(if eth0 { "eth0" } else { "eth1" }),
+        },
+    )
 }
 
 /// A host in enforce mode with the compiled tables, before one packet.
@@ -240,7 +285,9 @@ fn host(compiled: &Compiled, packet: &Packet<'_>) -> Host {
     host.limits.clone_from(&tables.limits);
     host.failsafe.clone_from(&tables.failsafe);
     let mapped = |addr: [u8; 4]| Ipv4Addr::from(addr).to_ipv6_mapped().octets();
-    let mut list = |list, addr, len: u32, entry: &PolicyEntry| host.list(list, addr, u8::try_from(len).unwrap(), entry.rule);
+    let mut list = |list, addr, len: u32, entry: &PolicyEntry| {
+        host.list(list, addr, u8::try_from(len).unwrap(), entry.rule)
+    };
     for (kind, four, six) in [
         (List::Allow, &tables.allow4, &tables.allow6),
         (List::Block, &tables.block4, &tables.block6),
@@ -261,7 +308,9 @@ fn host(compiled: &Compiled, packet: &Packet<'_>) -> Host {
 fn bytes_of(packet: &Packet<'_>, src_port: u16, dst_port: u16) -> Vec<u8> {
     let mut transport = [src_port.to_be_bytes(), dst_port.to_be_bytes()].concat();
     match packet.protocol {
-        Protocol::Tcp => transport.extend([0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 0xff, 0xff, 0, 0, 0, 0]),
+        Protocol::Tcp => {
+            transport.extend([0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 0xff, 0xff, 0, 0, 0, 0])
+        }
         Protocol::Udp => transport.extend([0, 8, 0, 0]),
     }
     let len = u16::try_from(transport.len()).unwrap();

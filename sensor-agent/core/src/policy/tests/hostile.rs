@@ -5,34 +5,91 @@ use super::*;
 #[test]
 fn a_mistake_names_line_field_and_remedy() {
     let cases = [
-        ("block:\n  - {id: a, clients: [10.0.0.5/8]}\n", "p.yaml:2: block[0].clients[0]: `10.0.0.5/8` has bits set"),
-        ("block:\n  - {id: a, clients: ['::ffff:10.0.0.1']}\n", "p.yaml:2: block[0].clients[0]: `::ffff:10.0.0.1` is IPv4"),
+        (
+            "block:\n  - {id: a, clients: [10.0.0.5/8]}\n",
+            "p.yaml:2: block[0].clients[0]: `10.0.0.5/8` has bits set",
+        ),
+        (
+            "block:\n  - {id: a, clients: ['::ffff:10.0.0.1']}\n",
+            "p.yaml:2: block[0].clients[0]: `::ffff:10.0.0.1` is IPv4",
+        ),
         ("block:\n  - {id: a, clients: []}\n", "p.yaml:2: block[0].clients: no clients"),
         ("block:\n  - {id: a b, clients: [any]}\n", "p.yaml:2: block[0].id: `a b` is not an id"),
         (
             "block:\n  - {id: a, clients: [10.0.0.1]}\nallow:\n  - {id: a, clients: [10.0.0.1]}\n",
             "p.yaml:2: block[0].id: `a` is the id of the rule in line 4 too",
         ),
-        ("block:\n  - {id: a, clients: [any], action: reset}\n", "block[0].action: reset is not supported by this version yet"),
-        ("block:\n  - {id: a, clients: [any], action: deny}\n", "block[0].action: `deny` is not an action; write drop or monitor"),
-        ("allow:\n  - {id: a, clients: [any], action: drop}\n", "allow[0].action: an allow rule has no action"),
-        ("block:\n  - {id: a, clients: [any], ports: [0]}\n", "block[0].ports[0]: `0` is not a port"),
-        ("block:\n  - {id: a, clients: [any], ports: [9-1]}\n", "block[0].ports[0]: `9-1` is not a port"),
-        ("block:\n  - {id: a, clients: [any], protocol: icmp}\n", "block[0].protocol: `icmp` is not a protocol"),
-        ("block:\n  - {id: a, clients: [any], direction: in}\n", "block[0].direction: `in` is not a direction"),
-        ("block:\n  - {id: a, clients: [any], interface: 'a/b'}\n", "block[0].interface: `a/b` is not the name"),
-        ("block:\n  - {id: a, clients: [any], expires: soon}\n", "block[0].expires: `soon` is not a date"),
+        (
+            "block:\n  - {id: a, clients: [any], action: reset}\n",
+            "block[0].action: reset is not supported by this version yet",
+        ),
+        (
+            "block:\n  - {id: a, clients: [any], action: deny}\n",
+            "block[0].action: `deny` is not an action; write drop or monitor",
+        ),
+        (
+            "allow:\n  - {id: a, clients: [any], action: drop}\n",
+            "allow[0].action: an allow rule has no action",
+        ),
+        (
+            "block:\n  - {id: a, clients: [any], ports: [0]}\n",
+            "block[0].ports[0]: `0` is not a port",
+        ),
+        (
+            "block:\n  - {id: a, clients: [any], ports: [9-1]}\n",
+            "block[0].ports[0]: `9-1` is not a port",
+        ),
+        (
+            "block:\n  - {id: a, clients: [any], protocol: icmp}\n",
+            "block[0].protocol: `icmp` is not a protocol",
+        ),
+        (
+            "block:\n  - {id: a, clients: [any], direction: in}\n",
+            "block[0].direction: `in` is not a direction",
+        ),
+        (
+            "block:\n  - {id: a, clients: [any], interface: 'a/b'}\n",
+            "block[0].interface: `a/b` is not the name",
+        ),
+        (
+            "block:\n  - {id: a, clients: [any], expires: soon}\n",
+            "block[0].expires: `soon` is not a date",
+        ),
         ("block:\n  - {id: a, clients: [any], ttl: 1y}\n", "block[0].ttl: `1y` is not a duration"),
-        ("block:\n  - {id: a, clients: [any], ttl: 1h, expires: 2027-01-01}\n", "block[0].ttl: expires and ttl exclude"),
-        ("block:\n  - {id: a, clients: [any], reason: \"a\\nb\"}\n", "block[0].reason: write one line"),
+        (
+            "block:\n  - {id: a, clients: [any], ttl: 1h, expires: 2027-01-01}\n",
+            "block[0].ttl: expires and ttl exclude",
+        ),
+        (
+            "block:\n  - {id: a, clients: [any], reason: \"a\\nb\"}\n",
+            "block[0].reason: write one line",
+        ),
         ("limits:\n  - {id: a}\n", "p.yaml:2: limits[0]: nothing is limited"),
         ("limits:\n  - {id: a, packets: {rate: 0}}\n", "limits[0].packets.rate: write a number"),
-        ("limits:\n  - {id: a, packets: {rate: 1, burst: 100000}}\n", "limits[0].packets.burst: write a number"),
-        ("limits:\n  - {id: a, packets: {rate: 1}, ports: [1, 5]}\n", "limits[0].ports: a limit has one port"),
-        ("limits:\n  - {id: a, packets: {rate: 1}, direction: egress}\n", "limits[0].direction: limits count"),
-        ("limits:\n  - {id: a, packets: {rate: 1}, client_prefix: {ipv4: 33}}\n", "limits[0].client_prefix.ipv4: write"),
-        ("failsafe: {ssh: {management: [10.0.0.1/8]}}\n", "p.yaml:1: failsafe.ssh.management[0]: `10.0.0.1/8` has bits"),
-        ("failsafe:\n  also:\n    - {name: x, networks: [any], side: their}\n", "p.yaml:3: failsafe.also[0].side: `their`"),
+        (
+            "limits:\n  - {id: a, packets: {rate: 1, burst: 100000}}\n",
+            "limits[0].packets.burst: write a number",
+        ),
+        (
+            "limits:\n  - {id: a, packets: {rate: 1}, ports: [1, 5]}\n",
+            "limits[0].ports: a limit has one port",
+        ),
+        (
+            "limits:\n  - {id: a, packets: {rate: 1}, direction: egress}\n",
+            "limits[0].direction: limits count",
+        ),
+        (
+            "limits:\n  - {id: a, packets: {rate: 1}, client_prefix: {ipv4: 33}}\n",
+            "limits[0].client_prefix.ipv4: write",
+        ),
+        (
+            "failsafe: {ssh: {management: [10.0.0.1/8]}}\n",
+            "p.yaml:1: failsafe.ssh.management[0]: `10.0.0.1/8` has bits",
+        ),
+        (
+            "failsafe:\n  also:\n    - {name: x, networks: [any], side: their}\n",
+            "p.yaml:3: failsafe.also[0].side: `their`",
+        ),
         ("version: 2\n", "p.yaml:1: version: version 2 is not known; write 1"),
     ];
     for (text, expected) in cases {
@@ -44,7 +101,9 @@ fn a_mistake_names_line_field_and_remedy() {
 
 #[test]
 fn all_mistakes_are_told_at_once_in_the_order_of_the_file() {
-    let found = errors("block:\n  - {id: a, clients: [x], ports: [0]}\nlimits:\n  - {id: a, packets: {rate: 0}}\n");
+    let found = errors(
+        "block:\n  - {id: a, clients: [x], ports: [0]}\nlimits:\n  - {id: a, packets: {rate: 0}}\n",
+    );
     let lines: Vec<&str> = found.lines().collect();
     assert_eq!(lines.len(), 4, "{found}");
 }
@@ -75,7 +134,16 @@ fn any_bytes_are_read_or_refused() {
     for len in 0..valid.len() {
         let _outcome = parse("p", &valid.as_bytes()[..len], NOW);
     }
-    for bytes in [&b"\xff"[..], b"\0", b"a\0b: c", b"[", b"&a [*a]", b"&a {allow: *a}", b"--- {}\n--- {}\n", b"!!binary x"] {
+    for bytes in [
+        &b"\xff"[..],
+        b"\0",
+        b"a\0b: c",
+        b"[",
+        b"&a [*a]",
+        b"&a {allow: *a}",
+        b"--- {}\n--- {}\n",
+        b"!!binary x",
+    ] {
         assert!(parse("p", bytes, NOW).is_err(), "{bytes:?}");
     }
     let not_utf8 = parse("p", b"version: 1\nowner: \xff\n", NOW).unwrap_err();
@@ -98,10 +166,15 @@ fn bombs_and_depth_are_refused_quickly() {
 
 #[test]
 fn too_much_is_refused_with_the_figure() {
-    let rules: Vec<String> = (0..4200).map(|n| format!("  - {{id: r{n}, clients: [10.0.0.1]}}\n")).collect();
-    assert!(errors(&format!("block:\n{}", rules.concat())).contains("4200 rules are over the limit of 4095"));
+    let rules: Vec<String> =
+        (0..4200).map(|n| format!("  - {{id: r{n}, clients: [10.0.0.1]}}\n")).collect();
+    assert!(
+        errors(&format!("block:\n{}", rules.concat()))
+            .contains("4200 rules are over the limit of 4095")
+    );
     let ports: Vec<String> = (0..5000).map(|n| (n * 2 + 1).to_string()).collect();
-    let wide = format!("block:\n  - {{id: a, clients: [10.0.0.1], ports: [{}]}}\n", ports.join(", "));
+    let wide =
+        format!("block:\n  - {{id: a, clients: [10.0.0.1], ports: [{}]}}\n", ports.join(", "));
     assert!(errors(&wide).contains("than the 8 that a packet"), "{}", errors(&wide));
     let many: Vec<String> = (0..100).map(|n| format!("10.0.{n}.0/24")).collect();
     let failsafe = format!("failsafe: {{ssh: {{management: [{}]}}}}\n", many.join(", "));
@@ -113,7 +186,9 @@ fn too_much_is_refused_with_the_figure() {
 
 #[test]
 fn a_list_of_many_clients_compiles() {
-    let clients: Vec<String> = (0..100_000_u32).map(|n| format!("{}.{}.{}.{}", 11 + n % 7, n / 65_536, n / 256 % 256, n % 256)).collect();
+    let clients: Vec<String> = (0..100_000_u32)
+        .map(|n| format!("{}.{}.{}.{}", 11 + n % 7, n / 65_536, n / 256 % 256, n % 256))
+        .collect();
     let compiled = compiled(&format!("block:\n  - {{id: a, clients: [{}]}}\n", clients.join(", ")));
     assert_eq!(compiled.tables.block4.len() + compiled.merged, 100_000);
     assert_eq!(compiled.tables.rules.len(), 2);

@@ -39,7 +39,11 @@ fn covered_or(i: &Inputs, state: State) -> State {
 const RULES: &[Rule] = &[
     Rule { row: 1, matches: |i| i.role != Role::Server, state: |_| State::Egress },
     Rule { row: 2, matches: |i| i.operator == Operator::Ignored, state: |_| State::Ignored },
-    Rule { row: 3, matches: |i| undeclared(i) && i.existence == Existence::Unproven, state: |_| State::Probing },
+    Rule {
+        row: 3,
+        matches: |i| undeclared(i) && i.existence == Existence::Unproven,
+        state: |_| State::Probing,
+    },
     Rule {
         row: 4,
         matches: |i| older(i) && matches!(i.activity, Activity::Served | Activity::Failing),
@@ -52,7 +56,11 @@ const RULES: &[Rule] = &[
             if i.listening == Listening::Discriminates { State::ZombieRemoved } else { State::Gone }
         },
     },
-    Rule { row: 6, matches: |i| older(i) && i.activity == Activity::Absent, state: |_| State::Gone },
+    Rule {
+        row: 6,
+        matches: |i| older(i) && i.activity == Activity::Absent,
+        state: |_| State::Gone,
+    },
     Rule {
         row: 7,
         matches: |i| older(i) && i.activity == Activity::Silent,
@@ -60,7 +68,10 @@ const RULES: &[Rule] = &[
     },
     Rule {
         row: 8,
-        matches: |i| past(i) && matches!(i.activity, Activity::Served | Activity::Failing | Activity::Refused),
+        matches: |i| {
+            past(i)
+                && matches!(i.activity, Activity::Served | Activity::Failing | Activity::Refused)
+        },
         state: |_| State::ZombieSunset,
     },
     Rule { row: 9, matches: |i| past(i) && i.activity == Activity::Absent, state: |_| State::Gone },
@@ -71,7 +82,9 @@ const RULES: &[Rule] = &[
     },
     Rule {
         row: 11,
-        matches: |i| current(i) && i.activity == Activity::Absent && i.missing == MissingEvidence::Enough,
+        matches: |i| {
+            current(i) && i.activity == Activity::Absent && i.missing == MissingEvidence::Enough
+        },
         state: |_| State::Missing,
     },
     Rule {
@@ -95,10 +108,26 @@ const RULES: &[Rule] = &[
         state: |_| State::Pending,
     },
     Rule { row: 16, matches: |i| current(i) && !seen(i), state: |i| covered_or(i, State::Dormant) },
-    Rule { row: 17, matches: |i| i.declaration == DeclarationKind::NoCatalogue, state: |_| State::Observed },
-    Rule { row: 18, matches: |i| i.declaration == DeclarationKind::ServiceUnknown, state: |_| State::ShadowHost },
-    Rule { row: 19, matches: |i| i.declaration == DeclarationKind::PathUnknown, state: |_| State::ShadowPath },
-    Rule { row: 20, matches: |i| i.declaration == DeclarationKind::MethodUnknown, state: |_| State::ShadowMethod },
+    Rule {
+        row: 17,
+        matches: |i| i.declaration == DeclarationKind::NoCatalogue,
+        state: |_| State::Observed,
+    },
+    Rule {
+        row: 18,
+        matches: |i| i.declaration == DeclarationKind::ServiceUnknown,
+        state: |_| State::ShadowHost,
+    },
+    Rule {
+        row: 19,
+        matches: |i| i.declaration == DeclarationKind::PathUnknown,
+        state: |_| State::ShadowPath,
+    },
+    Rule {
+        row: 20,
+        matches: |i| i.declaration == DeclarationKind::MethodUnknown,
+        state: |_| State::ShadowMethod,
+    },
 ];
 
 fn combinations(role: Role) -> Vec<Inputs> {
@@ -116,10 +145,26 @@ fn combinations(role: Role) -> Vec<Inputs> {
                             lifecycle,
                             activity,
                             existence: if bit(0) { Existence::Proven } else { Existence::Unproven },
-                            listening: if bit(1) { Listening::Discriminates } else { Listening::Unknown },
-                            missing: if bit(2) { MissingEvidence::Enough } else { MissingEvidence::TooLittle },
-                            observed: if bit(3) { Observed::WholeWindow } else { Observed::Shorter },
-                            covered: if bit(4) { Covered::Yes } else { Covered::No(NotCovered::Loss) },
+                            listening: if bit(1) {
+                                Listening::Discriminates
+                            } else {
+                                Listening::Unknown
+                            },
+                            missing: if bit(2) {
+                                MissingEvidence::Enough
+                            } else {
+                                MissingEvidence::TooLittle
+                            },
+                            observed: if bit(3) {
+                                Observed::WholeWindow
+                            } else {
+                                Observed::Shorter
+                            },
+                            covered: if bit(4) {
+                                Covered::Yes
+                            } else {
+                                Covered::No(NotCovered::Loss)
+                            },
                         });
                     }
                 }
@@ -139,8 +184,16 @@ fn every_combination_gets_the_state_of_the_first_row_that_matches() {
             count += 1;
             let rule = RULES.iter().find(|rule| (rule.matches)(&inputs)).expect("a row matches");
             let decision = decide(&inputs);
-            assert_eq!((decision.row.0, decision.state), (rule.row, (rule.state)(&inputs)), "{inputs:?}");
-            assert_eq!(decision.reason.is_some(), decision.state == State::NotCovered, "{inputs:?}");
+            assert_eq!(
+                (decision.row.0, decision.state),
+                (rule.row, (rule.state)(&inputs)),
+                "{inputs:?}"
+            );
+            assert_eq!(
+                decision.reason.is_some(),
+                decision.state == State::NotCovered,
+                "{inputs:?}"
+            );
             *reached.entry(decision.row.0).or_default() += 1;
             *states.entry(decision.state).or_default() += 1;
         }
@@ -162,7 +215,12 @@ fn reason_is_the_reason_of_the_coverage() {
     for &reason in NotCovered::ALL {
         let mut inputs = combinations(Role::Server)
             .into_iter()
-            .find(|i| current(i) && !seen(i) && i.observed == Observed::WholeWindow && i.operator == Operator::Nothing)
+            .find(|i| {
+                current(i)
+                    && !seen(i)
+                    && i.observed == Observed::WholeWindow
+                    && i.operator == Operator::Nothing
+            })
             .expect("there is one");
         inputs.lifecycle = Lifecycle::Supported;
         inputs.covered = Covered::No(reason);
