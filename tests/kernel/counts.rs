@@ -276,7 +276,7 @@ fn last_ledger(events: &std::path::Path) -> BTreeMap<String, u64> {
         .lines()
         .map(|line| serde_json::from_str::<Value>(line).unwrap())
         .filter(|event| event.get("ledger").is_some())
-        .last()
+        .next_back()
         .unwrap();
     let counts = ledger["ledger"]["counts"].as_array().unwrap();
     counts

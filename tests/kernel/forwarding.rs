@@ -15,7 +15,7 @@ const CLIENT: &str = "192.0.2.2";
 struct Node {
     lab: Lab,
     client: Namespace,
-    node: Namespace,
+    router: Namespace,
     _server: Namespace,
     nginx: Nginx,
 }
@@ -31,7 +31,7 @@ impl Node {
         client.sh("ip route add default via 192.0.2.1").unwrap();
         server.sh("ip route add default via 10.2.0.1").unwrap();
         let nginx = Nginx::start(&lab, &server, 80, SERVER).unwrap();
-        Self { lab, client, node, _server: server, nginx }
+        Self { lab, client, router: node, _server: server, nginx }
     }
 
     /// client and server on one bridge of the node.
@@ -43,11 +43,11 @@ impl Node {
         lab.veth((&node, "pod0", ""), (&server, "eth0", "192.0.2.3/24")).unwrap();
         node.sh("ip link set uplink master br0; ip link set pod0 master br0").unwrap();
         let nginx = Nginx::start(&lab, &server, 80, SERVER).unwrap();
-        Self { lab, client, node, _server: server, nginx }
+        Self { lab, client, router: node, _server: server, nginx }
     }
 
     fn sensor(&self) -> Sensor {
-        Sensor::start(&self.lab, &self.node, &SensorOptions::default()).unwrap()
+        Sensor::start(&self.lab, &self.router, &SensorOptions::default()).unwrap()
     }
 
     /// Loads `address` and requires one exchange each, from the true client.
@@ -78,7 +78,7 @@ fn destination_nat_and_masquerade_give_one_exchange_each_with_the_true_client() 
         return;
     }
     let node = Node::routed();
-    node.node
+    node.router
         .sh("nft -f - <<'EOF'\n\
              table ip lab {\n\
                chain pre { type nat hook prerouting priority dstnat; tcp dport 8080 dnat to 10.2.0.2:80; }\n\
@@ -96,7 +96,7 @@ fn short_connections_through_nat_are_as_exact_as_long_ones() {
         return;
     }
     let node = Node::routed();
-    node.node
+    node.router
         .sh("nft -f - <<'EOF'\n\
              table ip lab {\n\
                chain pre { type nat hook prerouting priority dstnat; tcp dport 8080 dnat to 10.2.0.2:80; }\n\
@@ -131,12 +131,12 @@ fn a_program_that_ends_the_chain_behind_ours_hides_nothing() {
     }
     let node = Node::routed();
     // A filter of somebody else that classifies everything there and then.
-    node.node
+    node.router
         .sh("for i in uplink pod0; do tc qdisc add dev $i clsact; for d in ingress egress; do \
              tc filter add dev $i $d prio 1 protocol all u32 match u32 0 0 flowid 1:1; done; done")
         .unwrap();
     let filters = || {
-        node.node
+        node.router
             .sh("for i in uplink pod0; do tc filter show dev $i ingress; tc filter show dev $i egress; done")
             .unwrap()
     };
@@ -158,5 +158,5 @@ fn packets_carried_by_redirect_peer_are_counted_once_too() {
     let _carriers = [("uplink", "pod0"), ("pod0", "uplink")]
         .map(|(from, to)| RedirectPeer::attach(&middle, from, to).unwrap());
     let nginx = Nginx::start(&lab, &server, 80, SERVER).unwrap();
-    Node { lab, client, node: middle, _server: server, nginx }.check("192.0.2.3", 20);
+    Node { lab, client, router: middle, _server: server, nginx }.check("192.0.2.3", 20);
 }

@@ -98,7 +98,7 @@ fn a_capture_cut_at_any_byte_gives_what_came_before_and_says_where() {
         for len in cuts {
             match Recording::open(&whole[..len]) {
                 Err(CaptureError::Format(_) | CaptureError::Cut { .. }) => {
-                    assert!(len < 32, "{len}")
+                    assert!(len < 32, "{len}");
                 }
                 Err(other) => panic!("{len}: {other}"),
                 Ok(_) => {

@@ -186,7 +186,6 @@ const fn went_out(hint: &OwnerHint) -> bool {
 }
 
 #[cfg(test)]
-#[expect(clippy::panic, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 

@@ -49,9 +49,9 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
         Ok((policy, compiled)) => {
             let report = Report::new(&policy, &compiled);
             if *json {
-                output::print_json(&report)?
+                output::print_json(&report)?;
             } else {
-                output::print(&report.text())?
+                output::print(&report.text())?;
             }
             Ok(Exit::Done)
         }

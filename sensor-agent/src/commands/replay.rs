@@ -90,7 +90,7 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
                 emitter.events(&mut pipeline);
             };
             ReadEnd::of_capture(read_capture(&mut capture, take, |offset| {
-                advance(bar.as_ref(), offset)
+                advance(bar.as_ref(), offset);
             }))
         }
         text => ReadEnd::of_text(read_text(text, |exchange| {
@@ -118,10 +118,10 @@ fn exchanges_only(
         Recording::Capture(mut capture) => {
             let bar = progress(bytes);
             let take = |segment: &Segment<'_>| {
-                assembler.on_segment(segment, &mut |assembled| emitter.assembled(&assembled))
+                assembler.on_segment(segment, &mut |assembled| emitter.assembled(&assembled));
             };
             ReadEnd::of_capture(read_capture(&mut capture, take, |offset| {
-                advance(bar.as_ref(), offset)
+                advance(bar.as_ref(), offset);
             }))
         }
         text => ReadEnd::of_text(read_text(text, |exchange| emitter.exchange(&exchange))),

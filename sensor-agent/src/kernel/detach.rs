@@ -93,7 +93,7 @@ fn detach_filters() -> io::Result<Found> {
                         .removed
                         .push(format!("{} {} {}", link.name, filter.priority, filter.name)),
                     Err(error) => {
-                        found.errors.push(format!("{} {}: {error}", link.name, filter.name))
+                        found.errors.push(format!("{} {}: {error}", link.name, filter.name));
                     }
                 }
             }

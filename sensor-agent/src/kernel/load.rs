@@ -152,20 +152,16 @@ pub fn object(path: Option<&Path>) -> Result<Cow<'static, [u8]>, LoadError> {
         Some(path) => std::fs::read(path)
             .map(Cow::Owned)
             .map_err(|source| LoadError::Object { path: path.to_owned(), source }),
-        None => embedded().map(Cow::Borrowed).ok_or(LoadError::NoObject),
+        None => EMBEDDED.map(Cow::Borrowed).ok_or(LoadError::NoObject),
     }
 }
 
 /// The object that the build script found fresh.
 #[cfg(ebpf_object)]
-fn embedded() -> Option<&'static [u8]> {
-    Some(aya::include_bytes_aligned!(env!("SENSOR_EBPF_OBJECT")))
-}
+const EMBEDDED: Option<&[u8]> = Some(aya::include_bytes_aligned!(env!("SENSOR_EBPF_OBJECT")));
 
 #[cfg(not(ebpf_object))]
-const fn embedded() -> Option<&'static [u8]> {
-    None
-}
+const EMBEDDED: Option<&[u8]> = None;
 
 /// Loads the object. Needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON.
 pub(crate) fn load(

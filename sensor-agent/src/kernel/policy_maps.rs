@@ -327,7 +327,7 @@ impl<K: aya::Pod + Eq + Hash> Trie<K> {
                     applied.installed += 1;
                 }
                 Err(error) => {
-                    tracing::warn!(map = self.name, %error, "a policy entry was not installed")
+                    tracing::warn!(map = self.name, %error, "a policy entry was not installed");
                 }
             }
         }
@@ -340,7 +340,7 @@ impl<K: aya::Pod + Eq + Hash> Trie<K> {
                     applied.removed += 1;
                 }
                 Err(error) => {
-                    tracing::warn!(map = self.name, %error, "a policy entry was not removed")
+                    tracing::warn!(map = self.name, %error, "a policy entry was not removed");
                 }
             }
         }

@@ -245,7 +245,7 @@ impl Worker {
             },
             HashMap::new,
             |links, _, payload| {
-                links.extend(record::link(payload).map(|link| (link.ifindex, link)))
+                links.extend(record::link(payload).map(|link| (link.ifindex, link)));
             },
         )?;
         let address_header = AddressHeader::default();

@@ -100,7 +100,7 @@ pub fn read_text<R: Read>(
         Recording::Capture(_) => {}
         Recording::Har(input) => har::read(input, take, wrong)?,
         Recording::JsonLines(input) => {
-            jsonl::read(input, take, wrong).map_err(|error| error.to_string())?
+            jsonl::read(input, take, wrong).map_err(|error| error.to_string())?;
         }
     }
     Ok(end)

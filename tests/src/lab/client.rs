@@ -58,11 +58,11 @@ impl KeepAlive {
     /// Reads one response with Content-Length and returns its status.
     pub fn response(&mut self) -> Result<u16> {
         loop {
-            if let Some((status, length)) = head_of(&self.pending)? {
-                if self.pending.len() >= length {
-                    self.pending.drain(..length);
-                    return Ok(status);
-                }
+            if let Some((status, length)) = head_of(&self.pending)?
+                && self.pending.len() >= length
+            {
+                self.pending.drain(..length);
+                return Ok(status);
             }
             let mut buffer = [0; 16 * 1024];
             let read = self.stream.read(&mut buffer)?;

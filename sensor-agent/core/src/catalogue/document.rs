@@ -188,7 +188,7 @@ impl<'d> Parser<'_, 'd> {
         match (key, numbers.next(), numbers.next()) {
             ("openapi", Some("3"), Some("0" | "1")) | ("swagger", Some("2"), Some("0") | None) => {}
             ("openapi", Some("3"), Some(_)) => {
-                self.problems.warn(&at, Problem::NewerSpecification(version.into()))
+                self.problems.warn(&at, Problem::NewerSpecification(version.into()));
             }
             _ => self.problems.refuse(&at, Problem::UnknownSpecification(version.into())),
         }

@@ -3,6 +3,9 @@
 //! A response that comes before its request in the file waits for it; an undecided start waits for more bytes; what is no
 //! HTTP is ignored from then on and costs one look-up per packet. Bounds: those of its halves, readers and pairing.
 
+mod reading;
+mod start;
+
 use std::cmp::Reverse;
 
 use sensor_ebpf::abi::flow_key::FlowKey;
@@ -10,18 +13,13 @@ use sensor_ebpf::abi::flow_key::FlowKey;
 use super::assembled::{Assembled, FlowClass, socket_addr};
 use super::counts::{FlowCounter, FlowCounts};
 use super::half::{Fit, Half, Held};
-use super::pairing::{After, HeadStart, Http};
+use super::pairing::{HeadStart, Http};
 use super::segment::{Segment, tcp_flag};
 use super::seq::SeqNo;
 use super::table::{Entry, Rank};
-use crate::http::{
-    self, Detect, Exchange, Framing, HelloError, Kind, OwnerHint, Position, RequestFacts,
-    ResponseFacts, Step,
-};
+use crate::http::{self, Detect, Kind, Position};
 use crate::time::UnixNs;
 
-/// Most bytes of an undecided start or of a ClientHello.
-const EARLY_BYTES_MAX: usize = 40 * 1024;
 /// A SYN this far before what was seen belongs to the connection joined (it came late in the file).
 const LATE_SYN_MAX: i32 = 64 * 1024;
 
@@ -163,7 +161,7 @@ impl Connection {
                 });
                 if body.is_some() {
                     http.flush_current(body, &mut |exchange| {
-                        (out.sink)(Assembled::Exchange(exchange))
+                        (out.sink)(Assembled::Exchange(exchange));
                     });
                 }
             }
@@ -405,297 +403,6 @@ impl Connection {
         }
     }
 
-    /// First bytes: what is this connection?
-    fn decide(
-        &mut self,
-        from: usize,
-        start: HeadStart,
-        data: &[u8],
-        joined: bool,
-        out: &mut Out<'_>,
-    ) {
-        match self.client {
-            Some(client) if client == from && (!joined || !self.early.is_empty()) => {
-                self.decide_client(from, start, data, out);
-            }
-            Some(client) if client != from && !joined => {
-                if http::response(data) == Detect::No {
-                    self.classify(FlowClass::Other, start.time, out);
-                    self.mode = Mode::Ignored;
-                } else {
-                    self.open_http(from, Kind::Response, start.time, out);
-                    let _none_waits = self.read(from, start, data, out);
-                }
-            }
-            _ => self.decide_joined(from, start, data, out),
-        }
-    }
-
-    fn decide_client(&mut self, from: usize, start: HeadStart, data: &[u8], out: &mut Out<'_>) {
-        let collected;
-        let bytes = if self.early.is_empty() {
-            data
-        } else {
-            self.early.extend_from_slice(data);
-            collected = std::mem::take(&mut self.early);
-            &collected
-        };
-        let detected = [http::request(bytes, false), http::preface(bytes), http::tls(bytes)];
-        match detected {
-            [Detect::Yes, ..] => {
-                self.open_http(from, Kind::Request, start.time, out);
-                let _none_waits = self.read(from, start, bytes, out);
-            }
-            [_, Detect::Yes, _] => {
-                self.classify(FlowClass::H2c, start.time, out);
-                self.mode = Mode::Ignored;
-            }
-            [_, _, Detect::Yes] => {
-                self.classify(FlowClass::Tls, start.time, out);
-                self.mode = Mode::Hello;
-                let bytes = bytes.to_vec();
-                self.hello(from, &bytes, start.time, out);
-            }
-            _ if bytes.len() <= EARLY_BYTES_MAX && detected.contains(&Detect::More) => {
-                self.early = bytes.to_vec()
-            }
-            _ => {
-                self.classify(FlowClass::Other, start.time, out);
-                self.mode = Mode::Ignored;
-            }
-        }
-    }
-
-    /// The beginning was not seen: only what is surely a head decides.
-    fn decide_joined(&mut self, from: usize, start: HeadStart, data: &[u8], out: &mut Out<'_>) {
-        let kind = if http::request(data, true) != Detect::No {
-            Kind::Request
-        } else if http::response(data) == Detect::Yes {
-            Kind::Response
-        } else {
-            return;
-        };
-        out.counts.one(FlowCounter::FlowsJoined);
-        self.client = Some(if kind == Kind::Request { from } else { 1 - from });
-        self.mode = Mode::Http;
-        self.http = Some(Box::new(Http { requests_blind: true, ..Http::new(Position::Lost) }));
-        self.last_from = None;
-        let _none_waits = self.read(from, start, data, out);
-    }
-
-    fn open_http(&mut self, _from: usize, kind: Kind, time: UnixNs, out: &mut Out<'_>) {
-        if self.http.is_none() {
-            let mut http = Http::new(Position::Head);
-            http.requests_blind = kind == Kind::Response;
-            self.http = Some(Box::new(http));
-        }
-        self.mode = Mode::Http;
-        self.classify(FlowClass::Http, time, out);
-    }
-
-    fn hello(&mut self, from: usize, data: &[u8], time: UnixNs, out: &mut Out<'_>) {
-        if self.client != Some(from) {
-            return;
-        }
-        self.early.extend_from_slice(data);
-        let hello = match http::parse_hello(&self.early) {
-            Err(HelloError::Partial(_)) if self.early.len() < EARLY_BYTES_MAX => return,
-            Ok(hello) | Err(HelloError::Partial(hello)) => Some(hello),
-            Err(HelloError::NotHello) => None,
-        };
-        if let Some(hello) = hello {
-            let (client, server) = self.ends();
-            (out.sink)(Assembled::Hello { time, client, server, hello });
-        }
-        self.early = Vec::new();
-        self.mode = Mode::Ignored;
-    }
-
-    /// Bytes are missing in one direction.
-    fn lost_heads(&mut self, from: usize, len: u64, out: &mut Out<'_>) {
-        let kind = if self.client == Some(from) { Kind::Request } else { Kind::Response };
-        if self.mode == Mode::Hello {
-            self.hello(from, &[], self.last, out);
-            self.mode = Mode::Ignored;
-            return;
-        }
-        if !self.early.is_empty() && self.client == Some(from) {
-            let early = std::mem::take(&mut self.early);
-            self.open_http(from, Kind::Request, self.last, out);
-            self.truncated(from, Kind::Request, &early, out);
-        }
-        let Some(http) = &mut self.http else { return };
-        let Some(reader) = http.readers.get_mut(from) else { return };
-        let cut = reader.gap(len);
-        if reader.position() == Position::Lost {
-            http.heads_missed = true;
-            if kind == Kind::Response {
-                http.flush_current(None, &mut |exchange| (out.sink)(Assembled::Exchange(exchange)));
-            }
-        }
-        if let Some(cut) = cut {
-            self.truncated(from, kind, &cut, out);
-        }
-    }
-
-    /// Uses a head as far as it was seen.
-    fn truncated(&mut self, from: usize, kind: Kind, head: &[u8], out: &mut Out<'_>) {
-        let whole_lines = memchr::memrchr(b'\n', head).map_or(0, |end| end + 1);
-        let mut closed = head.get(..whole_lines).unwrap_or_default().to_vec();
-        closed.extend_from_slice(b"\r\n");
-        let read = whole_lines > 0 && self.take_head(from, kind, &closed, Extent::Truncated, out);
-        if read {
-            out.counts.one(FlowCounter::HeadsTruncated);
-        } else {
-            out.counts.one(FlowCounter::HeadsMalformed);
-        }
-        if let Some(reader) = self.http.as_mut().and_then(|http| http.readers.get_mut(from)) {
-            reader.lose();
-        }
-    }
-
-    /// Reads on; returns how many bytes at the end must wait (responses whose request did not come yet).
-    fn read(&mut self, from: usize, start: HeadStart, data: &[u8], out: &mut Out<'_>) -> usize {
-        let kind = if self.client == Some(from) { Kind::Request } else { Kind::Response };
-        let mut input = data;
-        let mut may_begin = self.last_from != Some(from)
-            && self.http.as_ref().is_some_and(|http| http.may_begin(kind, 1 - from));
-        let mut first = true;
-        while !input.is_empty() {
-            let Some(http) = &mut self.http else { return 0 };
-            if kind == Kind::Response && http.wants_request(from) {
-                return input.len();
-            }
-            let restarts = first
-                && http.may_restart(kind, from, start.ack)
-                && http::request(input, true) == Detect::Yes;
-            let Some(reader) = http.readers.get_mut(from) else { return 0 };
-            if restarts {
-                reader.restart();
-            }
-            if (reader.at_head_start() || reader.position() == Position::Lost)
-                && let Some(begin) = http.starts.get_mut(from)
-            {
-                let used = u32::try_from(data.len() - input.len()).unwrap_or(0);
-                *begin = HeadStart { seq: start.seq.plus(used), ..start };
-            }
-            match reader.advance(kind, &mut input, may_begin) {
-                Step::Idle => {}
-                Step::Head(head) => {
-                    if !self.take_head(from, kind, &head, Extent::Whole, out) {
-                        out.counts.one(FlowCounter::HeadsMalformed);
-                        self.lose(from);
-                        return 0;
-                    }
-                }
-                Step::BodyEnd { bytes } => match kind {
-                    Kind::Request => http.request_body(bytes),
-                    Kind::Response => {
-                        http.flush_current(Some(bytes), &mut |exchange| {
-                            (out.sink)(Assembled::Exchange(exchange))
-                        });
-                    }
-                },
-                Step::NotHttp => {
-                    out.counts.one(FlowCounter::PositionsLost);
-                    http.heads_missed = true;
-                    if kind == Kind::Response {
-                        http.flush_current(None, &mut |exchange| {
-                            (out.sink)(Assembled::Exchange(exchange))
-                        });
-                    }
-                }
-                Step::TooLong(head) => self.truncated(from, kind, &head, out),
-            }
-            may_begin = false;
-            first = false;
-        }
-        0
-    }
-
-    fn lose(&mut self, from: usize) {
-        if let Some(http) = &mut self.http {
-            http.heads_missed = true;
-            if let Some(reader) = http.readers.get_mut(from) {
-                reader.lose();
-            }
-        }
-    }
-
-    /// Parses a head and pairs it; `false` when it is none.
-    fn take_head(
-        &mut self,
-        from: usize,
-        kind: Kind,
-        head: &[u8],
-        extent: Extent,
-        out: &mut Out<'_>,
-    ) -> bool {
-        let blank = self.blank_exchange();
-        let Some(http) = &mut self.http else { return false };
-        let start = http.starts.get(from).copied().unwrap_or_default();
-        let mut emit = |exchange| (out.sink)(Assembled::Exchange(exchange));
-        let after = match kind {
-            Kind::Request => {
-                let Ok(mut head) = http::parse_request(head) else { return false };
-                if extent == Extent::Truncated {
-                    head.framing = Framing::Unknown;
-                    head.facts.truncated = true;
-                }
-                let framing = head.framing;
-                http.request(head, start, blank, out.counts, &mut emit);
-                After::Body(framing)
-            }
-            Kind::Response => {
-                let Ok(mut head) = http::parse_response(head) else { return false };
-                head.facts.truncated = extent == Extent::Truncated;
-                http.response(head, start, out.counts, &mut emit)
-            }
-        };
-        match after {
-            After::Body(framing) => {
-                if let Some(reader) = http.readers.get_mut(from) {
-                    reader.body(framing);
-                }
-                if self.class.is_none() {
-                    self.classify(FlowClass::Http, start.time, out);
-                }
-            }
-            After::Tunnel => {
-                self.http = None;
-                self.mode = Mode::Ignored;
-            }
-        }
-        true
-    }
-
-    fn classify(&mut self, class: FlowClass, time: UnixNs, out: &mut Out<'_>) {
-        if self.class.is_none() {
-            self.class = Some(class);
-            let (client, server) = self.ends();
-            (out.sink)(Assembled::Connection { time, client, server, class });
-        }
-    }
-
-    fn blank_exchange(&self) -> Exchange {
-        let (client, server) = self.ends();
-        Exchange {
-            time: UnixNs(0),
-            client,
-            server,
-            method: http::Method::Get,
-            host: None,
-            target: Box::default(),
-            status: None,
-            latency_ns: None,
-            request: RequestFacts::default(),
-            response: ResponseFacts::default(),
-            weight: 1,
-            client_hint: OwnerHint::default(),
-            server_hint: OwnerHint::default(),
-        }
-    }
-
     /// Client and server; without a known client, the lower port is the server's.
     fn ends(&self) -> (std::net::SocketAddr, std::net::SocketAddr) {
         let low = socket_addr(self.key.low, self.key.low_port);
@@ -732,12 +439,6 @@ enum Patience {
     Wait,
     /// It will not come.
     Over,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Extent {
-    Whole,
-    Truncated,
 }
 
 fn first_seq(half: &Half) -> Option<SeqNo> {

@@ -43,11 +43,11 @@ pub(super) fn request_fields<'a>(headers: &[Header<'a>]) -> RequestFields<'a> {
         match name.len() {
             4 if is(b"host") => fields.host = fields.host.or(Some(value)),
             6 if is(b"cookie") && auth == AuthScheme::None && has_session_cookie(value) => {
-                auth = AuthScheme::Cookie
+                auth = AuthScheme::Cookie;
             }
             6 if is(b"origin") => fields.origin = true,
             6 if is(b"expect") => {
-                fields.expect_continue = value.eq_ignore_ascii_case(b"100-continue")
+                fields.expect_continue = value.eq_ignore_ascii_case(b"100-continue");
             }
             7 if is(b"upgrade") => fields.upgrade = true,
             10 if is(b"user-agent") => fields.facts.user_agent = user_agent(value),

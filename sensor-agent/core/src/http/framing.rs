@@ -33,7 +33,7 @@ impl FramingFields {
         for part in value.split(|byte| *byte == b',') {
             match parse_u64(part.trim_ascii()) {
                 Some(length) if self.length.is_none_or(|before| before == length) => {
-                    self.length = Some(length)
+                    self.length = Some(length);
                 }
                 _ => self.length_bad = true,
             }

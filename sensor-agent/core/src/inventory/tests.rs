@@ -1,5 +1,8 @@
 //! The inventory from exchanges to rows: what makes an endpoint, what does not, and the corner cases of the states.
 
+mod order;
+mod removed;
+
 use std::net::SocketAddr;
 
 use super::*;
@@ -516,103 +519,6 @@ fn undeclared_endpoints_leave_after_retention() {
 }
 
 /// The shop, and operations that only its older version had.
-fn with_retired() -> Bench {
-    let old = "
-openapi: 3.0.3
-info: {title: Shop, version: '0'}
-servers: [{url: 'http://api.example.com'}]
-paths:
-  /users/export: {get: {responses: {}}}
-  /v1/carts: {get: {responses: {}}}
-  /v1/quiet: {get: {responses: {}}}
-  /users: {get: {responses: {}}}
-";
-    let mut bench = Bench::new(&[]);
-    bench.catalogue = load(&[("shop.yaml".into(), SHOP), ("retired/shop.yaml".into(), old)]);
-    bench
-}
-
-#[test]
-fn removed_operations_are_zombies_gone_or_retired() {
-    let mut bench = with_retired();
-    bench.call(&get("/users", 200));
-    bench.call(&get("/users/17", 200));
-    bench.call(&get("/users/export", 200));
-    bench.call(&Call { location: Some("/v2/carts"), ..get("/v1/carts", 308) });
-    let state = |bench: &mut Bench, path: &str, seconds| {
-        bench
-            .rows_at(seconds)
-            .into_iter()
-            .find(|row| row.path_template == path && row.method == "GET")
-            .map(|row| row.state)
-    };
-    assert_eq!(
-        state(&mut bench, "/users/export", 1),
-        Some(State::ZombieRemoved),
-        "a literal under a wider template"
-    );
-    assert_eq!(state(&mut bench, "/v1/carts", 1), Some(State::Gone), "moved to /v2");
-    assert_eq!(
-        state(&mut bench, "/users", 1),
-        Some(State::Declared),
-        "current in one, older in another"
-    );
-    assert_eq!(
-        state(&mut bench, "/v1/quiet", 1),
-        Some(State::NotCovered),
-        "not watched for the window yet"
-    );
-    assert_eq!(state(&mut bench, "/v1/quiet", 61), Some(State::Retired));
-    bench.catalogue = load(&[("shop.yaml".into(), &SHOP.replace("/old:", "/users/export:"))]);
-    bench.inventory.set_catalogue(&bench.catalogue);
-    assert_eq!(
-        state(&mut bench, "/users/export", 1),
-        Some(State::ZombieDeprecated),
-        "added again, its history kept"
-    );
-}
-
-#[test]
-fn gateway_errors_alone_say_that_a_removed_operation_is_gone() {
-    for (status, expected) in [(503, State::Gone), (500, State::ZombieRemoved), (0, State::Gone)] {
-        let mut bench = with_retired();
-        bench.call(&get("/users", 200));
-        bench.call(&get("/v1/carts", status));
-        let row = bench
-            .rows_at(1)
-            .into_iter()
-            .find(|row| row.path_template == "/v1/carts")
-            .expect("a row");
-        assert_eq!(row.state, expected, "{status}");
-    }
-}
-
-#[test]
-fn removed_and_refused_is_a_zombie_only_where_refusals_mean_something() {
-    let mut bench = with_retired();
-    bench.call(&get("/users", 200));
-    bench.call(&get("/v1/carts", 401));
-    let row = |bench: &mut Bench| {
-        bench.rows_at(1).into_iter().find(|row| row.path_template == "/v1/carts").expect("a row")
-    };
-    assert_eq!(row(&mut bench).state, State::Gone);
-    for path in ["/a", "/b", "/c"] {
-        bench.call(&get(path, 404));
-    }
-    let row = row(&mut bench);
-    assert_eq!((row.state, row.confidence), (State::ZombieRemoved, crate::state::Confidence::Low));
-}
-
-#[test]
-fn sunset_of_an_undeclared_path_does_not_come_from_a_document() {
-    let mut bench = Bench::new(&[SHOP]);
-    bench.call(&get("/users", 200));
-    bench.call(&get("/shadow", 200));
-    let row =
-        bench.rows_at(1).into_iter().find(|row| row.path_template == "/shadow").expect("a row");
-    assert_eq!((row.state, row.lifecycle), (State::ShadowPath, crate::state::Lifecycle::Supported));
-}
-
 #[test]
 fn the_same_operation_on_two_listeners_is_not_dormant_on_the_other() {
     let mut bench = Bench::new(&[SHOP]);
@@ -623,48 +529,6 @@ fn the_same_operation_on_two_listeners_is_not_dormant_on_the_other() {
         dormant.iter().filter(|row| row.path_template == path && row.method == "GET").count()
     };
     assert_eq!((of("/users"), of("/users/{id}"), of("/old")), (1, 1, 1));
-}
-
-mod order {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    /// What a row says, without what depends on when.
-    fn facts(bench: &mut Bench) -> Vec<(String, String, String, State, u64, u64)> {
-        let rows = bench.rows_at(50).into_iter();
-        rows.map(|row| {
-            (row.service, row.method, row.path_template, row.state, row.requests, row.clients)
-        })
-        .collect()
-    }
-
-    proptest! {
-        /// A host is proven by some call or by none: rows do not depend on the order of the calls.
-        #[test]
-        fn rows_do_not_depend_on_the_order(
-            calls in proptest::collection::vec((0_usize..7, 0_usize..5, 0_usize..3, 0_u32..4), 1..60),
-            seed in any::<u64>(),
-            every_host in any::<bool>(),
-        ) {
-            let every = SHOP.replace("servers: [{url: 'http://api.example.com'}]\n", "");
-            let document = if every_host { &*every } else { SHOP };
-            let targets = ["/users/1", "/users/2", "/users", "/a", "/b", "/c", "/d"];
-            let statuses = [200, 404, 401, 500, 405];
-            let hosts = ["api.example.com", "10.0.0.2", "other.example.com"];
-            let mut shuffled = calls.clone();
-            shuffled.sort_by_key(|call| crate::keyed_hash::siphash24([seed, 0], format!("{call:?}").as_bytes()));
-            let run = |calls: &[(usize, usize, usize, u32)]| {
-                let mut bench = Bench::new(&[document]);
-                for (target, status, host, client) in calls {
-                    bench.call(&Call { host: hosts[*host], client: *client, ..get(targets[*target], statuses[*status]) });
-                }
-                bench.sum_is_whole();
-                facts(&mut bench)
-            };
-            prop_assert_eq!(run(&calls), run(&shuffled));
-        }
-    }
 }
 
 /// The published schema; `UPDATE_SCHEMA=1 cargo test -p sensor-core published_schema` writes it anew.

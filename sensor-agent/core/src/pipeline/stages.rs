@@ -146,7 +146,7 @@ impl Stages {
     pub(super) fn tell_discovered(&mut self, now: UnixNs) {
         let (room, events, counts) = (self.room(), &mut self.events, &mut self.counts);
         self.inventory.take_discovered(now, &self.mask, room, |event| {
-            push(events, counts, endpoint_event(now, event))
+            push(events, counts, endpoint_event(now, event));
         });
     }
 
@@ -155,7 +155,7 @@ impl Stages {
         let (room, events, counts) = (self.room(), &mut self.events, &mut self.counts);
         let before = events.len();
         self.inventory.tell_changes(now, &self.mask, room, |event| {
-            push(events, counts, endpoint_event(now, event))
+            push(events, counts, endpoint_event(now, event));
         });
         self.events.len() - before
     }

@@ -419,10 +419,10 @@ fn split(entries: Vec<(IpNet, PolicyEntry)>) -> Split {
         let prefix_len = u32::from(net.prefix_len());
         match net {
             IpNet::V4(net) => {
-                v4.push((LpmKey4 { prefix_len, addr: net.network().octets() }, entry))
+                v4.push((LpmKey4 { prefix_len, addr: net.network().octets() }, entry));
             }
             IpNet::V6(net) => {
-                v6.push((LpmKey6 { prefix_len, addr: net.network().octets() }, entry))
+                v6.push((LpmKey6 { prefix_len, addr: net.network().octets() }, entry));
             }
         }
     }

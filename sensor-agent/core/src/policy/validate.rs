@@ -62,7 +62,7 @@ pub fn parse(file: &str, bytes: &[u8], changed: UnixNs) -> Result<Policy, Policy
     };
     let rules = check.rules(&raw);
     let failsafe = failsafe::validate(&raw.failsafe, &mut |line, field, message| {
-        check.errors.push(PolicyError { line: Some(line), field, message })
+        check.errors.push(PolicyError { line: Some(line), field, message });
     });
     if !check.errors.is_empty() {
         return Err(PolicyErrors::new(file, check.errors));

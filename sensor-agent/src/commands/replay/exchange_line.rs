@@ -70,7 +70,7 @@ fn string(line: &mut String, bytes: &[u8], lossy: &mut bool) {
                     '"' => line.push_str("\\\""),
                     '\\' => line.push_str("\\\\"),
                     c if c.is_control() => {
-                        hex(line, "\\u00", u8::try_from(u32::from(c)).unwrap_or(0))
+                        hex(line, "\\u00", u8::try_from(u32::from(c)).unwrap_or(0));
                     }
                     c => line.push(c),
                 }

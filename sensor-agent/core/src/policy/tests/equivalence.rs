@@ -286,7 +286,7 @@ fn host(compiled: &Compiled, packet: &Packet<'_>) -> Host {
     host.failsafe.clone_from(&tables.failsafe);
     let mapped = |addr: [u8; 4]| Ipv4Addr::from(addr).to_ipv6_mapped().octets();
     let mut list = |list, addr, len: u32, entry: &PolicyEntry| {
-        host.list(list, addr, u8::try_from(len).unwrap(), entry.rule)
+        host.list(list, addr, u8::try_from(len).unwrap(), entry.rule);
     };
     for (kind, four, six) in [
         (List::Allow, &tables.allow4, &tables.allow6),
@@ -309,7 +309,7 @@ fn bytes_of(packet: &Packet<'_>, src_port: u16, dst_port: u16) -> Vec<u8> {
     let mut transport = [src_port.to_be_bytes(), dst_port.to_be_bytes()].concat();
     match packet.protocol {
         Protocol::Tcp => {
-            transport.extend([0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 0xff, 0xff, 0, 0, 0, 0])
+            transport.extend([0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 0xff, 0xff, 0, 0, 0, 0]);
         }
         Protocol::Udp => transport.extend([0, 8, 0, 0]),
     }
