@@ -16,6 +16,8 @@ use sensor_ebpf::{
 
 use crate::{context::and_mask, maps::RING};
 
+/// The ring's fill is asked for by every 16th record of a CPU: asking costs a fifth of what the record does.
+const QUERY_MASK: u64 = 15;
 const HEADER_WORDS: usize = size_of::<SampleHeader>() / 8;
 const _: () = assert!(size_of::<SampleHeader>() % 8 == 0 && HEADER_WORDS == 12);
 
@@ -38,9 +40,11 @@ pub(crate) fn emit(work: &mut Work, from: u32, wake_bytes: u32) -> bool {
         word += 1;
     }
     let ring = (&raw const RING).cast_mut().cast();
+    work.emitted = work.emitted.wrapping_add(1);
     // SAFETY: RING is a ring buffer map.
-    let waiting = unsafe { bpf_ringbuf_query(ring, u64::from(BPF_RB_AVAIL_DATA)) };
-    let wake = waiting >= u64::from(wake_bytes);
+    let wake = work.emitted & QUERY_MASK == 0
+        && unsafe { bpf_ringbuf_query(ring, u64::from(BPF_RB_AVAIL_DATA)) }
+            >= u64::from(wake_bytes);
     let flags = if wake { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
     let bytes = size_of::<SampleHeader>() as u64 + data_len;
     // SAFETY: `bytes` from `to` on lie in the window.

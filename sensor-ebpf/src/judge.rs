@@ -376,11 +376,12 @@ pub(crate) fn recent_key<P: PacketBytes>(purpose: u8, packet: &P, work: &mut Wor
 /// Remembers this sighting under `work.recent`.
 #[inline(never)]
 pub(crate) fn remember<T: Tables>(time_ns: u64, tables: &T, work: &mut Work) {
+    let hook = tables.hook(work);
     let value = &mut work.sighting;
     value.time_ns = time_ns;
     value.tuple = work.tuple;
     value.ifindex = tables.ifindex();
-    value.hook = tables.hook() as u8;
+    value.hook = hook;
     tables.set_recent(&work.recent, &work.sighting);
 }
 

@@ -66,28 +66,21 @@ static NO_COUNTS: ListenerCounts = ListenerCounts {
 /// The tables of one sighting.
 pub(crate) struct Kernel<const DIRECT: bool> {
     skb: Skb<DIRECT>,
-    hook: Hook,
     settings: &'static Settings,
 }
 
 impl<const DIRECT: bool> Kernel<DIRECT> {
-    /// Goes on in a separately verified function, with what the caller put into `work`.
+    /// Goes on in a separately verified function.
     #[inline(always)]
-    pub(crate) fn resume(skb: Skb<DIRECT>, work: &Work) -> Option<Self> {
-        let hook = match work.cursor.hook {
-            1 => Hook::Ingress,
-            2 => Hook::Egress,
-            3 => Hook::SocketIn,
-            _ => Hook::SocketOut,
-        };
-        Some(Self { skb, hook, settings: SETTINGS.get(0)? })
+    pub(crate) fn resume(skb: Skb<DIRECT>) -> Option<Self> {
+        Some(Self { skb, settings: SETTINGS.get(0)? })
     }
 
     /// `None` when the maps are not there (cannot happen in a loaded program).
     #[inline(always)]
     pub(crate) fn new(skb: Skb<DIRECT>, hook: Hook, work: &mut Work) -> Option<Self> {
         work.cursor.hook = hook as u32;
-        Some(Self { skb, hook, settings: SETTINGS.get(0)? })
+        Some(Self { skb, settings: SETTINGS.get(0)? })
     }
 }
 
@@ -190,8 +183,8 @@ impl<const DIRECT: bool> Tables for Kernel<DIRECT> {
     }
 
     #[inline(always)]
-    fn hook(&self) -> Hook {
-        self.hook
+    fn hook(&self, work: &Work) -> u8 {
+        work.cursor.hook as u8
     }
 
     #[inline(always)]

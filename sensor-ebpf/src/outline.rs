@@ -33,7 +33,7 @@ macro_rules! stages {
             }
             let Some(work) = kernel::work() else { return 0 };
             let skb = Skb::<$direct>::new(skb);
-            let Some(tables) = Kernel::resume(skb, work) else { return 0 };
+            let Some(tables) = Kernel::resume(skb) else { return 0 };
             let outcome = if outcome == Outcome::Tcp as u32 {
                 Outcome::Tcp
             } else if outcome == Outcome::Udp as u32 {
@@ -59,7 +59,7 @@ macro_rules! stages {
             }
             let Some(work) = kernel::work() else { return 0 };
             let skb = Skb::<$direct>::new(skb);
-            let Some(tables) = Kernel::resume(skb, work) else { return 0 };
+            let Some(tables) = Kernel::resume(skb) else { return 0 };
             judge::observe(&skb, &tables, work)
         }
 
@@ -78,7 +78,7 @@ macro_rules! stages {
             // SAFETY: null is checked; otherwise the flow entry.
             let Some(flow) = (unsafe { flow.as_mut() }) else { return 0 };
             let skb = Skb::<$direct>::new(skb);
-            let Some(tables) = Kernel::resume(skb, work) else { return 0 };
+            let Some(tables) = Kernel::resume(skb) else { return 0 };
             judge::read_payload(&skb, &tables, work, flow)
         }
     };

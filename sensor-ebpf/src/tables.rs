@@ -12,7 +12,6 @@ use crate::{
         counter::Counter,
         flow_key::{FlowKey, Tuple},
         policy::{FailsafeEntry, Limit, LimitKey, LpmKey4, LpmKey6, PolicyEntry, Rule},
-        sample::Hook,
         settings::{ListenerKey, Settings},
     },
     http_head::Detect,
@@ -98,7 +97,7 @@ pub struct RecentValue {
     pub tuple: Tuple,
     /// On which interface.
     pub ifindex: u32,
-    /// At which [`Hook`].
+    /// At which [`crate::abi::sample::Hook`].
     pub hook: u8,
     /// Always zero.
     pub pad: [u8; 3],
@@ -161,8 +160,8 @@ pub trait Tables {
     fn enforcing(&self) -> bool;
     /// `CLOCK_BOOTTIME`, ns.
     fn now_ns(&self) -> u64;
-    /// Hook of the sighting.
-    fn hook(&self) -> Hook;
+    /// [`crate::abi::sample::Hook`] of the sighting, as a number (in the kernel it lies in the scratch: stack is scarce).
+    fn hook(&self, work: &Work) -> u8;
     /// Interface of the sighting.
     fn ifindex(&self) -> u32;
     /// Wire packets in the skb.

@@ -195,8 +195,8 @@ impl Tables for Host {
     fn now_ns(&self) -> u64 {
         self.now_ns
     }
-    fn hook(&self) -> Hook {
-        self.hook
+    fn hook(&self, _work: &Work) -> u8 {
+        self.hook as u8
     }
     fn ifindex(&self) -> u32 {
         self.ifindex

@@ -54,6 +54,8 @@ pub struct Work {
     pub cursor: Cursor,
     /// Where the policy look-up is.
     pub search: Search,
+    /// Records put into the ring by this CPU.
+    pub emitted: u64,
     /// Payload bytes, with room for a record header before them.
     pub window: Window,
 }

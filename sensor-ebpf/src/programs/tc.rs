@@ -36,7 +36,6 @@ pub(crate) fn sensor_tc_egress_ip(ctx: TcContext) -> i32 {
 #[inline(always)]
 fn classify(ctx: &TcContext, hook: Hook, link: Link) -> i32 {
     let skb = Skb::<true>::new(ctx.skb.skb);
-    skb.prepare();
     let Some(work) = work() else { return NEXT };
     let Some(tables) = Kernel::new(skb, hook, work) else { return NEXT };
     let decision = judge(link, &skb, &tables, work);

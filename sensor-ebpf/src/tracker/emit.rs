@@ -243,6 +243,7 @@ fn fill<T: Tables>(
 ) {
     let time = now(tables, work);
     let joined = if common.has(flow_flag::JOINED) { flag::JOINED } else { 0 };
+    let hook = tables.hook(work);
     let record = &mut work.record;
     record.version = ABI_VERSION;
     record.kind = kind as u8;
@@ -254,7 +255,7 @@ fn fill<T: Tables>(
     record.ordinal = ordinal;
     record.weight = common.weight;
     record.ifindex = tables.ifindex();
-    record.hook = tables.hook() as u8;
+    record.hook = hook;
     record.cgroup_id = tables.cgroup_id();
 }
 

@@ -190,7 +190,7 @@ fn seen_before<P: PacketBytes, T: Tables>(
     if tables.recent(&work.recent, &mut work.seen) {
         let first = &work.seen;
         let age = now.saturating_sub(first.time_ns);
-        let same_hook = first.ifindex == tables.ifindex() && first.hook == tables.hook() as u8;
+        let same_hook = first.ifindex == tables.ifindex() && first.hook == tables.hook(work);
         if purpose == CHARGED_CONNECTION && age < SAME_SYN_NS {
             return true;
         }

@@ -71,12 +71,12 @@ fn listed<P: PacketBytes, T: Tables>(packet: &P, tables: &T, work: &mut Work) ->
 
 #[inline(always)]
 fn prepare<P: PacketBytes, T: Tables>(outcome: Outcome, packet: &P, tables: &T, work: &mut Work) {
+    let hook = tables.hook(work);
     let search = &mut work.search;
     search.no_ports = u32::from(!matches!(outcome, Outcome::Tcp | Outcome::Udp));
-    search.direction = match tables.hook() {
-        Hook::Ingress | Hook::SocketIn => RuleDirection::Ingress as u32,
-        Hook::Egress | Hook::SocketOut => RuleDirection::Egress as u32,
-    };
+    let ingress = hook == Hook::Ingress as u8 || hook == Hook::SocketIn as u8;
+    search.direction =
+        if ingress { RuleDirection::Ingress as u32 } else { RuleDirection::Egress as u32 };
     search.ifindex = tables.ifindex();
     search.packets = tables.wire_packets().max(1);
     search.bytes = packet.len();
