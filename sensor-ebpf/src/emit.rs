@@ -34,9 +34,13 @@ pub(crate) fn emit(work: &mut Work, from: u32, wake_bytes: u32) -> bool {
     let mut word = 0;
     while word < HEADER_WORDS {
         // SAFETY: word is below HEADER_WORDS.
-        let value = unsafe { header.add(word).read() };
-        // SAFETY: as for `to`; `to` has any alignment, so the store is written out.
-        unsafe { store(to.add(word * 8), value) };
+        let from = unsafe { header.add(word) };
+        // SAFETY: a whole word of the record.
+        let value = unsafe { from.read() };
+        // SAFETY: as for `to`.
+        let slot = unsafe { to.add(word * 8) };
+        // SAFETY: 8 bytes of the window; at any alignment, so the store is written out.
+        unsafe { store(slot, value) };
         word += 1;
     }
     let ring = (&raw const RING).cast_mut().cast();

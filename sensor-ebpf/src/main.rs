@@ -2,7 +2,23 @@
 #![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 #![cfg_attr(
     target_arch = "bpf",
-    expect(clippy::inline_always, reason = "the verifier judges a program, not a crate")
+    expect(clippy::inline_always, reason = "the verifier judges a program, not a crate"),
+    expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_lossless,
+        reason = "registers have 64 bits, helpers take 32; every number is masked for the verifier"
+    ),
+    expect(
+        clippy::needless_pass_by_value,
+        clippy::needless_borrows_for_generic_args,
+        reason = "the shapes of aya's macros, and references to statics that are not copied to the stack"
+    ),
+    expect(
+        clippy::semicolon_if_nothing_returned,
+        clippy::similar_names,
+        clippy::manual_is_multiple_of,
+        reason = "one line of assembly each; names of the protocol; `const` assertions"
+    )
 )]
 
 #[cfg(target_arch = "bpf")]

@@ -275,8 +275,7 @@ fn last_ledger(events: &std::path::Path) -> BTreeMap<String, u64> {
     let ledger = text
         .lines()
         .map(|line| serde_json::from_str::<Value>(line).unwrap())
-        .filter(|event| event.get("ledger").is_some())
-        .next_back()
+        .rfind(|event| event.get("ledger").is_some())
         .unwrap();
     let counts = ledger["ledger"]["counts"].as_array().unwrap();
     counts

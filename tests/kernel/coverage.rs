@@ -42,10 +42,8 @@ fn served_endpoints_and_called_names_are_told_apart() {
     let catalogue = lab.folder().join("catalogue");
     std::fs::create_dir(&catalogue).unwrap();
     let operation = "get:\n      responses: {'200': {description: ok}}";
-    let mut paths = String::new();
-    for n in 0..10 {
-        paths += &format!("  /served{n}/{{id}}:\n    {operation}\n");
-    }
+    let path = |n| format!("  /served{n}/{{id}}:\n    {operation}\n");
+    let paths = (0..10).map(path).collect::<Vec<_>>().concat();
     std::fs::write(
         catalogue.join("api.yaml"),
         format!("openapi: 3.0.3\ninfo: {{title: lab, version: '1'}}\npaths:\n{paths}"),
