@@ -42,11 +42,11 @@ pub enum Locality {
 /// Addresses of this host and of workloads on it, and the interfaces that workloads are behind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LocalAddresses {
-    addresses: HashSet<IpAddr, RandomState>,
+    addresses: HashSet<u128, RandomState>,
     prefixes: Vec<IpNet>,
     interfaces: HashMap<u32, Workload, RandomState>,
     /// Servers that answered from behind a workload's interface.
-    learned: HashSet<IpAddr, RandomState>,
+    learned: HashSet<u128, RandomState>,
 }
 
 impl LocalAddresses {
@@ -57,7 +57,7 @@ impl LocalAddresses {
         prefixes: impl IntoIterator<Item = IpNet>,
     ) -> Self {
         Self {
-            addresses: addresses.into_iter().map(|address| address.to_canonical()).collect(),
+            addresses: addresses.into_iter().map(number).collect(),
             prefixes: prefixes.into_iter().collect(),
             ..Self::default()
         }
@@ -79,16 +79,17 @@ impl LocalAddresses {
     /// Whether an address is on this host.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
-        self.is_own(address) || self.learned.contains(&address.to_canonical())
+        self.is_own(address) || self.learned.contains(&number(address))
     }
 
     /// Whether an address is known to be on this host without having seen traffic.
     #[must_use]
     pub fn is_own(&self, address: IpAddr) -> bool {
+        if self.addresses.contains(&number(address)) {
+            return true;
+        }
         let address = address.to_canonical();
-        address.is_loopback()
-            || self.addresses.contains(&address)
-            || self.prefixes.iter().any(|prefix| prefix.contains(&address))
+        address.is_loopback() || self.prefixes.iter().any(|prefix| prefix.contains(&address))
     }
 
     /// What is behind an interface.
@@ -109,15 +110,28 @@ impl LocalAddresses {
     /// into some other namespace decides only where nothing else does.
     #[must_use]
     pub fn role(&self, exchange: &Exchange) -> Role {
+        let ours = self.is_own(exchange.server.ip());
+        self.role_with(exchange, ours, || self.is_own(exchange.client.ip()))
+    }
+
+    /// As [`LocalAddresses::role`], for whoever knows already which ends are this host's own.
+    fn role_with(
+        &self,
+        exchange: &Exchange,
+        server_is_own: bool,
+        client_is_own: impl FnOnce() -> bool,
+    ) -> Role {
+        if server_is_own {
+            return Role::Server;
+        }
         let server = self.behind(&exchange.server_hint, &exchange.client_hint);
-        let client = self.behind(&exchange.client_hint, &exchange.server_hint);
-        if self.is_own(exchange.server.ip()) || server == Workload::Strict {
+        if server == Workload::Strict {
             Role::Server
-        } else if self.is_own(exchange.client.ip()) {
+        } else if client_is_own() {
             Role::Client
         } else if server == Workload::Loose {
             Role::Server
-        } else if client == Workload::None {
+        } else if self.behind(&exchange.client_hint, &exchange.server_hint) == Workload::None {
             Role::Transit
         } else {
             Role::Client
@@ -129,14 +143,17 @@ impl LocalAddresses {
     /// a remote namespace, or of a proxy, on the packet.
     #[must_use]
     pub fn sender_is_trusted(&self, sender: IpAddr, hint: &OwnerHint) -> bool {
-        (went_out(hint) && self.is_own(sender))
+        self.is_trusted(hint, || self.is_own(sender))
+    }
+
+    fn is_trusted(&self, hint: &OwnerHint, sender_is_own: impl FnOnce() -> bool) -> bool {
+        (went_out(hint) && sender_is_own())
             || (came_in(hint) && self.workload(hint.ifindex) == Workload::Strict)
     }
 
     fn learn(&mut self, address: IpAddr) {
-        let address = address.to_canonical();
-        if self.learned.len() < WORKLOADS_MAX && !self.is_own(address) {
-            self.learned.insert(address);
+        if self.learned.len() < WORKLOADS_MAX {
+            self.learned.insert(number(address));
         }
     }
 }
@@ -155,15 +172,20 @@ impl Locality {
     /// behind a workload's interface is remembered as local.
     pub fn place(&mut self, exchange: &mut Exchange) -> Role {
         let Self::Host(local) = self else { return Role::Server };
-        let role = local.role(exchange);
-        if role == Role::Server {
+        let server_is_own = local.is_own(exchange.server.ip());
+        let client = exchange.client.ip();
+        let role = local.role_with(exchange, server_is_own, || local.is_own(client));
+        if role == Role::Server && !server_is_own {
             local.learn(exchange.server.ip());
         }
-        if !local.sender_is_trusted(exchange.client.ip(), &exchange.client_hint) {
-            exchange.client_hint.cgroup_id = 0;
+        // An id that is not there needs no look-up.
+        let from_client = &mut exchange.client_hint;
+        if from_client.cgroup_id != 0 && !local.sender_is_trusted(client, from_client) {
+            from_client.cgroup_id = 0;
         }
-        if !local.sender_is_trusted(exchange.server.ip(), &exchange.server_hint) {
-            exchange.server_hint.cgroup_id = 0;
+        let from_server = &mut exchange.server_hint;
+        if from_server.cgroup_id != 0 && !local.is_trusted(from_server, || server_is_own) {
+            from_server.cgroup_id = 0;
         }
         role
     }
@@ -174,6 +196,14 @@ impl Locality {
         if let (Self::Host(old), Self::Host(new)) = (old, self) {
             new.learned = old.learned;
         }
+    }
+}
+
+/// An address as one number, IPv4 as its mapped form: hashed in one step, and the same for both writings.
+fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(address) => address.to_bits(),
     }
 }
 

@@ -50,8 +50,22 @@ impl Owners {
         Self { mount, names: HashMap::new(), missing: HashMap::new(), walked: None, unknown: 0 }
     }
 
-    /// The owner's name; `None` when it is not known.
-    pub fn name(&mut self, cgroup_id: u64, now: MonoNs) -> Option<Arc<str>> {
+    /// The owner's name (`None` when it has none or is not known), and until when that is the answer.
+    pub fn look_up(&mut self, cgroup_id: u64, now: MonoNs) -> (Option<Arc<str>>, MonoNs) {
+        let name = self.name(cgroup_id, now);
+        let missing = cgroup_id != 0 && !self.names.contains_key(&cgroup_id);
+        let again =
+            |last: Option<&MonoNs>, pause| last.map_or(now.0, |last| last.0.saturating_add(pause));
+        let until = if missing {
+            again(self.missing.get(&cgroup_id), RETRY_NS)
+                .max(again(self.walked.as_ref(), WALK_EVERY_NS))
+        } else {
+            u64::MAX
+        };
+        (name, MonoNs(until))
+    }
+
+    fn name(&mut self, cgroup_id: u64, now: MonoNs) -> Option<Arc<str>> {
         if cgroup_id == 0 {
             return None;
         }

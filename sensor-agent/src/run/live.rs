@@ -12,7 +12,6 @@ use sensor_core::{
     inventory::{Attached, Changes, RecordTable},
     locality::{LocalAddresses, Locality},
     pipeline::{ExchangeEvents, Pipeline, Settings},
-    sample::decode,
     time::{MonoNs, UnixNs},
 };
 use sensor_ebpf::abi::counter::Counter;
@@ -106,17 +105,15 @@ impl Live {
 
     /// One record of the ring; the owner of its sender gets a name before the pipeline counts by it.
     fn record(&mut self, now: MonoNs, record: &[u8]) {
-        if let Ok(sample) = decode(record) {
-            let cgroup_id = sample.header.cgroup_id;
-            let names = self.pipeline.inventory_mut().owners_mut();
-            if !names.knows(cgroup_id)
-                && let Some(name) = self.owners.name(cgroup_id, now)
-            {
-                names.set(cgroup_id, Some(&name));
+        let owners = &mut self.owners;
+        let taken = self.pipeline.on_record_with(record, |names, cgroup_id| {
+            if !names.knows(cgroup_id, now) {
+                let (name, until) = owners.look_up(cgroup_id, now);
+                names.set(cgroup_id, name.as_deref(), until);
             }
-        }
+        });
         // What cannot be read is counted by the pipeline.
-        let _counted = self.pipeline.on_record(now, record).is_err();
+        let _counted = taken.is_err();
     }
 
     fn tick(&mut self, now: MonoNs) {

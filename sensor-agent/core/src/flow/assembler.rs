@@ -103,7 +103,7 @@ impl Assembler {
 
     /// Says what to add to the kernel's boot clock to get wall-clock time.
     pub fn set_wall_offset(&mut self, offset_ns: u64) {
-        self.live.wall_offset_ns = offset_ns;
+        self.live.reading.wall_offset_ns = offset_ns;
     }
 
     /// Takes one record of the kernel.

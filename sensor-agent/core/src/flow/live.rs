@@ -17,7 +17,7 @@ use super::connection::Out;
 use super::counts::FlowCounter;
 use super::segment::flow_key;
 use super::table::{Entry, Rank, Slot, Table};
-use crate::http::{self, Exchange, HelloError, OwnerHint, ResponseFacts};
+use crate::http::{self, Exchange, HelloError, KnownHeads, OwnerHint, ResponseFacts};
 use crate::sample::Sample;
 use crate::time::{MonoNs, UnixNs};
 
@@ -33,8 +33,21 @@ const TICK_ENTRIES: usize = 1024;
 #[derive(Debug)]
 pub(super) struct Live {
     table: Table<Flow>,
+    pub(super) reading: Reading,
+}
+
+/// What reading a head needs beside its connection.
+#[derive(Debug)]
+pub(super) struct Reading {
+    heads: KnownHeads,
     /// Wall clock minus boot clock.
     pub(super) wall_offset_ns: u64,
+}
+
+impl Reading {
+    const fn unix(&self, header: &SampleHeader) -> UnixNs {
+        UnixNs(header.time_ns.wrapping_add(self.wall_offset_ns))
+    }
 }
 
 #[derive(Debug)]
@@ -83,7 +96,8 @@ impl Entry for Flow {
 
 impl Live {
     pub(super) fn new(seed: u64) -> Self {
-        Self { table: Table::new(seed), wall_offset_ns: 0 }
+        let reading = Reading { heads: KnownHeads::new(seed), wall_offset_ns: 0 };
+        Self { table: Table::new(seed), reading }
     }
 
     pub(super) fn on_sample(&mut self, sample: &Sample<'_>, limits: &Limits, out: &mut Out<'_>) {
@@ -101,10 +115,9 @@ impl Live {
             }
             SampleKind::Http2Preface => {}
             SampleKind::RequestHead | SampleKind::ResponseHead | SampleKind::ClientHello => {
-                let wall = self.wall_offset_ns;
                 let slot = self.open(key, header, limits, out);
                 let Some(flow) = self.table.get_mut(slot) else { return };
-                flow.on_head_record(sample, from, wall, out);
+                flow.on_head_record(sample, from, &mut self.reading, out);
             }
         }
     }
@@ -200,7 +213,7 @@ impl Flow {
         &mut self,
         sample: &Sample<'_>,
         from: usize,
-        wall_ns: u64,
+        reading: &mut Reading,
         out: &mut Out<'_>,
     ) {
         const WHOLE: u16 = flag::HEAD_START | flag::HEAD_END;
@@ -210,7 +223,7 @@ impl Flow {
             out.counts.one(FlowCounter::HeadsPartial);
         }
         if header.flags & WHOLE == WHOLE {
-            return self.on_head(sample.kind, header, sample.data, from, wall_ns, out);
+            return self.on_head(sample.kind, header, sample.data, from, reading, out);
         }
         let ends = header.flags & (flag::HEAD_END | flag::TRUNCATED) != 0;
         let mut partial = if header.flags & flag::HEAD_START != 0 {
@@ -248,7 +261,7 @@ impl Flow {
             return;
         }
         let first = SampleHeader { flags: partial.first.flags | header.flags, ..partial.first };
-        self.on_head(partial.kind, &first, &partial.data, from, wall_ns, out);
+        self.on_head(partial.kind, &first, &partial.data, from, reading, out);
     }
 
     fn on_head(
@@ -257,7 +270,7 @@ impl Flow {
         header: &SampleHeader,
         head: &[u8],
         from: usize,
-        wall_ns: u64,
+        reading: &mut Reading,
         out: &mut Out<'_>,
     ) {
         let cut = header.flags & flag::HEAD_END == 0;
@@ -270,14 +283,14 @@ impl Flow {
             head
         };
         match kind {
-            SampleKind::RequestHead => self.on_request(header, head, from, wall_ns, cut, out),
-            SampleKind::ResponseHead => self.on_response(header, head, cut, out),
+            SampleKind::RequestHead => self.on_request(header, head, from, reading, cut, out),
+            SampleKind::ResponseHead => self.on_response(header, head, reading, cut, out),
             _ => {
                 if let Ok(hello) | Err(HelloError::Partial(hello)) = http::parse_hello(head) {
                     let client = socket_addr(header.tuple.src, header.tuple.src_port);
                     let server = socket_addr(header.tuple.dst, header.tuple.dst_port);
                     let (client, server) = self.alias.apply(from, client, server);
-                    let time = UnixNs(header.time_ns.wrapping_add(wall_ns));
+                    let time = reading.unix(header);
                     (out.sink)(Assembled::Hello { time, client, server, hello });
                 } else {
                     out.counts.one(FlowCounter::HeadsMalformed);
@@ -291,11 +304,11 @@ impl Flow {
         header: &SampleHeader,
         head: &[u8],
         from: usize,
-        wall_ns: u64,
+        reading: &mut Reading,
         cut: bool,
         out: &mut Out<'_>,
     ) {
-        let Ok(mut head) = http::parse_request(head) else {
+        let Ok(mut head) = reading.heads.request(head) else {
             out.counts.one(FlowCounter::HeadsMalformed);
             return;
         };
@@ -310,7 +323,7 @@ impl Flow {
             from,
             seen: MonoNs(header.time_ns),
             exchange: Exchange {
-                time: UnixNs(header.time_ns.wrapping_add(wall_ns)),
+                time: reading.unix(header),
                 client: socket_addr(header.tuple.src, header.tuple.src_port),
                 server: socket_addr(header.tuple.dst, header.tuple.dst_port),
                 method: head.method,
@@ -327,8 +340,15 @@ impl Flow {
         });
     }
 
-    fn on_response(&mut self, header: &SampleHeader, head: &[u8], cut: bool, out: &mut Out<'_>) {
-        let Ok(mut head) = http::parse_response(head) else {
+    fn on_response(
+        &mut self,
+        header: &SampleHeader,
+        head: &[u8],
+        reading: &mut Reading,
+        cut: bool,
+        out: &mut Out<'_>,
+    ) {
+        let Ok(mut head) = reading.heads.response(head) else {
             out.counts.one(FlowCounter::HeadsMalformed);
             return;
         };
@@ -342,7 +362,11 @@ impl Flow {
             0 => (!self.pending.is_empty()).then_some(0),
             ordinal => self.pending.iter().position(|pending| pending.ordinal == ordinal),
         };
-        let Some(mut pending) = found.and_then(|index| self.pending.remove(index)) else {
+        let taken = match found {
+            Some(0) => self.pending.pop_front(),
+            found => found.and_then(|index| self.pending.remove(index)),
+        };
+        let Some(mut pending) = taken else {
             out.counts.one(FlowCounter::ResponsesOrphan);
             return;
         };

@@ -17,7 +17,7 @@ pub(super) const HEADERS_MAX: usize = 1024;
 const HEADERS_FAST: usize = 64;
 
 /// A parsed request head.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestHead {
     /// Method.
     pub method: Method,
@@ -36,7 +36,7 @@ pub struct RequestHead {
 }
 
 /// A parsed response head.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResponseHead {
     /// Status code.
     pub status: u16,

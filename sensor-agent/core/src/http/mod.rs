@@ -7,6 +7,7 @@ mod facts;
 mod framing;
 mod head;
 mod hello;
+mod known;
 mod reader;
 
 pub use chunked::{ChunkStep, Chunked};
@@ -15,4 +16,5 @@ pub use exchange::{AuthScheme, Exchange, Method, OwnerHint, RequestFacts, Respon
 pub use framing::Framing;
 pub use head::{HeadError, RequestHead, ResponseHead, parse_request, parse_response};
 pub use hello::{ClientHello, HelloError, TlsVersion, parse_hello};
+pub(crate) use known::KnownHeads;
 pub use reader::{Kind, Position, Reader, Step};

@@ -9,11 +9,19 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
 use super::names::{NameId, Names};
+use crate::time::MonoNs;
+
+/// What is known of a cgroup.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    name: Option<NameId>,
+    ask_again: MonoNs,
+}
 
 /// Names of units and containers by cgroup id. Bounded; when full, all ids are forgotten and asked for again.
 #[derive(Debug)]
 pub struct Owners {
-    by_cgroup: HashMap<u64, Option<NameId>, RandomState>,
+    by_cgroup: HashMap<u64, Known, RandomState>,
     pub(super) names: Names,
     max: usize,
 }
@@ -23,19 +31,19 @@ impl Owners {
         Self { by_cgroup: HashMap::default(), names: Names::new(max), max }
     }
 
-    /// Whether the cgroup was resolved, with success or without.
+    /// Whether the cgroup was resolved, with success or without, and need not be asked for at `now`.
     #[must_use]
-    pub fn knows(&self, cgroup_id: u64) -> bool {
-        cgroup_id == 0 || self.by_cgroup.contains_key(&cgroup_id)
+    pub fn knows(&self, cgroup_id: u64, now: MonoNs) -> bool {
+        cgroup_id == 0 || self.by_cgroup.get(&cgroup_id).is_some_and(|known| now < known.ask_again)
     }
 
-    /// Notes the name of a cgroup; `None` when it could not be resolved.
-    pub fn set(&mut self, cgroup_id: u64, name: Option<&str>) {
+    /// Notes the name of a cgroup; `None` when it could not be resolved, or has none. It is good until `ask_again`.
+    pub fn set(&mut self, cgroup_id: u64, name: Option<&str>, ask_again: MonoNs) {
         if self.by_cgroup.len() >= self.max {
             self.by_cgroup.clear();
         }
-        let id = name.and_then(|name| self.names.intern(name));
-        self.by_cgroup.insert(cgroup_id, id);
+        let name = name.and_then(|name| self.names.intern(name));
+        self.by_cgroup.insert(cgroup_id, Known { name, ask_again });
     }
 
     /// Forgets a cgroup that was removed: its id can be given again.
@@ -53,6 +61,6 @@ impl Owners {
         if cgroup_id == 0 {
             return None;
         }
-        self.by_cgroup.get(&cgroup_id).copied().flatten()
+        self.by_cgroup.get(&cgroup_id)?.name
     }
 }

@@ -17,7 +17,8 @@ use crate::{
     flow::{Assembled, Assembler, FlowCounter, FlowCounts, Segment},
     http::Exchange,
     inventory::{
-        Attached, CoverageRow, EndpointRow, Inventory, InventoryView, ListenerTotals, RowFilter,
+        Attached, CoverageRow, EndpointRow, Inventory, InventoryView, ListenerTotals, Owners,
+        RowFilter,
     },
     locality::Locality,
     sample::{DecodeError, Sample, decode},
@@ -110,11 +111,21 @@ impl Pipeline {
     }
 
     /// Takes one record of the ring.
-    pub fn on_record(&mut self, now: MonoNs, record: &[u8]) -> Result<(), DecodeError> {
+    pub fn on_record(&mut self, _now: MonoNs, record: &[u8]) -> Result<(), DecodeError> {
+        self.on_record_with(record, |_, _| ())
+    }
+
+    /// Takes one record of the ring; `resolve` may name the owner of its sender's cgroup before it counts.
+    pub fn on_record_with(
+        &mut self,
+        record: &[u8],
+        resolve: impl FnOnce(&mut Owners, u64),
+    ) -> Result<(), DecodeError> {
         self.stages.counts.one(PipelineCounter::Records);
         match decode(record) {
             Ok(sample) => {
-                self.on_sample(now, &sample);
+                resolve(self.stages.inventory.owners_mut(), sample.header.cgroup_id);
+                self.on_sample(MonoNs(sample.header.time_ns), &sample);
                 Ok(())
             }
             Err(error) => {
