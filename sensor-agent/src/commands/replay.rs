@@ -67,6 +67,10 @@ enum Emit {
     Events,
 }
 
+/// Said where nothing was declared: why every endpoint has the same state.
+const NO_CATALOGUE: &str = "\nNothing declared these endpoints, so all are `observed`; with OpenAPI documents (--catalogue PATH) \
+     they are\ndeclared, shadow, zombie or dormant.\n";
+
 /// Reads the recording.
 pub(super) fn run(args: &Args) -> Result<Exit> {
     let now = args.now.as_deref().map(|text| {
@@ -282,6 +286,9 @@ fn finish(
             }
             text.push('\n');
             text.push_str(&ledger::render(pipeline, end.packets));
+            if args.catalogue.is_none() && !view.endpoints.is_empty() {
+                text.push_str(NO_CATALOGUE);
+            }
             output::print(&text)?;
         }
         Some(Emit::Inventory) => {
