@@ -116,6 +116,12 @@ pub(crate) enum AttachError {
         /// Its answer.
         source: io::Error,
     },
+    /// Before Linux 6.9 a socket may be charged 20 KiB for its filter, and ours is larger.
+    #[error(
+        "the kernel gives sockets too little memory for a filter of this size: \
+         sysctl -w net.core.optmem_max=131072 (the default since Linux 6.9), then start again"
+    )]
+    FilterMemory,
     /// All packet sockets that were opened at start are in use.
     #[error("no packet socket left: CAP_NET_RAW was given up after {0} had been opened")]
     NoSocket(usize),
@@ -316,8 +322,12 @@ impl Attacher {
         let program =
             self.programs.socket_eth.as_ref().ok_or(AttachError::NoProgram(TcHook::Ingress))?;
         let socket = self.sockets.pop().ok_or(AttachError::NoSocket(self.sockets_opened))?;
-        sys::socket_attach(socket.as_fd(), program.as_fd())
-            .map_err(refused("set the socket's filter"))?;
+        sys::socket_attach(socket.as_fd(), program.as_fd()).map_err(|error| {
+            match error.raw_os_error() {
+                Some(nix::libc::ENOMEM) => AttachError::FilterMemory,
+                _ => refused("set the socket's filter")(error),
+            }
+        })?;
         sys::packet_bind(socket.as_fd(), link.ifindex)
             .map_err(refused("bind the packet socket"))?;
         Ok(Attachment::Socket { socket })

@@ -60,7 +60,7 @@ pub(super) fn build(
          mount -t tmpfs tmp /tmp; mount -t tmpfs run /run; mount -t bpf bpf /sys/fs/bpf\n\
          mount -t cgroup2 cgroup /sys/fs/cgroup; mkdir -p /run/netns\n\
          {insmod}\
-         ip link set lo up\n\
+         ip link set lo up; echo 131072 > /proc/sys/net/core/optmem_max\n\
          uname -r\n\
          /kernel-tests --test-threads=1 --show-output {}\n\
          echo \"tests ended with $?\"\n\
