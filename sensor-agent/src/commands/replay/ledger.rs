@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use sensor_core::flow::FlowCounter as C;
-use sensor_core::pipeline::Pipeline;
+use sensor_core::pipeline::{Pipeline, PipelineCounter as P};
 
 use crate::commands::output::grouped;
 use crate::source::packet::PacketCounts;
@@ -40,6 +40,22 @@ pub(super) fn render(pipeline: &Pipeline, packets: Option<PacketCounts>) -> Stri
                 ("answering", flow(C::ResponsesAnswered)),
                 ("interim", flow(C::ResponsesInterim)),
                 ("request not seen", flow(C::ResponsesOrphan)),
+            ],
+        );
+        let counts = pipeline.counts();
+        let went = |counter| counts.value(counter);
+        line(
+            &mut text,
+            "exchanges",
+            went(P::Exchanges),
+            &[
+                ("at endpoints", went(P::AtEndpoints)),
+                ("of paths that nothing shows to exist", went(P::Probing)),
+                ("in overflow rows", went(P::Overflow)),
+                ("preflights", went(P::Preflight)),
+                ("without a path", went(P::NoOperation)),
+                ("to other hosts", went(P::Egress)),
+                ("in transit", went(P::Transit)),
             ],
         );
         let losses = [
