@@ -86,9 +86,7 @@ pub fn endpoints(view: &InventoryView, rows: Rows) -> String {
                 row.path_template.clone(),
                 grouped(row.requests),
                 classes(&row.status),
-                row.latency.map_or_else(String::new, |latency| {
-                    format!("{:.1} ms", latency.p50_us / 1_000.0)
-                }),
+                row.latency.map_or_else(String::new, |latency| duration(latency.p50_us)),
                 row.auth.join(","),
                 row.last_seen_unix_ns.map_or_else(|| "never".into(), moment),
             ]
@@ -114,6 +112,11 @@ fn hidden_note(hidden: usize) -> String {
     } else {
         format!("; {hidden} pages, files and probes are hidden: --all")
     }
+}
+
+/// In the unit that leaves something to see.
+fn duration(us: f64) -> String {
+    if us < 1_000.0 { format!("{us:.0} us") } else { format!("{:.1} ms", us / 1_000.0) }
 }
 
 /// What this host calls elsewhere.

@@ -68,10 +68,13 @@ fn text(view: &StatusView) -> String {
     for missing in &view.programs_missing {
         line(format!("  program {} is missing: {}", missing.program, missing.reason));
     }
+    let sampled = match view.sample_weight {
+        0 | 1 => "every flow sampled".to_owned(),
+        weight => format!("1 flow in {weight} sampled"),
+    };
     line(format!(
-        "packets {}, one sample stands for {}, store {}",
+        "packets {}, {sampled}, store {}",
         output::grouped(view.packets),
-        view.sample_weight.max(1),
         view.store.error.as_deref().map_or_else(
             || view.store.path.display().to_string(),
             |error| format!("NOT WRITTEN: {error}")
@@ -91,7 +94,7 @@ fn text(view: &StatusView) -> String {
     }
     if let Some(catalogue) = &view.catalogue {
         line(format!(
-            "catalogue {}: {} documents, {} operations",
+            "catalogue {}: documents {}, operations {}",
             catalogue.folder, catalogue.documents, catalogue.operations
         ));
         for error in &catalogue.errors {

@@ -62,7 +62,7 @@ pub(crate) fn scene(agent: &Path, built_in_ms: u64) -> Result<()> {
         "  cargo xtask run                                  the sensor on this host: all interfaces, observe only",
     );
     say(
-        "  target/release/sensor-agent inventory            what it has seen (in another terminal)",
+        "  sudo target/release/sensor-agent inventory       what it has seen (in another terminal)",
     );
     say("  target/release/sensor-agent replay demo.pcap     the same over a capture, without root");
     say("  cargo xtask test                                 all the tests");

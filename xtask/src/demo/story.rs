@@ -22,6 +22,8 @@ use crate::{
 
 /// Activity window of the demo: short, so that an endpoint nobody calls becomes dormant while one looks on.
 const WINDOW: Duration = Duration::from_secs(12);
+/// Longest time without a line while the inventory is told.
+const SILENCE: Duration = Duration::from_secs(4);
 /// Longest wait for something the sensor should come to know.
 const PATIENCE: Duration = Duration::from_secs(25);
 
@@ -157,9 +159,13 @@ fn discover(scene: &Scene, cast: &Cast, agent: &Agent, attached: Instant) -> Res
     })?;
     say(agent.text("coverage")?.trim_end());
 
-    say("\n== The inventory, as it is discovered");
+    say(&format!(
+        "\n== The inventory, as it is discovered (dormant: declared, and not called for {} s here, 30 days by default)",
+        WINDOW.as_secs()
+    ));
     let mut told = BTreeSet::new();
     let mut last_seen = Value::Null;
+    let mut said = Instant::now();
     let until = attached + WINDOW + PATIENCE;
     loop {
         let view = agent.json("inventory")?;
@@ -188,6 +194,12 @@ fn discover(scene: &Scene, cast: &Cast, agent: &Agent, attached: Instant) -> Res
         last_seen = view;
         if Instant::now() > until {
             bail!("expected in the inventory: {}; seen: {last_seen:#}", missing.join(", "));
+        }
+        if said.elapsed() > SILENCE {
+            said = Instant::now();
+            let at = attached.elapsed().as_secs_f64();
+            let left = missing.join(", ");
+            say(&format!("  {at:5.1} s  ... traffic goes on; not yet: {left}"));
         }
         everyday(cast)?;
         thread::sleep(Duration::from_millis(300));
