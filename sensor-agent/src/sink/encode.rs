@@ -29,7 +29,7 @@ fn peer(peer: Peer) -> v1::Peer {
 }
 
 fn exchange(event: ExchangeEvent) -> v1::Exchange {
-    let text = |text: Option<Box<str>>| text.map(String::from).unwrap_or_default();
+    let text = |text: Option<std::sync::Arc<str>>| text.as_deref().unwrap_or_default().to_owned();
     v1::Exchange {
         method: event.method.to_string(),
         host: event.host.to_string(),

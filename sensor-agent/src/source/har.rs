@@ -198,7 +198,7 @@ impl Entry {
     }
 }
 
-fn media_type(value: &str) -> Option<Box<str>> {
+fn media_type(value: &str) -> Option<std::sync::Arc<str>> {
     let kind = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     (!kind.is_empty() && kind.len() <= 64).then(|| kind.into())
 }

@@ -56,13 +56,13 @@ pub struct ExchangeEvent {
     /// Size of the response's body.
     pub response_body_bytes: Option<u64>,
     /// Media type of the request.
-    pub request_content_type: Option<Box<str>>,
+    pub request_content_type: Option<Arc<str>>,
     /// Media type of the response.
-    pub response_content_type: Option<Box<str>>,
+    pub response_content_type: Option<Arc<str>>,
     /// Authentication scheme (`none`, `basic`, ...).
     pub auth: &'static str,
     /// Product of the user agent.
-    pub user_agent: Option<Box<str>>,
+    pub user_agent: Option<Arc<str>>,
     /// One stands for this many.
     pub weight: u32,
     /// Where the server is.

@@ -384,6 +384,10 @@ impl Flow {
         exchange.response = head.facts;
         exchange.server_hint = hint(header);
         let ordinal = pending.ordinal;
+        if self.pending.is_empty() {
+            // The queue begins again at its first slot: the others stay out of the processor's caches.
+            self.pending.clear();
+        }
         self.emit(pending, out);
         while self
             .pending

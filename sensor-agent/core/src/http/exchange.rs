@@ -1,8 +1,9 @@
 //! One exchange: what the inventory needs of a request and its response, and nothing else.
 //!
+//! What comes again with every request of a client is shared (`Arc`): a head that is known is not copied.
 //! No body, no header value but the few named here; credentials are reduced to their scheme at parse time.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use crate::time::UnixNs;
 
@@ -117,9 +118,9 @@ pub struct RequestFacts {
     /// Strongest scheme seen.
     pub auth: AuthScheme,
     /// Media type without parameters, lower case, at most 64 bytes.
-    pub content_type: Option<Box<str>>,
+    pub content_type: Option<Arc<str>>,
     /// First product token of `User-Agent` without version (`curl`, `Mozilla`), at most 32 bytes.
-    pub user_agent: Option<Box<str>>,
+    pub user_agent: Option<Arc<str>>,
     /// OPTIONS with `Origin` and `Access-Control-Request-Method` (CORS preflight).
     pub preflight: bool,
     /// `Content-Length`, or the body's size once known (chunked: wire bytes of the chunks' data).
@@ -134,7 +135,7 @@ pub struct RequestFacts {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ResponseFacts {
     /// Media type without parameters, lower case, at most 64 bytes.
-    pub content_type: Option<Box<str>>,
+    pub content_type: Option<Arc<str>>,
     /// `Location`, at most 256 bytes, query removed.
     pub location: Option<Box<str>>,
     /// `Deprecation` (RFC 9745), raw, at most 64 bytes.
@@ -165,7 +166,7 @@ pub struct Exchange {
     /// Method.
     pub method: Method,
     /// `Host` (or the authority of an absolute-form target) as sent, port included.
-    pub host: Option<Box<[u8]>>,
+    pub host: Option<Arc<[u8]>>,
     /// Request target as sent, query included. Raw: leaves the process only by `replay --emit exchanges`.
     pub target: Box<[u8]>,
     /// Final status code.

@@ -2,6 +2,8 @@
 //!
 //! Bound: each kept value has its own limit (see the constants); nothing else of a head survives.
 
+use std::sync::Arc;
+
 use httparse::Header;
 
 use super::exchange::{AuthScheme, RequestFacts, ResponseFacts};
@@ -158,7 +160,7 @@ fn has_session_cookie(value: &[u8]) -> bool {
     })
 }
 
-fn user_agent(value: &[u8]) -> Option<Box<str>> {
+fn user_agent(value: &[u8]) -> Option<Arc<str>> {
     let end = value
         .iter()
         .position(|byte| matches!(byte, b'/' | b' ' | b'\t' | b'('))
@@ -166,9 +168,10 @@ fn user_agent(value: &[u8]) -> Option<Box<str>> {
     text(value.get(..end).unwrap_or_default(), USER_AGENT_BYTES_MAX)
 }
 
-fn media_type(value: &[u8]) -> Option<Box<str>> {
+fn media_type(value: &[u8]) -> Option<Arc<str>> {
     let end = memchr::memchr(b';', value).unwrap_or(value.len());
-    let text = text(value.get(..end).unwrap_or_default().trim_ascii(), CONTENT_TYPE_BYTES_MAX)?;
+    let text: Arc<str> =
+        text(value.get(..end).unwrap_or_default().trim_ascii(), CONTENT_TYPE_BYTES_MAX)?;
     if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
         Some(text.to_ascii_lowercase().into())
     } else {
@@ -177,7 +180,7 @@ fn media_type(value: &[u8]) -> Option<Box<str>> {
 }
 
 /// Printable text of at most `max` bytes; `None` when nothing is left or it is not UTF-8.
-fn text(value: &[u8], max: usize) -> Option<Box<str>> {
+fn text<T: for<'a> From<&'a str>>(value: &[u8], max: usize) -> Option<T> {
     let value = value.get(..value.len().min(max)).unwrap_or_default();
     let text = std::str::from_utf8(value)
         .ok()

@@ -4,6 +4,7 @@
 //! lines, odd header names are skipped), strict in what makes a head one: the first line.
 
 use std::mem::MaybeUninit;
+use std::sync::Arc;
 
 use httparse::{Header, ParserConfig, Status};
 
@@ -22,7 +23,7 @@ pub struct RequestHead {
     /// Method.
     pub method: Method,
     /// Host as sent.
-    pub host: Option<Box<[u8]>>,
+    pub host: Option<Arc<[u8]>>,
     /// Target as sent.
     pub target: Box<[u8]>,
     /// Facts from the header fields.

@@ -111,7 +111,8 @@ pub(super) struct Context<'a> {
     pub(super) owners: &'a mut Owners,
     pub(super) media: &'a mut Names,
     pub(super) query_names: &'a mut Names,
-    pub(super) client_key: [u64; 2],
+    /// Keyed hash of the client's address.
+    pub(super) client_hash: u64,
     pub(super) sketch_bytes: &'a mut usize,
     pub(super) sketches_refused: &'a mut u64,
 }
@@ -196,7 +197,7 @@ impl Endpoint {
             *context.sketch_bytes += self.latency.add(ns, exchange.weight.max(1), may_grow);
         }
         let before = self.clients.heap_bytes();
-        match self.clients.add(client_hash(context.client_key, exchange.client.ip()), may_grow) {
+        match self.clients.add(context.client_hash, may_grow) {
             Added::New => {
                 *context.sketch_bytes += self.clients.heap_bytes().saturating_sub(before);
                 self.add_caller(exchange.client.ip(), context.limits.callers);
@@ -284,7 +285,7 @@ impl Endpoint {
 }
 
 /// Client address to the hash that sketches take.
-fn client_hash(key: [u64; 2], address: IpAddr) -> u64 {
+pub(super) fn client_hash(key: [u64; 2], address: IpAddr) -> u64 {
     let octets = match address {
         IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
         IpAddr::V6(v6) => v6.octets(),

@@ -6,7 +6,7 @@
 use std::{
     collections::VecDeque,
     hash::{BuildHasher, Hash, Hasher},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
 };
 
 use foldhash::fast::FixedState;
@@ -16,7 +16,7 @@ use super::{
     cache::PathCache,
     declared::UNREAD,
     egress::{Caller, EgressTable},
-    endpoint::{Context, Endpoint, Proof, Standing},
+    endpoint::{Context, Endpoint, Proof, Standing, client_hash},
     evidence::Outcome,
     host::{HOST_BYTES_MAX, HostName},
     listener::{Credentials, Listener},
@@ -83,6 +83,8 @@ pub struct Inventory {
     pub(super) limits: InventoryLimits,
     pub(super) window_ns: u64,
     pub(super) client_key: [u64; 2],
+    /// The client counted last and its hash: the next one is often the same.
+    pub(super) last_client: (IpAddr, u64),
     pub(super) hasher: FixedState,
     pub(super) listeners: Vec<Listener>,
     pub(super) listener_ids: HashMap<SocketAddr, u32, FixedState>,
@@ -120,6 +122,7 @@ impl Inventory {
         Self {
             window_ns: WINDOW_NS_DEFAULT,
             client_key: key,
+            last_client: (UNSPECIFIED, client_hash(key, UNSPECIFIED)),
             listeners: Vec::new(),
             listener_ids: HashMap::with_hasher(hasher.clone()),
             services: Vec::new(),
@@ -229,11 +232,21 @@ impl Inventory {
 
     fn request_hash(&self, exchange: &Exchange, path: &[u8]) -> u64 {
         let mut hasher = self.hasher.build_hasher();
-        exchange.server.hash(&mut hasher);
-        exchange.host.as_deref().unwrap_or_default().hash(&mut hasher);
-        exchange.method.as_str().hash(&mut hasher);
-        is_grpc(exchange).hash(&mut hasher);
-        path.hash(&mut hasher);
+        let server = exchange.server;
+        match server.ip() {
+            IpAddr::V4(ip) => hasher.write_u64(u64::from(ip.to_bits()) << 1 | 1),
+            IpAddr::V6(ip) => hasher.write_u128(ip.to_bits()),
+        }
+        // Lengths keep the parts apart.
+        let (host, method) =
+            (exchange.host.as_deref().unwrap_or_default(), exchange.method.as_str());
+        let lengths = (host.len() as u64) << 16 | (method.len() as u64) << 1;
+        hasher.write_u64(
+            lengths << 16 | u64::from(server.port()) << 1 | u64::from(is_grpc(exchange)),
+        );
+        hasher.write(host);
+        hasher.write(method.as_bytes());
+        hasher.write(path);
         hasher.finish()
     }
 
@@ -329,12 +342,16 @@ impl Inventory {
         let Some(endpoint) = self.endpoints.get_mut(id.0 as usize).and_then(Option::as_mut) else {
             return;
         };
+        let client = exchange.client.ip();
+        if self.last_client.0 != client {
+            self.last_client = (client, client_hash(self.client_key, client));
+        }
         let mut context = Context {
             limits: &self.limits,
             owners: &mut self.owners,
             media: &mut self.media,
             query_names: &mut self.query_names,
-            client_key: self.client_key,
+            client_hash: self.last_client.1,
             sketch_bytes: &mut self.sketch_bytes,
             sketches_refused: &mut self.losses.sketches_refused,
         };
@@ -406,6 +423,8 @@ impl Inventory {
         self.egress.observe(host, &exchange.method, caller, weight, exchange.time, limits);
     }
 }
+
+const UNSPECIFIED: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
 
 pub(super) fn is_grpc(exchange: &Exchange) -> bool {
     exchange
