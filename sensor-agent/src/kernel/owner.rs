@@ -210,5 +210,8 @@ mod tests {
         assert_eq!(owners.name(id, MonoNs(1 + WALK_EVERY_NS)).as_deref(), Some("/shop"));
         assert_eq!(owners.name(fs::metadata(root.path()).expect("there").ino(), MonoNs(0)), None);
         assert_eq!(owners.unknown, 2);
+        let (name, until) = owners.look_up(id, MonoNs(2));
+        assert_eq!((name.as_deref(), until), (Some("/shop"), MonoNs(u64::MAX)));
+        assert_eq!(owners.look_up(u64::MAX, MonoNs(2)), (None, MonoNs(RETRY_NS)), "not for ever");
     }
 }
