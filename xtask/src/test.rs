@@ -130,7 +130,7 @@ fn user_targets() -> Result<Vec<String>> {
 pub(crate) fn kernel_tier_binary() -> Result<PathBuf> {
     let text = output(
         cargo()
-            .args(["test", "-p", "sensor-tests", "--test", KERNEL_TIER, "--no-run"])
+            .args(["test", "--workspace", "--test", KERNEL_TIER, "--no-run"])
             .args(["--message-format", "json-render-diagnostics"]),
     )?;
     text.lines()
@@ -141,7 +141,8 @@ pub(crate) fn kernel_tier_binary() -> Result<PathBuf> {
 }
 
 fn kernel_tier(consent: Consent, filter: Option<&str>) -> Result<Counts> {
-    crate::process::run(cargo().args(["build", "-p", "sensor-agent", "--bins"]))?;
+    // The whole workspace, as the tier before: other features of one package would compile the core anew.
+    crate::process::run(cargo().args(["build", "--workspace", "--bins"]))?;
     let binary = kernel_tier_binary()?;
     // A pipeline has nobody to type a password.
     if !can_raise(consent == Consent::Ask) {
