@@ -1,6 +1,6 @@
 //! What is wrong with a document: which one, where, what, and what to write instead.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use super::limits::{
     BINDING_BYTES_MAX, DOCUMENT_BYTES_MAX, DOCUMENTS_MAX, ENTRIES_MAX, OPERATIONS_MAX, PARTIAL_MAX,
@@ -31,8 +31,10 @@ pub struct DocumentError {
     pub problem: Problem,
 }
 
+/// One line, whatever a document has for names: pointers and paths are its own words.
 impl fmt::Display for DocumentError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut f = Printable(f);
         f.write_str(&self.document)?;
         if let Some(line) = self.line {
             write!(f, ":{line}")?;
@@ -45,6 +47,22 @@ impl fmt::Display for DocumentError {
             Severity::Warning => "",
         };
         write!(f, ": {}{tail}", self.problem)
+    }
+}
+
+/// Escapes control characters on their way out.
+struct Printable<'a, 'b>(&'a mut fmt::Formatter<'b>);
+
+impl fmt::Write for Printable<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for c in text.chars() {
+            if c.is_control() {
+                write!(self.0, "{}", c.escape_default())?;
+            } else {
+                self.0.write_char(c)?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -275,6 +275,15 @@ const PIECES: &[&str] = &[
     "}}}",
 ];
 
+#[test]
+fn a_name_with_a_line_end_in_it_does_not_break_the_error_s_line() {
+    let good = document(&["GET /good"]);
+    let documents = [("a.yaml", "info: {...\n\n    get:\n"), ("good.yaml", good.as_str())];
+    let (_, errors) = Catalogue::load(&documents, None);
+    assert!(!errors.is_empty());
+    assert!(errors.iter().all(|error| !error.to_string().contains('\n')), "{errors:?}");
+}
+
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig { cases: 500, failure_persistence: None, ..Default::default() })]
 
