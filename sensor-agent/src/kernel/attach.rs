@@ -116,10 +116,10 @@ pub(crate) enum AttachError {
         /// Its answer.
         source: io::Error,
     },
-    /// Before Linux 6.9 a socket may be charged 20 KiB for its filter, and ours is larger.
+    /// Older kernels (seen on 6.1) let a socket be charged 20 KiB for its filter, and ours is larger.
     #[error(
         "the kernel gives sockets too little memory for a filter of this size: \
-         sysctl -w net.core.optmem_max=131072 (the default since Linux 6.9), then start again"
+         sysctl -w net.core.optmem_max=131072 (newer kernels have that by default), then start again"
     )]
     FilterMemory,
     /// All packet sockets that were opened at start are in use.
