@@ -5,6 +5,7 @@
 
 pub mod counter;
 pub mod flow_key;
+pub mod image;
 pub mod policy;
 pub mod sample;
 pub mod settings;

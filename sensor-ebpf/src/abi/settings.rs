@@ -26,11 +26,36 @@ pub struct Settings {
     pub heartbeat_ns: u64,
     /// Wake the consumer when this many bytes wait in the ring.
     pub wake_bytes: u32,
-    /// Always zero.
-    pub pad: u32,
+    /// 1 = `enforcement off`: every rule only monitors, until it is 0 again.
+    pub enforcement_off: u32,
+    /// The policy in force, one word so that it changes at once: slot (low 8 bits) and `POLICY_*` flags of that slot (from bit 8 on).
+    pub policy: u64,
+    /// The provisional policy, same form; in force instead of `policy` until `provisional_until_ns`.
+    pub provisional: u64,
+    /// `CLOCK_BOOTTIME` ns at which the provisional policy ends by itself; 0 = there is none.
+    pub provisional_until_ns: u64,
+    /// A heartbeat older than this, ns, makes every rule monitor only; 0 = rules stay in force whatever becomes of the agent.
+    pub stale_open_after_ns: u64,
+    /// Verdicts by flow or client in `FLOW_VERDICTS` and `CLIENT_VERDICTS`: 0 lets the program skip the look-up.
+    pub verdicts: u32,
+    /// Sources in `SHARED`: 0 lets the program skip the look-up.
+    pub shared_sources: u32,
 }
 
-const _: () = assert!(size_of::<Settings>() == 56);
+/// Flag in [`Settings::policy`]: the image has block entries for IPv4.
+pub const POLICY_BLOCK4: u64 = 1 << 8;
+/// Flag in [`Settings::policy`]: the image has block entries for IPv6.
+pub const POLICY_BLOCK6: u64 = 1 << 9;
+/// Flag in [`Settings::policy`]: the image has limits for IPv4 clients that are asked for every packet.
+pub const POLICY_LIMIT4: u64 = 1 << 10;
+/// Flag in [`Settings::policy`]: the same for IPv6.
+pub const POLICY_LIMIT6: u64 = 1 << 11;
+/// Flag in [`Settings::policy`]: the image has limits on HTTP requests.
+pub const POLICY_REQUESTS: u64 = 1 << 12;
+/// Mask of the slot in [`Settings::policy`].
+pub const POLICY_SLOT: u64 = 0xff;
+
+const _: () = assert!(size_of::<Settings>() == 96);
 
 /// Key of the listener table: a server address and port.
 #[repr(C)]

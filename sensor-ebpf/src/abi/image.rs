@@ -1,0 +1,323 @@
+//! The policy image: everything that one generation of a policy says, as one immutable array of 64-byte lines.
+//!
+//! The agent builds an image in memory, writes it into a fresh array map, puts that map into a free slot of `POLICY` (an array of
+//! maps) and then moves the selector in [`Settings::policy`](super::settings::Settings::policy), which the programs read once per packet. So a
+//! replacement is atomic over everything at once, nothing in use is ever changed, and the old image is freed by the kernel after a
+//! grace period. Two bitmaps of fixed size lie outside, one per slot, because clean packets touch nothing else: `ANY4`
+//! and `FILTER6`.
+//!
+//! An image is the same bytes in the kernel and on the host: [`Lines`] is how both read it.
+//!
+//! # Layout
+//! All integers are in the byte order of the host; a line is eight u64 words. Line numbers are counted from the image's start.
+//! Lines 0 and up to [`HEADER_LINES`] hold [`Header`] (its words, in order); everything else is where the header says.
+//!
+//! - **Membership IPv4.** `ANY4`: bit n set = some block entry touches 10.0.0.0/24 number n (the address's first 24 bits). Its partner in
+//!   the image is `partial4`: lines of [`PARTIAL_BITS`] such bits, set where the /24 has entries longer than /24 and is not covered as a
+//!   whole, then word 6 = running counts of the line's words 1 to 5 (9 bits each, word 1 lowest; the count of bits before that word), word 7 = count
+//!   of bits before the line. A /24 with `ANY4` set and `partial4` clear is covered as a whole. The rank of a partial /24 is its leaf:
+//!   256 bits, two leaves a line, from `leaves4` on; bit = last octet, set when an entry covers the address.
+//! - **Membership IPv6.** `FILTER6`: a Bloom filter with one bit for each (anchor length, prefix cut to it) at
+//!   [`hash6`] of both. An entry belongs to the longest anchor length not longer than itself. A hit is then asked from `anchors6`:
+//!   a table of buckets of four (tag, lengths) pairs, where bit n of `lengths` says that an entry of `anchor + n` bits (n = 63: 63 or more)
+//!   lies in that anchor. A false positive costs time, never a verdict.
+//! - **Entries IPv4**: buckets of eight u64 slots: [`slot4`]. Home bucket by [`hash4`] of prefix and length; when all eight slots are in use,
+//!   the rest is in the bucket [`other_bucket`] names. 0 is an unused slot.
+//! - **Entries IPv6**: buckets of eight u64 slots: tag (high 40 bits) and number of the entry in `prefixes6` plus one (low 24 bits); the prefix
+//!   itself, two a line: address high word, address low word, [`meta6`], 0.
+//! - **Rules**, **limits**, **failsafe**: one line each ([`Rule`], [`Limit`], [`Failsafe`]); number 0 of rules and limits is never used.
+//!
+//! The look-up for a member goes from the longest length of [`Header::lengths4`] (or `lengths6`) down, so no entry hides a broader one.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Version of this layout; the agent refuses to take over maps of another one.
+pub const IMAGE_VERSION: u32 = 1;
+/// Slots of `POLICY`, `ANY4` and `FILTER6`: confirmed, provisional, and one to build the next in.
+pub const SLOTS: u32 = 3;
+/// Words of one slot of `ANY4`: 2^24 bits.
+pub const ANY4_WORDS: usize = 1 << 18;
+/// Words of one slot of `FILTER6`: 2^24 bits, 6 % in use with a million prefixes.
+pub const FILTER6_WORDS: usize = 1 << 18;
+/// /24s in one line of `partial4`.
+pub const PARTIAL_BITS: u32 = 384;
+/// Anchor lengths at most.
+pub const ANCHORS_MAX: usize = 4;
+/// Kernel rules at most in one image (24 bits of a slot name them).
+pub const IMAGE_RULES_MAX: u32 = 65_536;
+/// Steps of one look-up (a length probed or a rule asked) at most; the compiler refuses what needs more.
+pub const STEPS_MAX: u32 = 256;
+/// Lines of the header.
+pub const HEADER_LINES: u32 = 4;
+
+/// One line.
+pub type Line = [u64; 8];
+
+/// Access to the lines of an image.
+pub trait Lines {
+    /// A line; `None` beyond the end.
+    fn line(&self, number: u32) -> Option<&Line>;
+}
+
+impl Lines for [Line] {
+    fn line(&self, number: u32) -> Option<&Line> {
+        self.get(usize::try_from(number).ok()?)
+    }
+}
+
+/// Which list an entry belongs to. Two bits of a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum ListId {
+    /// Blocked clients.
+    Block = 0,
+    /// Clients never dropped.
+    Allow = 1,
+    /// Limited clients.
+    Limit = 2,
+}
+
+/// Lines 0 to 3 of an image.
+#[repr(C)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+pub struct Header {
+    /// [`IMAGE_VERSION`]
+    pub version: u32,
+    /// Lines of the image.
+    pub lines: u32,
+    /// Counted up by the agent with each policy.
+    pub generation: u64,
+    /// Digest of the policy's source.
+    pub digest: u64,
+    /// First line of `partial4`; 0 = no block entries for IPv4.
+    pub partial4: u32,
+    /// First line of `leaves4`.
+    pub leaves4: u32,
+    /// First line of the buckets of IPv4 entries.
+    pub entries4: u32,
+    /// Their number less one (a power of two less one).
+    pub entries4_mask: u32,
+    /// First line of the buckets of IPv6 entries.
+    pub entries6: u32,
+    /// Their number less one.
+    pub entries6_mask: u32,
+    /// First line of `prefixes6`.
+    pub prefixes6: u32,
+    /// First line of `anchors6`.
+    pub anchors6: u32,
+    /// Buckets of `anchors6` less one.
+    pub anchors6_mask: u32,
+    /// Anchor lengths, shortest first; 255 = unused.
+    pub anchor_lengths: [u8; ANCHORS_MAX],
+    // Line 1 begins here.
+    /// First line of the rules, and how many there are (number 0 included).
+    pub rules: u32,
+    /// See `rules`.
+    pub rules_count: u32,
+    /// First line of the limits, and how many there are.
+    pub limits: u32,
+    /// See `limits`.
+    pub limits_count: u32,
+    /// First line of the failsafe entries, and how many there are.
+    pub failsafe: u32,
+    /// See `failsafe`.
+    pub failsafe_count: u32,
+    /// Lengths in use by list ([`ListId`]), IPv4: bit n = an entry of n bits.
+    pub lengths4: [u64; 3],
+    /// The same for IPv6, bits 0 to 128.
+    pub lengths6: [[u64; 3]; 3],
+    /// Always zero.
+    pub spare: [u64; 9],
+}
+
+const _: () = assert!(size_of::<Header>() == 64 * HEADER_LINES as usize);
+
+/// What happens to a packet that a rule matches. Value of [`Rule::action`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Action {
+    /// Drop in silence.
+    Drop = 1,
+    /// TCP RST to both ends; for anything but TCP, and where no reset can be sent, a drop.
+    Reset = 2,
+    /// Count only; the look-up goes on, so that a broader rule may still drop.
+    Monitor = 3,
+}
+
+/// [`Rule::flags`]: the rule applies to sources that many clients share as well.
+pub const RULE_INCLUDE_SHARED: u8 = 1;
+
+/// One rule, one line. All conditions must hold; for an allow rule `action` has no meaning.
+#[repr(C)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+pub struct Rule {
+    /// Not in force before this `CLOCK_BOOTTIME`, ns; 0 = always was.
+    pub starts_ns: u64,
+    /// Not in force from then on; 0 = never expires.
+    pub expires_ns: u64,
+    /// Salt of the canary hash ([`super::image::canary`]): which clients a percentage means differs from rule to rule.
+    pub salt: u64,
+    /// Only on this interface; 0 = any.
+    pub ifindex: u32,
+    /// Another rule of the same prefix, asked when this one does not apply or only monitors; 0 = none.
+    pub next: u32,
+    /// Index in `RULE_HITS`: stays with the rule's id over all generations.
+    pub hits: u32,
+    /// Applies to clients whose canary hash is below this, of 2^32; `u32::MAX` = all.
+    pub share: u32,
+    /// Smallest service port (0 to 65535 = any, and then packets without ports, such as later fragments, match too).
+    pub port_min: u16,
+    /// Largest service port.
+    pub port_max: u16,
+    /// [`Action`]
+    pub action: u8,
+    /// IP protocol number; 0 = TCP and UDP.
+    pub protocol: u8,
+    /// [`super::policy::RuleDirection`]
+    pub direction: u8,
+    /// `RULE_*`
+    pub flags: u8,
+    /// Always zero.
+    pub pad: [u64; 2],
+}
+
+const _: () = assert!(size_of::<Rule>() == 64);
+
+/// What a limit counts. Value of [`Limit::kind`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum LimitKind {
+    /// Wire packets from the client (an skb counts its GSO segments).
+    Packets = 1,
+    /// New TCP connections by the client: SYN without ACK; a retransmitted SYN is not charged again.
+    Connections = 2,
+    /// IP bytes from the client.
+    Bytes = 3,
+    /// Connections open at a time.
+    Concurrent = 4,
+    /// HTTP request heads that the kernel sees.
+    Requests = 5,
+}
+
+/// A limit, one line. With T = max(stored time, now) + cost, a thing is admitted when T - now <= `tolerance`, and T is stored; `cost` is
+/// `increment` times the count, at most `tolerance`. Only what comes **from** the client is charged.
+#[repr(C)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+pub struct Limit {
+    /// Time that one thing costs (period / rate), in 1/2^[`super::policy::LIMIT_FRACTION_BITS`] ns. [`LimitKind::Concurrent`]: 0.
+    pub increment: u64,
+    /// How far ahead of now the theoretical arrival time may run (burst * increment), same unit. [`LimitKind::Concurrent`]: the
+    /// number of connections.
+    pub tolerance: u64,
+    /// Rule that says when the limit applies, with which action, and that counts its hits.
+    pub rule: u32,
+    /// Another limit of the same prefix that is charged as well; 0 = none.
+    pub next: u32,
+    /// Number of the state: stays with the limit's id and terms over all generations, so that a new policy forgives nobody.
+    pub state: u32,
+    /// [`LimitKind`]
+    pub kind: u8,
+    /// Clients that share an IPv4 prefix of this length share one allowance (default 32; 0 = all clients share it).
+    pub prefix_v4: u8,
+    /// The same for IPv6 (default 64).
+    pub prefix_v6: u8,
+    /// 1 = the agent counts (limit key `forwarded` or `credential`, or TLS); the kernel skips it.
+    pub by_agent: u8,
+    /// Always zero.
+    pub pad: [u64; 4],
+}
+
+const _: () = assert!(size_of::<Limit>() == 64);
+
+/// Traffic that is never dropped, one line. The peer is the packet's source or its destination; one of the two must lie in the prefix,
+/// with the port on the side named.
+#[repr(C)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+pub struct Failsafe {
+    /// The peer's prefix, network order, IPv4 v4-mapped.
+    pub addr: [u8; 16],
+    /// Bits that count, 0 to 128 (an IPv4 prefix has 96 more).
+    pub prefix_len: u8,
+    /// [`super::policy::FailsafeSide`]
+    pub side: u8,
+    /// IP protocol number; 0 = any.
+    pub protocol: u8,
+    /// [`super::policy::RuleDirection`]
+    pub direction: u8,
+    /// Smallest port (0 to 65535 = any, packets without ports included).
+    pub port_min: u16,
+    /// Largest port.
+    pub port_max: u16,
+    /// Always zero.
+    pub pad: [u64; 5],
+}
+
+const _: () = assert!(size_of::<Failsafe>() == 64);
+
+/// Slot of an IPv4 entry: prefix (32 bits), length (6), list (2), number of its first rule or limit (24, from 1). Never 0.
+#[inline(always)]
+#[must_use]
+pub const fn slot4(prefix: u32, length: u32, list: ListId, first: u32) -> u64 {
+    (prefix as u64) << 32
+        | ((length & 0x3f) as u64) << 26
+        | (list as u64) << 24
+        | (first & 0xff_ffff) as u64
+}
+
+/// Third word of an IPv6 entry: length (8 bits), list (2), number of its first rule or limit (24).
+#[inline(always)]
+#[must_use]
+pub const fn meta6(length: u32, list: ListId, first: u32) -> u64 {
+    ((length & 0xff) as u64) << 32 | (list as u64) << 24 | (first & 0xff_ffff) as u64
+}
+
+/// Mixes a word well enough for buckets and filters (the finaliser of a 64-bit multiply-xorshift hash). Not secret: an image is
+/// immutable, so a client can choose addresses but not what lies in a bucket.
+#[inline(always)]
+#[must_use]
+pub const fn mix(word: u64) -> u64 {
+    let mut x = word;
+    x ^= x >> 32;
+    x = x.wrapping_mul(0xd6e8_feb8_6659_fd93);
+    x ^= x >> 32;
+    x = x.wrapping_mul(0xd6e8_feb8_6659_fd93);
+    x ^ (x >> 32)
+}
+
+/// Hash of an IPv4 prefix of a list; the home bucket is its low bits under the mask.
+#[inline(always)]
+#[must_use]
+pub const fn hash4(prefix: u32, length: u32, list: ListId) -> u64 {
+    mix((prefix as u64) << 8 | (length as u64) << 2 | list as u64)
+}
+
+/// Hash of an IPv6 prefix (two words, bits beyond the length zero) of a list. `FILTER6` and `anchors6` use [`ListId::Block`].
+/// The low bits choose bucket or filter bit, the high 40 are the tag.
+#[inline(always)]
+#[must_use]
+pub const fn hash6(high: u64, low: u64, length: u32, list: ListId) -> u64 {
+    mix(mix(high ^ ((length as u64) << 2 | list as u64)) ^ low)
+}
+
+/// Bucket of what did not fit into the home bucket.
+#[inline(always)]
+#[must_use]
+pub const fn other_bucket(hash: u64, mask: u32) -> u32 {
+    ((hash >> 32) as u32 ^ 0x9e37_79b9) & mask
+}
+
+/// Which clients a percentage means: applies when this is below [`Rule::share`]. The same on every host, for IPv4 by address,
+/// for IPv6 by /64 (`low` is 0 then), so that a client stays in or out while the percentage grows.
+#[inline(always)]
+#[must_use]
+pub const fn canary(salt: u64, high: u64, low: u64) -> u32 {
+    (mix(mix(high ^ salt) ^ low) >> 32) as u32
+}
