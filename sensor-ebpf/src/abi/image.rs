@@ -3,8 +3,9 @@
 //! The agent builds an image in memory, writes it into a fresh array map, puts that map into a free slot of `POLICY` (an array of
 //! maps) and then moves the selector in [`Settings::policy`](super::settings::Settings::policy), which the programs read once per packet. So a
 //! replacement is atomic over everything at once, nothing in use is ever changed, and the old image is freed by the kernel after a
-//! grace period. Two bitmaps of fixed size lie outside, one per slot, because clean packets touch nothing else: `ANY4`
-//! and `FILTER6`.
+//! grace period. Two bitmaps of fixed size lie outside, because clean packets touch nothing else: `ANY4` and `FILTER6`, arrays of maps
+//! with the same slots. Each is made only for a policy with block entries of its family (the `POLICY_BLOCK*` flags say so), so a host
+//! without a policy pays for neither.
 //!
 //! An image is the same bytes in the kernel and on the host: [`Lines`] is how both read it.
 //!
@@ -17,14 +18,19 @@
 //!   whole, then word 6 = running counts of the line's words 1 to 5 (9 bits each, word 1 lowest; the count of bits before that word), word 7 = count
 //!   of bits before the line. A /24 with `ANY4` set and `partial4` clear is covered as a whole. The rank of a partial /24 is its leaf:
 //!   256 bits, two leaves a line, from `leaves4` on; bit = last octet, set when an entry covers the address.
-//! - **Membership IPv6.** `FILTER6`: a Bloom filter with one bit for each (anchor length, prefix cut to it) at
-//!   [`hash6`] of both. An entry belongs to the longest anchor length not longer than itself. A hit is then asked from `anchors6`:
-//!   a table of buckets of four (tag, lengths) pairs, where bit n of `lengths` says that an entry of `anchor + n` bits (n = 63: 63 or more)
-//!   lies in that anchor. A false positive costs time, never a verdict.
+//! - **Membership IPv6.** `FILTER6`: one bit for each (anchor length, prefix cut to it) at the low 24 bits of [`hash6`] of both.
+//!   An entry belongs to the longest anchor length not longer than itself, so the first anchor length is at most the shortest entry's; beside the bit of
+//!   its own anchor it sets **the bit of the first anchor length** (its prefix cut to [`Header::anchor_lengths`]`[0]`), because that one alone is
+//!   asked for every packet; it should be as long as the entries allow. A hit is then asked from `anchors6`: a
+//!   table of buckets of four (hash, lengths) pairs, where `hash` is the whole [`hash6`] of the anchor (of two anchors with one hash the lengths
+//!   are joined), and bit n of `lengths` says that an entry of `anchor + n` bits (n = 63: 63 or more) lies in that anchor; a pair with
+//!   `lengths` 0 is unused. When all four of the home bucket are in use, the rest is in the bucket [`other_bucket`] names. The first anchor has a pair
+//!   only for the entries that belong to it. A false positive costs time, never a verdict.
 //! - **Entries IPv4**: buckets of eight u64 slots: [`slot4`]. Home bucket by [`hash4`] of prefix and length; when all eight slots are in use,
 //!   the rest is in the bucket [`other_bucket`] names. 0 is an unused slot.
 //! - **Entries IPv6**: buckets of eight u64 slots: tag (high 40 bits) and number of the entry in `prefixes6` plus one (low 24 bits); the prefix
-//!   itself, two a line: address high word, address low word, [`meta6`], 0.
+//!   itself, two a line: address high word, address low word, [`meta6`], 0. Buckets overflow as those of IPv4. Prefixes with the same tag in
+//!   one bucket are all looked at, each for a step of the look-up.
 //! - **Rules**, **limits**, **failsafe**: one line each ([`Rule`], [`Limit`], [`Failsafe`]); number 0 of rules and limits is never used.
 //!
 //! The look-up for a member goes from the longest length of [`Header::lengths4`] (or `lengths6`) down, so no entry hides a broader one.
@@ -33,12 +39,16 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Version of this layout; the agent refuses to take over maps of another one.
 pub const IMAGE_VERSION: u32 = 1;
-/// Slots of `POLICY`, `ANY4` and `FILTER6`: confirmed, provisional, and one to build the next in.
+/// Slots of `POLICY`, `ANY4` and `FILTER6`: confirmed, provisional, and one for the next.
 pub const SLOTS: u32 = 3;
 /// Words of one slot of `ANY4`: 2^24 bits.
 pub const ANY4_WORDS: usize = 1 << 18;
 /// Words of one slot of `FILTER6`: 2^24 bits, 6 % in use with a million prefixes.
 pub const FILTER6_WORDS: usize = 1 << 18;
+/// Mask of a bit number in `FILTER6`, from the low bits of [`hash6`].
+pub const FILTER6_MASK: u64 = (1 << 24) - 1;
+/// Unused place in [`Header::anchor_lengths`].
+pub const NO_ANCHOR: u8 = 255;
 /// /24s in one line of `partial4`.
 pub const PARTIAL_BITS: u32 = 384;
 /// Anchor lengths at most.
@@ -109,7 +119,7 @@ pub struct Header {
     pub anchors6: u32,
     /// Buckets of `anchors6` less one.
     pub anchors6_mask: u32,
-    /// Anchor lengths, shortest first; 255 = unused.
+    /// Anchor lengths, shortest first; [`NO_ANCHOR`] = unused.
     pub anchor_lengths: [u8; ANCHORS_MAX],
     // Line 1 begins here.
     /// First line of the rules, and how many there are (number 0 included).
@@ -165,7 +175,7 @@ pub struct Rule {
     pub ifindex: u32,
     /// Another rule of the same prefix, asked when this one does not apply or only monitors; 0 = none.
     pub next: u32,
-    /// Index in `RULE_HITS`: stays with the rule's id over all generations.
+    /// Index in `RULE_HITS`, below [`super::policy::RULES_MAX`], 0 for none: stays with the rule's id over all generations.
     pub hits: u32,
     /// Applies to clients whose canary hash is below this, of 2^32; `u32::MAX` = all.
     pub share: u32,
@@ -314,8 +324,8 @@ pub const fn other_bucket(hash: u64, mask: u32) -> u32 {
     ((hash >> 32) as u32 ^ 0x9e37_79b9) & mask
 }
 
-/// Which clients a percentage means: applies when this is below [`Rule::share`]. The same on every host, for IPv4 by address,
-/// for IPv6 by /64 (`low` is 0 then), so that a client stays in or out while the percentage grows.
+/// Which clients a percentage means: applies when this is below [`Rule::share`]. The same on every host, for IPv4 by address (`high` is 0, `low` the
+/// address), for IPv6 by /64 (`low` is 0 then), so that a client stays in or out while the percentage grows.
 #[inline(always)]
 #[must_use]
 pub const fn canary(salt: u64, high: u64, low: u64) -> u32 {

@@ -4,6 +4,7 @@
 //! that it passes through maps and the ring buffer as bytes. No bool, usize or enum field.
 
 pub mod counter;
+pub mod dynamic;
 pub mod flow_key;
 pub mod image;
 pub mod policy;
