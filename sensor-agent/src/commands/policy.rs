@@ -210,12 +210,16 @@ impl<'p> Report<'p> {
 }
 
 fn rule_line<'p>(rule: &'p Rule, state: &RuleState) -> RuleLine<'p> {
-    let (list, action) = match (&rule.what, rule.action) {
-        (What::Allow, _) => ("allow", "pass"),
-        (What::Block, RuleAction::Drop) => ("block", "drop"),
-        (What::Block, RuleAction::Monitor) => ("block", "monitor"),
-        (What::Limit(_), RuleAction::Drop) => ("limits", "drop"),
-        (What::Limit(_), RuleAction::Monitor) => ("limits", "monitor"),
+    let list = match rule.what {
+        What::Allow => "allow",
+        What::Block => "block",
+        What::Limit(_) => "limits",
+    };
+    let action = match (&rule.what, rule.action) {
+        (What::Allow, _) => "pass",
+        (_, RuleAction::Drop) => "drop",
+        (_, RuleAction::Reset) => "reset",
+        (_, RuleAction::Monitor) => "monitor",
     };
     RuleLine {
         line: rule.about.line,

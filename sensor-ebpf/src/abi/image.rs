@@ -59,6 +59,12 @@ pub const IMAGE_RULES_MAX: u32 = 65_536;
 pub const STEPS_MAX: u32 = 256;
 /// Lines of the header.
 pub const HEADER_LINES: u32 = 4;
+/// Entries of `RULE_HITS`: one for each of 4 096 rules of a policy, and a quarter more, so that the number of a rule that is gone rests
+/// before another gets it. Number 0 is never used.
+pub const HITS_SLOTS: u32 = 5_121;
+/// [`LimitKind::Bytes`]: [`Limit::increment`] is the time of so many bytes (as a shift), because one byte at 100 Gbit/s takes less than the
+/// unit of time; the cost of a packet is `increment * bytes >> BYTES_SHIFT`.
+pub const BYTES_SHIFT: u32 = 6;
 
 /// One line.
 pub type Line = [u64; 8];
@@ -205,7 +211,7 @@ pub enum LimitKind {
     Packets = 1,
     /// New TCP connections by the client: SYN without ACK; a retransmitted SYN is not charged again.
     Connections = 2,
-    /// IP bytes from the client.
+    /// IP bytes from the client; see [`BYTES_SHIFT`].
     Bytes = 3,
     /// Connections open at a time.
     Concurrent = 4,

@@ -186,6 +186,7 @@ fn variants(rule: &Rule, owner: u32, facts: &HostFacts) -> Result<Vec<Variant>, 
         port_max,
         action: match rule.action {
             RuleAction::Drop => Action::Drop,
+            RuleAction::Reset => Action::Reset,
             RuleAction::Monitor => Action::Monitor,
         } as u8,
         protocol: rule.when.protocol.map_or(0, Protocol::number),
@@ -373,7 +374,8 @@ struct Level {
 }
 
 fn kernel_limits(terms: &LimitTerms, rule: u32) -> impl Iterator<Item = Limit> {
-    let kinds = [(LimitKind::Packets, terms.packets), (LimitKind::Connections, terms.connections)];
+    let kinds =
+        [(LimitKind::Packets, terms.packets), (LimitKind::Connections, terms.new_connections)];
     let (prefix_v4, prefix_v6) = (terms.prefix_v4, terms.prefix_v6);
     kinds.into_iter().filter_map(move |(kind, rate)| {
         let (increment, tolerance) = gcra(&rate?);

@@ -64,7 +64,7 @@ pub fn explain(policy: &Policy, facts: &HostFacts, packet: &Packet<'_>) -> Decid
         let blocks = matching(policy, facts, packet, end, |what| matches!(what, What::Block));
         let Some(rule) = blocks
             .into_iter()
-            .find(|rule| policy.rules.get(*rule).is_some_and(|r| r.action == RuleAction::Drop))
+            .find(|rule| policy.rules.get(*rule).is_some_and(|r| r.action != RuleAction::Monitor))
         else {
             continue;
         };

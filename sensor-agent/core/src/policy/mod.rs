@@ -11,9 +11,11 @@ mod duration;
 mod error;
 mod explain;
 mod failsafe;
+pub mod image;
 mod model;
 mod prefix;
 mod raw;
+mod reason;
 mod validate;
 
 #[cfg(test)]
@@ -24,6 +26,8 @@ pub use error::{PolicyError, PolicyErrors};
 pub use explain::{Decided, Packet, explain};
 pub use failsafe::{Builtin, Failsafe, FailsafeRule, Side};
 pub use model::{
-    About, Conditions, Direction, LimitTerms, Policy, Protocol, Rate, Rule, RuleAction, What,
+    About, Conditions, Direction, LimitKey, LimitTerms, ListFormat, ListRef, OnError, Policy,
+    Protocol, Rate, Rule, RuleAction, What,
 };
-pub use validate::{CLIENTS_MAX, FILE_BYTES_MAX, parse};
+pub use reason::ReasonPattern;
+pub use validate::{CLIENTS_MAX, Demands, FILE_BYTES_MAX, LISTS_MAX, RULES_MAX, parse, parse_with};

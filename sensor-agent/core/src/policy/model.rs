@@ -27,14 +27,55 @@ pub struct Rule {
     pub about: About,
     /// What it is for.
     pub what: What,
-    /// Prefixes of the clients, sorted, each once.
+    /// Prefixes of the clients as written in the policy, sorted, each once.
     pub clients: Vec<IpNet>,
+    /// Files with further clients; read by the caller.
+    pub lists: Vec<ListRef>,
     /// Further conditions; all must hold.
     pub when: Conditions,
     /// What happens to a packet (no meaning for an allow rule).
     pub action: RuleAction,
+    /// Share of the clients it applies to, 0 to 100; which ones is a hash of rule id and address, the same on every host.
+    pub percent: u8,
+    /// Applies to sources that many clients share (a load balancer, NAT) too.
+    pub include_shared: bool,
+    /// Not in force before.
+    pub starts: Option<UnixNs>,
     /// Not in force from then on.
     pub expires: Option<UnixNs>,
+}
+
+/// A file of clients.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ListRef {
+    /// As written; relative to the folder of the policy file.
+    pub path: Box<str>,
+    /// How it is written.
+    pub format: ListFormat,
+    /// What happens when a line cannot be read.
+    pub on_error: OnError,
+    /// Line of the policy file that names it.
+    pub line: u64,
+}
+
+/// How a list file is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ListFormat {
+    /// An address or prefix a line; `#` and `;` begin a comment.
+    #[default]
+    Plain,
+    /// `address,ttl` a line: the ttl (90s, 24h, ...) counts from the file's last change, a date is a date, nothing is for ever.
+    Csv,
+}
+
+/// What happens to a list file with a line that cannot be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum OnError {
+    /// The whole policy is refused.
+    #[default]
+    Refuse,
+    /// The line is left out, and counted.
+    Skip,
 }
 
 /// What a rule does.
@@ -44,32 +85,54 @@ pub enum What {
     Allow,
     /// Dropped (or counted).
     Block,
-    /// Dropped (or counted) beyond a rate.
+    /// Dropped (or counted) beyond a rate or a number.
     Limit(LimitTerms),
 }
 
-/// Terms of a limit, per client; at least one of the two rates is there.
+/// Terms of a limit; at least one of the first five is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LimitTerms {
-    /// Packets from the client.
+    /// Wire packets from the client.
     pub packets: Option<Rate>,
+    /// IP bytes from the client.
+    pub bytes: Option<Rate>,
     /// New TCP connections by the client.
-    pub connections: Option<Rate>,
-    /// IPv4 clients within a prefix of this length share an allowance.
+    pub new_connections: Option<Rate>,
+    /// HTTP requests by the client.
+    pub requests: Option<Rate>,
+    /// TCP connections open at a time.
+    pub connections: Option<u32>,
+    /// Who a client is.
+    pub key: LimitKey,
+    /// IPv4 clients within a prefix of this length share an allowance; 0 with [`LimitTerms::shared`].
     pub prefix_v4: u8,
     /// The same for IPv6.
     pub prefix_v6: u8,
+    /// All clients of the rule share one allowance.
+    pub shared: bool,
+}
+
+/// Who a client of a limit is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LimitKey {
+    /// The source address of its packets; counted in the kernel.
+    #[default]
+    Address,
+    /// The address that a trusted proxy forwards (X-Forwarded-For, Forwarded, PROXY protocol); counted by the agent.
+    Forwarded,
+    /// A keyed hash of the credential it shows; counted by the agent.
+    Credential,
 }
 
 /// `count` per `period_ns`, `burst` at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    /// Things per period, 1 to 100 million.
-    pub count: u32,
+    /// Things per period, from 1.
+    pub count: u64,
     /// Period, ns.
     pub period_ns: u64,
     /// Things at once, from 1.
-    pub burst: u32,
+    pub burst: u64,
 }
 
 /// What a person wants to know about a rule.
@@ -138,6 +201,8 @@ pub enum Direction {
 pub enum RuleAction {
     /// Dropped in silence.
     Drop,
+    /// TCP is reset at both ends, so that nobody hangs; everything else is dropped.
+    Reset,
     /// Counted; the search for a rule goes on.
     Monitor,
 }

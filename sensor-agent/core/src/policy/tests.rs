@@ -213,3 +213,49 @@ limits:
     assert_eq!(ask("192.0.2.2", "192.0.2.1", (1, 2)), Decided::Pass { limits: vec![3] });
     assert_eq!(ask("198.51.100.1", "192.0.2.1", (1, 2)), Decided::Pass { limits: vec![4] });
 }
+
+#[test]
+fn the_whole_model_is_read() {
+    let policy = policy(
+        "require_reason: '^CHG[0-9]+'
+block:
+  - {id: a, lists: [{file: lists/drop.txt}, {file: TTL.CSV, on_error: skip}], action: reset, percent: 5, include_shared: true, starts: 2027-01-01, ttl: 1d, reason: CHG1}
+limits:
+  - {id: l, reason: CHG2, bytes: {rate: 10MB, burst: 1MiB}, packets: {rate: 5}, new_connections: {rate: 6}, requests: {rate: 7}, connections: 8, action: reset}
+  - {id: k, reason: CHG3, requests: {rate: 7}, key: credential, action: monitor}
+  - {id: s, reason: CHG4, packets: {rate: 7}, shared: true}
+",
+    );
+    let [block, limit, keyed, shared] = &policy.rules[..] else { panic!() };
+    assert_eq!((block.action, block.percent, block.include_shared), (RuleAction::Reset, 5, true));
+    assert_eq!(block.expires.unwrap().0 - block.starts.unwrap().0, 86_400_000_000_000);
+    let lists: Vec<_> =
+        block.lists.iter().map(|list| (&*list.path, list.format, list.on_error)).collect();
+    let expected = [
+        ("lists/drop.txt", ListFormat::Plain, OnError::Refuse),
+        ("TTL.CSV", ListFormat::Csv, OnError::Skip),
+    ];
+    assert_eq!(lists, expected);
+    let terms = |rule: &Rule| match rule.what {
+        What::Limit(terms) => terms,
+        _ => panic!(),
+    };
+    let limit = terms(limit);
+    assert_eq!(limit.bytes.map(|rate| (rate.count, rate.burst)), Some((10_000_000, 1 << 20)));
+    assert_eq!(limit.connections, Some(8));
+    assert_eq!(limit.requests.map(|rate| rate.count), Some(7));
+    assert_eq!(terms(keyed).key, LimitKey::Credential);
+    let shared = terms(shared);
+    assert_eq!((shared.shared, shared.prefix_v4, shared.prefix_v6), (true, 0, 0));
+}
+
+#[test]
+fn the_agent_s_demand_for_a_reason_cannot_be_weakened_by_the_file() {
+    let demands = Demands {
+        changed: NOW,
+        reason: Some(ReasonPattern::new("CHG[0-9]+", "the agent's configuration").unwrap()),
+    };
+    let text = b"require_reason: '.*'\nblock:\n  - {id: a, clients: [any], reason: because}\n";
+    let errors = parse_with("p.yaml", text, &demands).unwrap_err().to_string();
+    assert!(errors.contains("`because` does not match `CHG[0-9]+`, which the agent's"), "{errors}");
+}

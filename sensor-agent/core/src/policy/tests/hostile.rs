@@ -2,6 +2,14 @@
 
 use super::*;
 
+fn refused(cases: &[(&str, &str)]) {
+    for (text, expected) in cases {
+        let found = errors(text);
+        assert!(found.contains(expected), "{text}\n{found}");
+        assert!(found.starts_with("p.yaml:"), "{found}");
+    }
+}
+
 #[test]
 fn a_mistake_names_line_field_and_remedy() {
     let cases = [
@@ -20,12 +28,12 @@ fn a_mistake_names_line_field_and_remedy() {
             "p.yaml:2: block[0].id: `a` is the id of the rule in line 4 too",
         ),
         (
-            "block:\n  - {id: a, clients: [any], action: reset}\n",
-            "block[0].action: reset is not supported by this version yet",
+            "block:\n  - {id: a, clients: [any], action: reset, protocol: udp}\n",
+            "block[0].action: only TCP has a reset",
         ),
         (
             "block:\n  - {id: a, clients: [any], action: deny}\n",
-            "block[0].action: `deny` is not an action; write drop or monitor",
+            "block[0].action: `deny` is not an action; write drop, reset or monitor",
         ),
         (
             "allow:\n  - {id: a, clients: [any], action: drop}\n",
@@ -90,13 +98,74 @@ fn a_mistake_names_line_field_and_remedy() {
             "failsafe:\n  also:\n    - {name: x, networks: [any], side: their}\n",
             "p.yaml:3: failsafe.also[0].side: `their`",
         ),
+    ];
+    refused(&cases);
+}
+
+#[test]
+fn a_mistake_in_what_a_rule_does_names_line_field_and_remedy() {
+    let cases = [
+        (
+            "block:\n  - {id: a, clients: [any], percent: 101}\n",
+            "block[0].percent: write a number from 0 to 100",
+        ),
+        (
+            "block:\n  - {id: a, clients: [any], starts: 2027-01-02, expires: 2027-01-01}\n",
+            "block[0].expires: the rule expires before it starts",
+        ),
+        (
+            "allow:\n  - {id: a, clients: [any], include_shared: true}\n",
+            "allow[0].include_shared: an allow rule applies to shared sources anyway",
+        ),
+        (
+            "block:\n  - {id: a, lists: [{file: x, format: tsv}]}\n",
+            "block[0].lists[0].format: `tsv` is not a format; write plain or csv",
+        ),
+        (
+            "block:\n  - {id: a, lists: [{file: x, on_error: ignore}]}\n",
+            "block[0].lists[0].on_error: `ignore` is not an answer; write refuse or skip",
+        ),
+        ("block:\n  - {id: a}\n", "p.yaml:2: block[0].clients: no clients"),
+        (
+            "require_reason: CHG[0-9]+\nblock:\n  - {id: a, clients: [any]}\n",
+            "p.yaml:3: block[0].reason: no reason; write one that matches `CHG[0-9]+`, which this file demands",
+        ),
+        ("require_reason: (\n", "p.yaml:1: require_reason: `(` is not a pattern"),
+        (
+            "limits:\n  - {id: a, bytes: {rate: 10}}\n",
+            "limits[0].bytes.rate: less than 1000 bytes a second",
+        ),
+        (
+            "limits:\n  - {id: a, bytes: {rate: 10Mb}}\n",
+            "limits[0].bytes.rate: `10Mb` is not a whole number; write a number, or one with kB",
+        ),
+        (
+            "limits:\n  - {id: a, packets: {rate: 10MB}}\n",
+            "limits[0].packets.rate: `10MB` is not a whole number",
+        ),
+        (
+            "limits:\n  - {id: a, connections: 0}\n",
+            "limits[0].connections: write a number from 1 to 1000000",
+        ),
+        (
+            "limits:\n  - {id: a, packets: {rate: 5}, key: forwarded}\n",
+            "limits[0].key: who a proxy forwards for",
+        ),
+        (
+            "limits:\n  - {id: a, requests: {rate: 5}, key: cookie}\n",
+            "limits[0].key: `cookie` is not a key; write address, forwarded or credential",
+        ),
+        (
+            "limits:\n  - {id: a, requests: {rate: 5}, protocol: udp}\n",
+            "limits[0].protocol: connections and requests are counted in TCP only",
+        ),
+        (
+            "limits:\n  - {id: a, packets: {rate: 5}, shared: true, client_prefix: {ipv4: 24}}\n",
+            "limits[0].shared: shared and client_prefix exclude",
+        ),
         ("version: 2\n", "p.yaml:1: version: version 2 is not known; write 1"),
     ];
-    for (text, expected) in cases {
-        let found = errors(text);
-        assert!(found.contains(expected), "{text}\n{found}");
-        assert!(found.starts_with("p.yaml:"), "{found}");
-    }
+    refused(&cases);
 }
 
 #[test]
@@ -111,7 +180,9 @@ fn all_mistakes_are_told_at_once_in_the_order_of_the_file() {
 #[test]
 fn what_cannot_be_parsed_names_its_line() {
     for (text, line, word) in [
-        ("block:\n  - {id: a, clients: [any], percent: 5}\n", 2, "percent"),
+        ("block:\n  - {id: a, clients: [any], per_cent: 5}\n", 2, "per_cent"),
+        ("block:\n  - {id: a, clients: [any], percent: -1}\n", 2, ""),
+        ("block:\n  - {id: a, lists: [x.txt]}\n", 2, ""),
         ("blocks: []\n", 1, "blocks"),
         ("block: 5\n", 1, ""),
         ("block:\n  - id: a\n    clients: 10.0.0.1\n", 3, ""),
@@ -170,7 +241,7 @@ fn too_much_is_refused_with_the_figure() {
         (0..4200).map(|n| format!("  - {{id: r{n}, clients: [10.0.0.1]}}\n")).collect();
     assert!(
         errors(&format!("block:\n{}", rules.concat()))
-            .contains("4200 rules are over the limit of 4095")
+            .contains("4200 rules are over the limit of 4096")
     );
     let ports: Vec<String> = (0..5000).map(|n| (n * 2 + 1).to_string()).collect();
     let wide =

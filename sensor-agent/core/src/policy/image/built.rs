@@ -1,0 +1,16 @@
+//! What goes into the kernel for one generation of a policy.
+
+use sensor_ebpf::abi::image::Line;
+
+/// An image with the bitmaps beside it. Written into the kernel's maps as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyImage {
+    /// The image.
+    pub lines: Vec<Line>,
+    /// `ANY4`: [`ANY4_WORDS`](sensor_ebpf::abi::image::ANY4_WORDS) words, or none where no client of IPv4 is blocked.
+    pub any4: Box<[u64]>,
+    /// `FILTER6`: [`FILTER6_WORDS`](sensor_ebpf::abi::image::FILTER6_WORDS) words, or none where no client of IPv6 is blocked.
+    pub filter6: Box<[u64]>,
+    /// `POLICY_*` flags of [`Settings::policy`](sensor_ebpf::abi::settings::Settings::policy), the slot left out.
+    pub flags: u64,
+}
