@@ -11,6 +11,7 @@ mod build_ebpf;
 mod ci;
 mod codegen;
 mod demo;
+mod fuzz;
 mod lint;
 mod other_kernel;
 mod process;
@@ -76,6 +77,8 @@ enum Verb {
     },
     /// Run all the tests, installing what they need
     Test(test::TestArguments),
+    /// Feed the fuzz targets of the pure stages
+    Fuzz(fuzz::FuzzArguments),
     /// Formatting, lints, licences and the repository's own rules
     Lint(lint::LintArguments),
     /// Generate the protobuf code under proto/src
@@ -152,6 +155,7 @@ fn dispatch(verb: Verb) -> Result<()> {
         Verb::Demo { yes } => demo::demo(Consent::from_flag(yes)),
         Verb::DemoScene { agent, built_in_ms } => demo::scene(&agent, built_in_ms),
         Verb::Test(arguments) => test::test(&arguments),
+        Verb::Fuzz(arguments) => fuzz::fuzz(&arguments),
         Verb::Lint(arguments) => lint::lint(&arguments),
         Verb::Bench { group, yes } => bench::bench(group, Consent::from_flag(yes)),
         Verb::BenchLive { agent } => bench::live::scene(&agent),

@@ -29,6 +29,7 @@ pub(crate) enum Purpose {
     Test,
     Demo,
     Bench,
+    Fuzz,
     OtherKernel,
 }
 
@@ -49,7 +50,7 @@ impl Consent {
 
 /// Programs that the tests, the demo and the benchmarks use: program, Debian's package, purposes.
 const PROGRAMS: &[(&str, &str, &[Purpose])] = {
-    use Purpose::{Bench, Demo, OtherKernel, Test};
+    use Purpose::{Bench, Demo, Fuzz, OtherKernel, Test};
     &[
         ("nginx", "nginx-light", &[Test, Demo, Bench]),
         ("curl", "curl", &[Test, Demo]),
@@ -60,6 +61,7 @@ const PROGRAMS: &[(&str, &str, &[Purpose])] = {
         ("tcpdump", "tcpdump", &[Test, Bench]),
         ("nft", "nftables", &[Test]),
         ("redis-server", "redis-server", &[Test]),
+        ("c++", "g++", &[Fuzz]),
         ("qemu-system-x86_64", "qemu-system-x86", &[OtherKernel]),
         ("busybox", "busybox-static", &[OtherKernel]),
         ("xz", "xz-utils", &[OtherKernel]),
@@ -151,6 +153,9 @@ fn find_missing(purposes: &[Purpose]) -> Missing {
         if purposes.iter().any(|purpose| users.contains(purpose)) && find(program).is_none() {
             missing.packages.push((*package).to_owned());
         }
+    }
+    if purposes == [Purpose::Fuzz] {
+        return missing; // the pure stages need no kernel object
     }
     let compiler = toolchain::compiler();
     if compiler.is_none() {

@@ -11,6 +11,7 @@ use std::{
 
 use crate::{
     process::{find, output, without_toolchain},
+    source_hash::RUSTFLAGS,
     versions::{BPF_LINKER, LLVM_MAJOR, NIGHTLY, RUSTC_MINIMUM},
 };
 
@@ -40,7 +41,7 @@ impl Compiler {
             .env("RUSTC", &self.rustc)
             .env("RUSTC_BOOTSTRAP", "1")
             .env_remove("CARGO_ENCODED_RUSTFLAGS")
-            .env("RUSTFLAGS", "-C linker=bpf-linker -C link-arg=--btf -C debuginfo=2");
+            .env("RUSTFLAGS", RUSTFLAGS);
         command
     }
 }
@@ -121,7 +122,8 @@ fn usable(cargo: &Path, rustc: &Path) -> Option<Compiler> {
     })
 }
 
-fn rustup_toolchains() -> Vec<String> {
+/// Names of rustup's toolchains; none where there is no rustup.
+pub(crate) fn rustup_toolchains() -> Vec<String> {
     let mut command = Command::new("rustup");
     without_toolchain(&mut command).args(["toolchain", "list"]);
     output(&mut command)

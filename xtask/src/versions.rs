@@ -23,3 +23,6 @@ pub(crate) const DEBIAN_COMPILER: &[&str] = &["rustc-web", "cargo-web", "rust-we
 
 /// Licence checker that `cargo xtask ci --full` installs; `lint` uses it where it is there.
 pub(crate) const CARGO_DENY: &str = "0.20.2";
+
+/// Runner of the fuzz targets, which `cargo xtask fuzz` builds into the user's cache.
+pub(crate) const CARGO_FUZZ: &str = "0.13.1";
