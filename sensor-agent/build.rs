@@ -23,7 +23,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let Some(root) = package.parent().filter(|root| root.join("sensor-ebpf/src").is_dir()) else {
         return Ok(());
     };
-    for watched in ["sensor-ebpf/src", "sensor-ebpf/Cargo.toml", "Cargo.lock", "Cargo.toml"] {
+    for watched in [
+        "sensor-ebpf/src",
+        "sensor-ebpf/Cargo.toml",
+        "Cargo.lock",
+        "Cargo.toml",
+        "xtask/src/versions.rs",
+    ] {
         if root.join(watched).exists() {
             println!("cargo:rerun-if-changed={}", root.join(watched).display());
         }
@@ -31,7 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     watch_stamp(root);
 
     let fresh = match (source_hash(root), fs::read_to_string(root.join(OBJECT_HASH))) {
-        (Ok(now), Ok(built)) => now == built.trim(),
+        (Ok(now), Ok(built)) => built.lines().next() == Some(&*now),
         _ => false,
     };
     if fresh && root.join(OBJECT).is_file() {
