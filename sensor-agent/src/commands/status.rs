@@ -1,6 +1,7 @@
 //! `status`: attached where, what was seen, what was lost.
 
 use anyhow::Result;
+use sensor_core::pipeline::PipelineCounter;
 use sensor_proto::json::rfc3339;
 
 use super::{Exit, Prerequisite, output, place::Place};
@@ -100,6 +101,12 @@ fn text(view: &StatusView) -> String {
         for error in &catalogue.errors {
             line(format!("  {error}"));
         }
+        let pipeline = |name| view.ledger.get("pipeline").and_then(|stage| stage.get(name));
+        for (name, text) in LOOKUP_LIMITS {
+            if let Some(count) = pipeline(name).filter(|count| **count > 0) {
+                line(format!("  WARNING: {} {text}", output::grouped(*count)));
+            }
+        }
     }
     out.push('\n');
     out.push_str(&interfaces(&view.interfaces));
@@ -115,6 +122,18 @@ fn text(view: &StatusView) -> String {
     out.push_str(&ledger(view));
     out
 }
+
+/// Look-ups that met a bound, by their name in the ledger.
+const LOOKUP_LIMITS: [(&str, &str); 2] = [
+    (
+        PipelineCounter::LookupsGivenUp.name(),
+        "look-ups took too many steps (templates overlap); their paths count as undeclared",
+    ),
+    (
+        PipelineCounter::LookupsPartial.name(),
+        "look-ups were of services that too many documents name; not all of them were asked",
+    ),
+];
 
 fn interfaces(all: &[InterfaceView]) -> String {
     let rows: Vec<_> = all

@@ -52,6 +52,17 @@ pub struct Declaration<'c> {
     pub document: Option<&'c Document>,
     /// Of the operation; the default without one.
     pub lifecycle: LifecycleInputs,
+    /// The bound that the look-up met, if any: what was beyond it was not asked.
+    pub limit: Option<LookupLimit>,
+}
+
+/// A bound of a look-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LookupLimit {
+    /// A trie was given up after `STEPS_MAX` steps.
+    Steps,
+    /// The service is bound to more than `BOUND_MAX` tries.
+    Tries,
 }
 
 /// An operation at one service, for listing what was never called.
@@ -70,7 +81,7 @@ pub struct DeclaredOperation<'c> {
 impl<'c> Declaration<'c> {
     const fn bare(kind: DeclarationKind) -> Self {
         let lifecycle = LifecycleInputs { deprecated: false, sunset: None };
-        Self { kind, template: None, operation: None, document: None, lifecycle }
+        Self { kind, template: None, operation: None, document: None, lifecycle, limit: None }
     }
 
     fn of(catalogue: &'c Catalogue, terminal: &'c Terminal, method: &Method) -> Self {
@@ -87,6 +98,7 @@ impl<'c> Declaration<'c> {
                 operation: Some(operation),
                 document: Some(document),
                 lifecycle: operation.lifecycle,
+                limit: None,
             },
         }
     }
@@ -110,9 +122,14 @@ impl Catalogue {
         let Some(segments) = Segments::parse(target) else {
             return Declaration::bare(DeclarationKind::PathUnknown);
         };
+        let mut limit = (bound.ignored > 0).then_some(LookupLimit::Tries);
         let mut best: Option<(u64, u8, Declaration<'_>)> = None;
         for trie in self.index.tries(&bound) {
-            let Some(terminal) = trie.find(&segments, method) else { continue };
+            let found = trie.find(&segments, method).unwrap_or_else(|_exceeded| {
+                limit = Some(LookupLimit::Steps);
+                None
+            });
+            let Some(terminal) = found else { continue };
             let declaration = Declaration::of(self, terminal, method);
             let rank = (terminal.generality, declaration.kind as u8);
             // The closer scope comes first and keeps its place on a tie.
@@ -120,10 +137,11 @@ impl Catalogue {
                 best = Some((rank.0, rank.1, declaration));
             }
         }
-        best.map_or_else(
+        let declaration = best.map_or_else(
             || Declaration::bare(DeclarationKind::PathUnknown),
             |(_, _, declaration)| declaration,
-        )
+        );
+        Declaration { limit, ..declaration }
     }
 
     /// Every operation that is declared for a service, each template and method once, current before older.

@@ -52,6 +52,8 @@ pub(super) struct Index {
 pub(super) struct Bound {
     tries: [u32; BOUND_MAX],
     count: usize,
+    /// Tries that found no room.
+    pub(super) ignored: usize,
 }
 
 impl Bound {
@@ -62,6 +64,8 @@ impl Bound {
         if let Some(slot) = self.tries.get_mut(self.count) {
             *slot = trie;
             self.count += 1;
+        } else {
+            self.ignored += 1;
         }
     }
 
@@ -128,7 +132,7 @@ impl Index {
 
     /// The tries that a service is bound to.
     pub(super) fn bind(&self, service: &ServiceView<'_>) -> Bound {
-        let mut bound = Bound { tries: [0; BOUND_MAX], count: 0 };
+        let mut bound = Bound { tries: [0; BOUND_MAX], count: 0, ignored: 0 };
         for fallback in [false, true] {
             for raw in service.hosts {
                 let (host, port) = normalise(raw);

@@ -28,7 +28,7 @@ mod tests;
 
 pub use crate::state::DeclarationKind;
 pub use binding::BindingReason;
-pub use declare::{Declaration, DeclaredOperation, LifecycleInputs, ServiceView};
+pub use declare::{Declaration, DeclaredOperation, LifecycleInputs, LookupLimit, ServiceView};
 pub use document::{Document, Operation};
 pub use error::{DocumentError, Problem, Severity};
 pub use load::{BindingRow, Catalogue};

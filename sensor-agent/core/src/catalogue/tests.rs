@@ -1,6 +1,9 @@
 //! The catalogue from bytes to answers, hostile documents included.
 
-use super::{Catalogue, DeclarationKind, Problem, ServiceView, Severity, limits::SEGMENTS_MAX};
+use super::{
+    Catalogue, DeclarationKind, LookupLimit, Problem, ServiceView, Severity,
+    limits::{BOUND_MAX, SEGMENTS_MAX},
+};
 use crate::http::Method;
 
 mod bindings;

@@ -96,6 +96,10 @@ pub(super) struct Trie {
     terminals: Vec<Terminal>,
 }
 
+/// A look-up took more than [`STEPS_MAX`] steps: what it found so far need not be the most literal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct StepsExceeded;
+
 /// What became of an insertion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Inserted {
@@ -210,8 +214,14 @@ impl Trie {
     }
 
     /// The most literal template that fits and answers for `method`.
-    pub(super) fn find(&self, segments: &Segments<'_>, method: &Method) -> Option<&Terminal> {
-        Walk { trie: self, segments, method, steps: 0 }.from(0, 0)
+    pub(super) fn find(
+        &self,
+        segments: &Segments<'_>,
+        method: &Method,
+    ) -> Result<Option<&Terminal>, StepsExceeded> {
+        let mut walk = Walk { trie: self, segments, method, steps: 0 };
+        let found = walk.from(0, 0);
+        if walk.steps > STEPS_MAX { Err(StepsExceeded) } else { Ok(found) }
     }
 
     /// All templates, in the order of insertion.

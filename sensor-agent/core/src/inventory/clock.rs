@@ -39,6 +39,11 @@ impl Inventory {
         self.watch.lost = self.watch.lost.max(now);
     }
 
+    /// A connection found no room in the table of listeners: silence of a listener that is not in it proves nothing.
+    pub fn connections_uncounted(&mut self, now: UnixNs) {
+        self.watch.uncounted = self.watch.uncounted.max(now);
+    }
+
     /// When heads were lost last; zero: never.
     #[must_use]
     pub fn last_loss(&self) -> UnixNs {

@@ -7,7 +7,7 @@ use super::{
     table::{EndpointId, Inventory, is_grpc},
 };
 use crate::{
-    catalogue::Catalogue,
+    catalogue::{Catalogue, LookupLimit},
     http::{Exchange, Method},
     state::DeclarationKind,
     time::UnixNs,
@@ -52,7 +52,8 @@ impl Inventory {
         path: &[u8],
         catalogue: &'c Catalogue,
     ) -> (Declared, TemplateText<'c>) {
-        let (declared, template) = self.ask(service, &exchange.method, path, catalogue);
+        let (declared, template, limit) = self.ask(service, &exchange.method, path, catalogue);
+        self.note_limit(limit);
         if let Some(template) = template {
             return (declared, TemplateText::Document(template));
         }
@@ -68,15 +69,15 @@ impl Inventory {
         method: &Method,
         path: &[u8],
         catalogue: &'c Catalogue,
-    ) -> (Declared, Option<&'c str>) {
+    ) -> (Declared, Option<&'c str>, Option<LookupLimit>) {
         let unknown =
             Declared { kind: DeclarationKind::NoCatalogue, deprecated: false, sunset: UnixNs(0) };
         if catalogue.is_empty() {
-            return (unknown, None);
+            return (unknown, None, None);
         }
-        let Some(service) = self.service(service) else { return (unknown, None) };
+        let Some(service) = self.service(service) else { return (unknown, None, None) };
         let Some(listener) = self.listeners.get(service.listener as usize) else {
-            return (unknown, None);
+            return (unknown, None, None);
         };
         let declaration = with_view(listener.address, service.host.as_deref(), |view| {
             catalogue.declare(view, method, path)
@@ -90,7 +91,16 @@ impl Inventory {
         let template = declaration
             .template
             .filter(|template| template.len() <= self.limits.template_bytes * 4);
-        (declared, template)
+        (declared, template, declaration.limit)
+    }
+
+    /// Counts a look-up that met a bound.
+    fn note_limit(&mut self, limit: Option<LookupLimit>) {
+        match limit {
+            None => {}
+            Some(LookupLimit::Steps) => self.losses.lookups_given_up += 1,
+            Some(LookupLimit::Tries) => self.losses.lookups_partial += 1,
+        }
     }
 
     /// Reads all declarations anew: another catalogue is in force.
@@ -109,9 +119,12 @@ impl Inventory {
     pub(super) fn redeclare(&mut self, id: EndpointId, catalogue: &Catalogue) {
         let Some(endpoint) = self.endpoint(id) else { return };
         let (service, path) = (endpoint.service, super::path::example_path(&endpoint.template));
-        let (declared, template) = self.ask(service, &endpoint.method, path.as_bytes(), catalogue);
+        let (declared, template, limit) =
+            self.ask(service, &endpoint.method, path.as_bytes(), catalogue);
         let renamed = template.filter(|template| *template != &*endpoint.template);
-        if renamed.is_none() && declared == endpoint.declared {
+        let same = renamed.is_none() && declared == endpoint.declared;
+        self.note_limit(limit);
+        if same {
             self.note_served_declared(id);
             return;
         }

@@ -68,15 +68,14 @@ impl Inventory {
     pub(super) fn covered(&self, listener: u32, now: UnixNs) -> Covered {
         let start = UnixNs(now.0.saturating_sub(self.window_ns));
         let within = |time: UnixNs| time > UnixNs(0) && time >= start;
-        let readable = self
-            .listeners
-            .get(listener as usize)
-            .is_none_or(|listener| listener.coverage.is_readable(now, self.window_ns));
+        let coverage = self.listeners.get(listener as usize).map(|listener| &listener.coverage);
+        let readable = coverage.is_none_or(|it| it.is_readable(now, self.window_ns));
+        let listed = coverage.is_some_and(|it| it.totals().opened > 0);
         if !readable {
             Covered::No(NotCovered::Encrypted)
         } else if within(self.watch.sampled) {
             Covered::No(NotCovered::Sampled)
-        } else if within(self.watch.lost) {
+        } else if within(self.watch.lost) || (!listed && within(self.watch.uncounted)) {
             Covered::No(NotCovered::Loss)
         } else if !self.watch.is_attached_enough(now, self.window_ns) {
             Covered::No(NotCovered::AttachedSince)
@@ -117,7 +116,9 @@ pub(super) fn reason(decision: Decision) -> Cow<'static, str> {
                     "not seen, but less than 99 % of the connections could be read"
                 }
                 Some(NotCovered::Sampled) => "not seen, but some flows were sampled out",
-                Some(NotCovered::Loss) => "not seen, but some heads were lost",
+                Some(NotCovered::Loss) => {
+                    "not seen, but heads were lost on this host (whose they were is not known)"
+                }
                 Some(NotCovered::AttachedSince) => {
                     "not seen, but the sensor did not watch for the whole window"
                 }

@@ -75,6 +75,10 @@ pub struct InventoryLosses {
     pub names_full: u64,
     /// Endpoints whose retention ended.
     pub retired: u64,
+    /// Look-ups in the catalogue that took too many steps: the path counts as undeclared.
+    pub lookups_given_up: u64,
+    /// Look-ups of a service that more documents name than are asked: the others count as silent about it.
+    pub lookups_partial: u64,
 }
 
 /// All that was seen.

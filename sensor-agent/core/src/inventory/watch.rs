@@ -37,6 +37,8 @@ pub(super) struct Watch {
     attached: Attached,
     /// Last time heads were lost before they could be counted for a listener.
     pub(super) lost: UnixNs,
+    /// Last time a connection found no room in the table of listeners.
+    pub(super) uncounted: UnixNs,
     /// Last time flows were sampled out.
     pub(super) sampled: UnixNs,
 }

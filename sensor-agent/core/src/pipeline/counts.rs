@@ -59,6 +59,10 @@ counters! {
     NamesFull = "names_full",
     /// Undeclared endpoints whose retention ended.
     EndpointsRetired = "endpoints_retired",
+    /// Look-ups in the catalogue that took too many steps: the path counts as undeclared.
+    LookupsGivenUp = "catalogue_lookups_given_up",
+    /// Look-ups of services that more documents name than are asked.
+    LookupsPartial = "catalogue_lookups_partial",
     /// Events made.
     Events = "events",
     /// Events dropped because too many waited.

@@ -191,6 +191,9 @@ impl Pipeline {
         if LOSSES.into_iter().any(moved) {
             self.stages.inventory.heads_lost(now);
         }
+        if moved(Counter::ListenerTableFull) {
+            self.stages.inventory.connections_uncounted(now);
+        }
         if moved(Counter::SampledOut) {
             self.stages.inventory.sampled(now);
         }
@@ -313,6 +316,8 @@ impl Pipeline {
             (C::SketchesRefused, losses.sketches_refused),
             (C::NamesFull, losses.names_full),
             (C::EndpointsRetired, losses.retired),
+            (C::LookupsGivenUp, losses.lookups_given_up),
+            (C::LookupsPartial, losses.lookups_partial),
         ] {
             counts.set(counter, value);
         }
@@ -386,14 +391,13 @@ const fn tell_every_ns(endpoints: usize) -> u64 {
 /// Coverage and ledger are told this often.
 const SNAPSHOT_EVERY_NS: u64 = 10_000_000_000;
 
-/// Counters of the kernel whose movement means that heads were not seen.
-const LOSSES: [Counter; 6] = [
+/// Counters of the kernel whose movement means that heads were not seen, of any listener: a lost record says nothing
+/// about whose it was. Records without a head (`RecordsLost` counts those too) hide no call.
+const LOSSES: [Counter; 4] = [
     Counter::RequestHeadsLost,
     Counter::ResponseHeadsLost,
-    Counter::RecordsLost,
     Counter::LoopLimit,
     Counter::FlowTableFull,
-    Counter::ListenerTableFull,
 ];
 
 /// Counters of the flow stage that mean the same.

@@ -231,6 +231,10 @@ fn kernel_losses_move_coverage_only_when_they_move() {
         UnixNs(0),
         "losses from before this run are not of this run"
     );
+    counters[Counter::RecordsLost as usize] = 6;
+    counters[Counter::ListenerTableFull as usize] = 6;
+    pipeline.on_kernel_counters(MonoNs(S), &counters);
+    assert_eq!(pipeline.inventory().last_loss(), UnixNs(0), "no head was lost by these");
     counters[Counter::RequestHeadsLost as usize] = 6;
     pipeline.on_kernel_counters(MonoNs(S), &counters);
     assert_eq!(pipeline.inventory().last_loss(), UnixNs(START + S));

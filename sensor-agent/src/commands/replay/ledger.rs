@@ -58,6 +58,19 @@ pub(super) fn render(pipeline: &Pipeline, packets: Option<PacketCounts>) -> Stri
                 ("in transit", went(P::Transit)),
             ],
         );
+        for (counter, what) in [
+            (P::LookupsGivenUp, "took too many steps: their paths count as undeclared"),
+            (
+                P::LookupsPartial,
+                "were of services that too many documents name: not all were asked",
+            ),
+        ] {
+            if went(counter) > 0 {
+                let count = grouped(went(counter));
+                let _infallible =
+                    writeln!(text, "WARNING: {count} look-ups in the catalogue {what}");
+            }
+        }
         let losses = [
             ("gaps", flow(C::Gaps)),
             ("bytes in gaps", flow(C::GapBytes)),

@@ -284,6 +284,49 @@ fn a_name_with_a_line_end_in_it_does_not_break_the_error_s_line() {
     assert!(errors.iter().all(|error| !error.to_string().contains('\n')), "{errors:?}");
 }
 
+#[test]
+fn a_look_up_that_takes_too_many_steps_says_so_and_declares_nothing() {
+    // At each place a literal beside a parameter: a path that fits no template is tried in 2^14 ways.
+    const PLACES: u32 = 14;
+    let paths: Vec<String> = (0..1_u32 << PLACES)
+        .map(|bits| {
+            let part =
+                |at: u32| if bits >> at & 1 == 0 { "/a".into() } else { format!("/{{p{at}}}") };
+            format!("GET {}/end", (0..PLACES).map(part).collect::<String>())
+        })
+        .collect();
+    let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+    let catalogue = load(&[("wide.yaml", &document(&paths))]);
+    let literal = "/a".repeat(14);
+    let ask = |end: &str| {
+        let path = format!("{literal}/{end}");
+        let answer = catalogue.declare(&ANY, &Method::Get, path.as_bytes());
+        (answer.kind, answer.limit)
+    };
+    assert_eq!(ask("end"), (DeclarationKind::Current, None));
+    assert_eq!(ask("other"), (DeclarationKind::PathUnknown, Some(LookupLimit::Steps)));
+}
+
+#[test]
+fn a_service_of_more_names_than_documents_are_asked_for_says_so() {
+    let hosts: Vec<String> = (0..=BOUND_MAX).map(|number| format!("h{number}.example")).collect();
+    let documents: Vec<(String, String)> = hosts
+        .iter()
+        .map(|host| {
+            let own = document(&[&format!("GET /{host}")]);
+            (format!("{host}.yaml"), format!("{own}servers: [{{url: 'http://{host}'}}]\n"))
+        })
+        .collect();
+    let (catalogue, errors) = Catalogue::load(&documents, None);
+    assert!(errors.is_empty(), "{errors:#?}");
+    let names: Vec<&str> = hosts.iter().map(String::as_str).collect();
+    for (count, limit) in [(BOUND_MAX, None), (BOUND_MAX + 1, Some(LookupLimit::Tries))] {
+        let service = ServiceView { hosts: &names[..count], address: None, port: 80 };
+        let answer = catalogue.declare(&service, &Method::Get, b"/h3.example");
+        assert_eq!((answer.kind, answer.limit), (DeclarationKind::Current, limit));
+    }
+}
+
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig { cases: 500, failure_persistence: None, ..Default::default() })]
 
