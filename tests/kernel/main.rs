@@ -18,5 +18,6 @@ mod forwarding;
 mod golden;
 mod laboratory;
 mod owners;
+mod reload;
 mod safety;
 mod upstream;

@@ -1,4 +1,4 @@
-//! Captures that tcpdump made of nginx and curl (`make-captures.sh`): super-segments, unfilled checksums, cooked headers.
+//! Captures that tcpdump made of nginx and curl (`make-captures.sh`, `make-nat-capture.sh`): super-segments, unfilled checksums, cooked headers.
 
 use std::fmt::Write as _;
 
@@ -35,6 +35,17 @@ fn a_capture_on_a_veth_has_every_exchange() {
 fn a_capture_on_all_interfaces_has_every_exchange_once() {
     insta::assert_snapshot!(listing(&read(&file("replay/captures/any.pcap")).unwrap()));
     insta::assert_snapshot!(listing(&read(&file("replay/captures/cooked.pcap")).unwrap()));
+}
+
+#[test]
+fn a_capture_on_a_node_that_translates_addresses_has_every_exchange_once() {
+    let read = read(&file("replay/captures/nat.pcap")).unwrap();
+    insta::assert_snapshot!(listing(&read));
+    let connections = 11;
+    assert_eq!(read.counts.value(FlowCounter::Aliases), connections);
+    for exchange in &read.exchanges {
+        assert_eq!(exchange.client.ip().to_string(), "192.0.2.10", "the true client");
+    }
 }
 
 #[test]

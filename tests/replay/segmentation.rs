@@ -55,7 +55,8 @@ fn run(pieces: &[Piece]) -> Vec<(String, Vec<u8>, Option<u16>)> {
         };
         let wire_len = u32::try_from(payload.len()).unwrap();
         let ack = ISN[usize::from(client)].wrapping_add(1);
-        let segment = Segment { time: UnixNs(1), tuple, seq, ack, flags, payload, wire_len };
+        let segment =
+            Segment { time: UnixNs(1), tuple, seq, ack, flags, hop_limit: 64, payload, wire_len };
         assembler.on_segment(&segment, &mut sink);
     };
     send(true, ISN[0], tcp_flag::SYN, &[]);

@@ -92,6 +92,7 @@ impl Walker {
         if total < header {
             return Err(Outcome::Malformed);
         }
+        let hop_limit = fixed[8];
         let mut tuple =
             Tuple { src: [0; 16], dst: [0; 16], protocol: fixed[9], ..Tuple::default() };
         let mapped = |address: [u8; 4]| std::net::Ipv4Addr::from(address).to_ipv6_mapped().octets();
@@ -109,9 +110,9 @@ impl Walker {
                 more: fragment & 0x2000 != 0,
                 data: payload,
             };
-            return self.fragment(packet, tuple, &part, take);
+            return self.fragment(packet, hop_limit, tuple, &part, take);
         }
-        transport(packet.time_ns, tuple, payload, total - header, take)
+        transport(packet.time_ns, hop_limit, tuple, payload, total - header, take)
     }
 
     fn ipv6(
@@ -128,6 +129,7 @@ impl Walker {
         let declared = usize::from(u16::from_be_bytes([fixed[4], fixed[5]]));
         let on_wire = (packet.wire_len as usize).max(packet.data.len()).saturating_sub(at + 40);
         let mut left = if declared == 0 { on_wire } else { declared };
+        let hop_limit = fixed[7];
         let mut tuple = Tuple { protocol: fixed[6], ..Tuple::default() };
         tuple.src.copy_from_slice(fixed.get(8..24).unwrap_or_default());
         tuple.dst.copy_from_slice(fixed.get(24..40).unwrap_or_default());
@@ -152,11 +154,11 @@ impl Walker {
                             data: rest.get(8..).unwrap_or_default(),
                         };
                         tuple.protocol = part.protocol;
-                        return self.fragment(packet, tuple, &part, take);
+                        return self.fragment(packet, hop_limit, tuple, &part, take);
                     }
                     8
                 }
-                _ => return transport(packet.time_ns, tuple, rest, left, take),
+                _ => return transport(packet.time_ns, hop_limit, tuple, rest, left, take),
             };
             tuple.protocol = head()?[0];
             rest = rest.get(len..).ok_or(Outcome::Malformed)?;
@@ -168,6 +170,7 @@ impl Walker {
     fn fragment(
         &mut self,
         packet: &Packet<'_>,
+        hop_limit: u8,
         tuple: Tuple,
         part: &Fragment<'_>,
         take: &mut impl FnMut(&Segment<'_>),
@@ -176,7 +179,7 @@ impl Walker {
             return Err(Outcome::NotTcp);
         }
         let whole = self.fragments.add(part).ok_or(Outcome::Fragment)?;
-        transport(packet.time_ns, tuple, &whole, whole.len(), take)
+        transport(packet.time_ns, hop_limit, tuple, &whole, whole.len(), take)
     }
 }
 
@@ -258,6 +261,7 @@ fn by_version(data: &[u8], at: usize) -> Result<(Network, usize), Outcome> {
 /// Reads TCP; `len` is the length on the wire of what `data` begins.
 fn transport(
     time_ns: u64,
+    hop_limit: u8,
     mut tuple: Tuple,
     data: &[u8],
     len: usize,
@@ -277,6 +281,7 @@ fn transport(
     take(&Segment {
         time: UnixNs(time_ns),
         tuple,
+        hop_limit,
         seq: u32::from_be_bytes([header[4], header[5], header[6], header[7]]),
         ack: u32::from_be_bytes([header[8], header[9], header[10], header[11]]),
         flags: header[13],

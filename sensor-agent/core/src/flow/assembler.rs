@@ -8,6 +8,7 @@ use super::counts::{FlowCounter, FlowCounts};
 use super::live::Live;
 use super::segment::{Segment, flow_key, tcp_flag};
 use super::table::{Slot, Table};
+use super::twin::{REMEMBERED_MAX, Recent, Twin};
 use crate::sample::Sample;
 use crate::time::{MonoNs, UnixNs};
 
@@ -40,6 +41,7 @@ impl Default for Limits {
 pub struct Assembler {
     limits: Limits,
     table: Table<Connection>,
+    recent: Recent,
     held_bytes: usize,
     counts: FlowCounts,
     live: Live,
@@ -54,6 +56,7 @@ impl Assembler {
         Self {
             limits,
             table: Table::new(seed),
+            recent: Recent::new(seed),
             held_bytes: 0,
             counts: FlowCounts::default(),
             live: Live::new(seed),
@@ -91,6 +94,84 @@ impl Assembler {
             }
         };
         self.last = Some((key, slot));
+        let Some(connection) = self.table.get_mut(slot) else { return };
+        if connection.twin.is_some() {
+            return self.on_twin(slot, from, segment, sink);
+        }
+        if segment.wire_len > 0 && connection.remembered < REMEMBERED_MAX {
+            connection.remembered += 1;
+            let undecided = connection.is_undecided();
+            if self.meet(slot, from, segment, undecided) {
+                return self.on_twin(slot, from, segment, sink);
+            }
+        }
+        self.take(slot, from, segment, sink);
+    }
+
+    /// Looks whether a connection is one that is known under other addresses; remembers its segment where not.
+    fn meet(&mut self, slot: Slot, from: usize, segment: &Segment<'_>, undecided: bool) -> bool {
+        let tag = self.recent.tag(segment);
+        let (key, _) = flow_key(&segment.tuple);
+        let found = undecided.then(|| self.recent.find(tag, &key, segment)).flatten();
+        let Some(sighting) = found else {
+            self.recent.remember(tag, key, from, segment);
+            return false;
+        };
+        let first = self.table.find(&sighting.key).and_then(|first| self.table.get_mut(first));
+        let fits =
+            |first: &mut Connection| first.twin.is_none() && first.takes(sighting.from, segment);
+        if !first.is_some_and(fits) {
+            return false;
+        }
+        let Some(connection) = self.table.get_mut(slot) else { return false };
+        self.held_bytes = self.held_bytes.saturating_sub(connection.held_bytes());
+        let twin = Twin::new(&sighting, from, segment);
+        *connection = Connection::of_twin(key, segment.time, twin);
+        self.counts.one(FlowCounter::Aliases);
+        true
+    }
+
+    /// A segment of a connection seen under other addresses goes to the first one, which knows what it has of it.
+    fn on_twin(
+        &mut self,
+        slot: Slot,
+        from: usize,
+        segment: &Segment<'_>,
+        sink: &mut dyn FnMut(Assembled),
+    ) {
+        let Some(connection) = self.table.get_mut(slot) else { return };
+        let Some(twin) = connection.twin.as_deref().copied() else { return };
+        connection.last = connection.last.max(segment.time);
+        let side = twin.side(from);
+        let first = self.table.find(&twin.first);
+        let fits = |first: &Connection| first.twin.is_none() && first.takes(side, segment);
+        let known = first.filter(|first| self.table.get_mut(*first).is_some_and(|it| fits(it)));
+        let Some(first) = known else {
+            // The other one is gone, or these addresses have a new meaning.
+            let (key, _) = flow_key(&segment.tuple);
+            if let Some(connection) = self.table.get_mut(slot) {
+                *connection = Connection::new(key, segment.time);
+            }
+            return self.take(slot, from, segment, sink);
+        };
+        if let Some(entry) = self.table.get_mut(first) {
+            entry.note_end(twin.end.0, twin.end.1);
+        }
+        self.take(first, side, segment, sink);
+        let ended = self.table.get_mut(first).is_none_or(|entry| entry.is_closed());
+        if ended && let Some(connection) = self.table.get_mut(slot) {
+            connection.end_twin();
+        }
+    }
+
+    /// Gives a segment to its connection.
+    fn take(
+        &mut self,
+        slot: Slot,
+        from: usize,
+        segment: &Segment<'_>,
+        sink: &mut dyn FnMut(Assembled),
+    ) {
         let Some(connection) = self.table.get_mut(slot) else { return };
         let before = connection.held_bytes();
         connection.on_segment(from, segment, &mut Out { counts: &mut self.counts, sink });

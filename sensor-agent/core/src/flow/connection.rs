@@ -7,6 +7,7 @@ mod reading;
 mod start;
 
 use std::cmp::Reverse;
+use std::net::SocketAddr;
 
 use sensor_ebpf::abi::flow_key::FlowKey;
 
@@ -17,11 +18,14 @@ use super::pairing::{HeadStart, Http};
 use super::segment::{Segment, tcp_flag};
 use super::seq::SeqNo;
 use super::table::{Entry, Rank};
-use crate::http::{self, Detect, Kind, Position};
+use super::twin::Twin;
+use crate::http::{self, ClientHello, Detect, Kind, Position};
 use crate::time::UnixNs;
 
 /// A SYN this far before what was seen belongs to the connection joined (it came late in the file).
 const LATE_SYN_MAX: i32 = 64 * 1024;
+/// A segment of a twin this far from where the connection is belongs to another one (no window is larger, RFC 7323).
+const TWIN_DISTANCE_MAX: u32 = 1 << 30;
 
 /// Where results go, with the counters.
 pub(super) struct Out<'a> {
@@ -51,6 +55,10 @@ pub(super) struct Connection {
     client: Option<usize>,
     mode: Mode,
     class: Option<FlowClass>,
+    /// Classified when, and whether that was said.
+    classified: UnixNs,
+    announced: bool,
+    hello: Option<Box<ClientHello>>,
     reset: bool,
     saw_payload: bool,
     /// Half that delivered last: a change of direction is where heads begin.
@@ -59,6 +67,12 @@ pub(super) struct Connection {
     new_syn: Option<(usize, SeqNo)>,
     early: Vec<u8>,
     http: Option<Box<Http>>,
+    /// Payload segments that others may know under other addresses.
+    pub(super) remembered: u8,
+    /// This is another connection, seen under other addresses.
+    pub(super) twin: Option<Box<Twin>>,
+    /// Ends as a twin knows them, by side.
+    other_ends: Option<Box<[Option<SocketAddr>; 2]>>,
 }
 
 impl Connection {
@@ -71,13 +85,56 @@ impl Connection {
             client: None,
             mode: Mode::Undecided,
             class: None,
+            classified: time,
+            announced: false,
+            hello: None,
             reset: false,
             saw_payload: false,
             last_from: None,
             new_syn: None,
             early: Vec::new(),
             http: None,
+            remembered: 0,
+            twin: None,
+            other_ends: None,
         }
+    }
+
+    /// Another sighting of the connection `twin.first`: from now on its segments go there.
+    pub(super) fn of_twin(key: FlowKey, time: UnixNs, twin: Twin) -> Self {
+        Self { twin: Some(Box::new(twin)), mode: Mode::Http, ..Self::new(key, time) }
+    }
+
+    /// A twin was seen to end.
+    pub(super) fn end_twin(&mut self) {
+        self.reset = true;
+    }
+
+    /// Whether what it is was not decided yet.
+    pub(super) fn is_undecided(&self) -> bool {
+        self.mode == Mode::Undecided && self.class.is_none()
+    }
+
+    /// Notes an end as a twin knows it, for the requests that wait too.
+    pub(super) fn note_end(&mut self, side: usize, end: SocketAddr) {
+        let Some(place) = self.other_ends.get_or_insert_default().get_mut(side) else { return };
+        if place.replace(end) == Some(end) {
+            return;
+        }
+        let (client, server) = self.ends();
+        if let Some(http) = &mut self.http {
+            http.set_ends(client, server);
+        }
+    }
+
+    /// Whether a segment of a twin can be one of this connection: a SYN by its number, others by their distance.
+    pub(super) fn takes(&self, side: usize, segment: &Segment<'_>) -> bool {
+        let half = self.half(side);
+        if segment.has(tcp_flag::SYN) {
+            return half.isn == Some(SeqNo(segment.seq));
+        }
+        let near = |next: SeqNo| SeqNo(segment.seq).since(next).unsigned_abs() < TWIN_DISTANCE_MAX;
+        half.next.is_none_or(near)
     }
 
     /// Bytes held, roughly.
@@ -94,6 +151,9 @@ impl Connection {
     /// Takes one segment sent by side `from`.
     pub(super) fn on_segment(&mut self, from: usize, segment: &Segment<'_>, out: &mut Out<'_>) {
         self.last = self.last.max(segment.time);
+        if !self.announced && segment.wire_len > 0 && self.client == Some(1 - from) {
+            self.announce(out);
+        }
         if segment.has(tcp_flag::SYN) && !segment.has(tcp_flag::RST) {
             self.on_syn(from, segment, out);
         } else if let Some((side, isn)) = self.new_syn
@@ -134,8 +194,9 @@ impl Connection {
             && (self.halves.iter().any(|half| half.isn.is_some()) || self.saw_payload)
         {
             let class = if self.saw_payload { FlowClass::Other } else { FlowClass::Silent };
-            self.classify(class, self.first, out);
+            self.classify(class, self.first);
         }
+        self.announce(out);
     }
 
     fn end_http(&mut self, out: &mut Out<'_>) {
@@ -323,7 +384,7 @@ impl Connection {
             if let Some(http) = &mut self.http {
                 http.requests_blind = true;
             } else {
-                self.open_http(from, Kind::Response, now, out);
+                self.open_http(Kind::Response, now);
             }
         }
         let Some(held) = self.half_mut(from).take_held(now) else { return false };
@@ -380,7 +441,7 @@ impl Connection {
             }
             Mode::Http => self.read(from, start, data, out),
             Mode::Hello => {
-                self.hello(from, data, time, out);
+                self.hello(from, data, out);
                 0
             }
             Mode::Ignored => 0,
@@ -404,11 +465,15 @@ impl Connection {
     }
 
     /// Client and server; without a known client, the lower port is the server's.
-    fn ends(&self) -> (std::net::SocketAddr, std::net::SocketAddr) {
+    fn ends(&self) -> (SocketAddr, SocketAddr) {
         let low = socket_addr(self.key.low, self.key.low_port);
         let high = socket_addr(self.key.high, self.key.high_port);
         let low_is_client =
             self.client.map_or(self.key.low_port >= self.key.high_port, |client| client == 0);
+        let (low, high) = match self.other_ends.as_deref() {
+            Some([other_low, other_high]) => (other_low.unwrap_or(low), other_high.unwrap_or(high)),
+            None => (low, high),
+        };
         if low_is_client { (low, high) } else { (high, low) }
     }
 

@@ -75,7 +75,7 @@ counters! {
     ResponsesInterim = "responses_interim",
     /// Response heads whose request was not seen.
     ResponsesOrphan = "responses_orphan",
-    /// Observations of a connection under other addresses.
+    /// Observations of a connection under other addresses (before or after address translation).
     Aliases = "aliases",
 }
 

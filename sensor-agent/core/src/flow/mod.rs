@@ -10,6 +10,7 @@ mod pairing;
 mod segment;
 mod seq;
 mod table;
+mod twin;
 
 pub use assembled::{Assembled, FlowClass};
 pub use assembler::{Assembler, Limits};

@@ -4,6 +4,7 @@
 //! responses, CONNECT and Upgrade.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 
 use super::counts::{FlowCounter, FlowCounts};
 use super::seq::SeqNo;
@@ -72,6 +73,14 @@ impl Http {
     pub(super) fn held_bytes(&self) -> usize {
         let readers: usize = self.readers.iter().map(Reader::held_bytes).sum();
         readers + self.pending.len() * (size_of::<Pending>() + 256)
+    }
+
+    /// The ends are known better now.
+    pub(super) fn set_ends(&mut self, client: SocketAddr, server: SocketAddr) {
+        let waiting = self.pending.iter_mut().map(|pending| &mut pending.exchange);
+        for exchange in waiting.chain(self.current.as_deref_mut()) {
+            (exchange.client, exchange.server) = (client, server);
+        }
     }
 
     /// Takes a request head; `exchange` has the addresses.

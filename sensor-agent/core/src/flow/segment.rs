@@ -31,6 +31,8 @@ pub struct Segment<'a> {
     pub ack: u32,
     /// [`tcp_flag`] bits.
     pub flags: u8,
+    /// Time to live or hop limit; 0 where it is not known.
+    pub hop_limit: u8,
     /// Captured payload.
     pub payload: &'a [u8],
     /// Payload bytes on the wire, at least `payload.len()`: the rest was cut by the capture's snap length.

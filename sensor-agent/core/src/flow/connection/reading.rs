@@ -16,13 +16,13 @@ impl Connection {
     pub(super) fn lost_heads(&mut self, from: usize, len: u64, out: &mut Out<'_>) {
         let kind = if self.client == Some(from) { Kind::Request } else { Kind::Response };
         if self.mode == Mode::Hello {
-            self.hello(from, &[], self.last, out);
+            self.hello(from, &[], out);
             self.mode = Mode::Ignored;
             return;
         }
         if !self.early.is_empty() && self.client == Some(from) {
             let early = std::mem::take(&mut self.early);
-            self.open_http(from, Kind::Request, self.last, out);
+            self.open_http(Kind::Request, self.last);
             self.truncated(from, Kind::Request, &early, out);
         }
         let Some(http) = &mut self.http else { return };
@@ -165,7 +165,7 @@ impl Connection {
                     reader.body(framing);
                 }
                 if self.class.is_none() {
-                    self.classify(FlowClass::Http, start.time, out);
+                    self.classify(FlowClass::Http, start.time);
                 }
             }
             After::Tunnel => {

@@ -29,10 +29,10 @@ impl Connection {
             }
             Some(client) if client != from && !joined => {
                 if http::response(data) == Detect::No {
-                    self.classify(FlowClass::Other, start.time, out);
+                    self.classify(FlowClass::Other, start.time);
                     self.mode = Mode::Ignored;
                 } else {
-                    self.open_http(from, Kind::Response, start.time, out);
+                    self.open_http(Kind::Response, start.time);
                     let _none_waits = self.read(from, start, data, out);
                 }
             }
@@ -52,24 +52,24 @@ impl Connection {
         let detected = [http::request(bytes, false), http::preface(bytes), http::tls(bytes)];
         match detected {
             [Detect::Yes, ..] => {
-                self.open_http(from, Kind::Request, start.time, out);
+                self.open_http(Kind::Request, start.time);
                 let _none_waits = self.read(from, start, bytes, out);
             }
             [_, Detect::Yes, _] => {
-                self.classify(FlowClass::H2c, start.time, out);
+                self.classify(FlowClass::H2c, start.time);
                 self.mode = Mode::Ignored;
             }
             [_, _, Detect::Yes] => {
-                self.classify(FlowClass::Tls, start.time, out);
+                self.classify(FlowClass::Tls, start.time);
                 self.mode = Mode::Hello;
                 let bytes = bytes.to_vec();
-                self.hello(from, &bytes, start.time, out);
+                self.hello(from, &bytes, out);
             }
             _ if bytes.len() <= EARLY_BYTES_MAX && detected.contains(&Detect::More) => {
                 self.early = bytes.to_vec();
             }
             _ => {
-                self.classify(FlowClass::Other, start.time, out);
+                self.classify(FlowClass::Other, start.time);
                 self.mode = Mode::Ignored;
             }
         }
@@ -92,17 +92,17 @@ impl Connection {
         let _none_waits = self.read(from, start, data, out);
     }
 
-    pub(super) fn open_http(&mut self, _from: usize, kind: Kind, time: UnixNs, out: &mut Out<'_>) {
+    pub(super) fn open_http(&mut self, kind: Kind, time: UnixNs) {
         if self.http.is_none() {
             let mut http = Http::new(Position::Head);
             http.requests_blind = kind == Kind::Response;
             self.http = Some(Box::new(http));
         }
         self.mode = Mode::Http;
-        self.classify(FlowClass::Http, time, out);
+        self.classify(FlowClass::Http, time);
     }
 
-    pub(super) fn hello(&mut self, from: usize, data: &[u8], time: UnixNs, out: &mut Out<'_>) {
+    pub(super) fn hello(&mut self, from: usize, data: &[u8], out: &mut Out<'_>) {
         if self.client != Some(from) {
             return;
         }
@@ -112,19 +112,31 @@ impl Connection {
             Ok(hello) | Err(HelloError::Partial(hello)) => Some(hello),
             Err(HelloError::NotHello) => None,
         };
-        if let Some(hello) = hello {
-            let (client, server) = self.ends();
-            (out.sink)(Assembled::Hello { time, client, server, hello });
+        self.hello = hello.map(Box::new);
+        if self.announced {
+            self.announce(out);
         }
         self.early = Vec::new();
         self.mode = Mode::Ignored;
     }
 
-    pub(super) fn classify(&mut self, class: FlowClass, time: UnixNs, out: &mut Out<'_>) {
+    pub(super) fn classify(&mut self, class: FlowClass, time: UnixNs) {
         if self.class.is_none() {
             self.class = Some(class);
-            let (client, server) = self.ends();
+            self.classified = time;
+        }
+    }
+
+    /// Says what it carries: not before the server answers or all is over, for a twin may still come and know its ends.
+    pub(super) fn announce(&mut self, out: &mut Out<'_>) {
+        let Some(class) = self.class else { return };
+        let (client, server) = self.ends();
+        let time = self.classified;
+        if !std::mem::replace(&mut self.announced, true) {
             (out.sink)(Assembled::Connection { time, client, server, class });
+        }
+        if let Some(hello) = self.hello.take() {
+            (out.sink)(Assembled::Hello { time, client, server, hello: *hello });
         }
     }
 }
