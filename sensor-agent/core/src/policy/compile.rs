@@ -5,11 +5,6 @@
 //! flattened into one chain, and refused where that is too long. No rule is lost: each is in force, expired, or
 //! waits for its interface, and `states` says which.
 
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
-};
-
 use ipnet::IpNet;
 use sensor_ebpf::abi::policy::{
     Action, FailsafeEntry, LIMIT_FRACTION_BITS, LIMITS_MAX, LOOKUPS_MAX, Limit, LimitKind, LpmKey4,
@@ -19,32 +14,9 @@ use sensor_ebpf::abi::policy::{
 use super::{
     chain::{Full, Numbers, Variant, cut, flatten},
     error::{PolicyError, PolicyErrors},
+    facts::{HostFacts, Inactive, RuleState},
     model::{Direction, LimitTerms, Policy, Protocol, Rate, Rule, RuleAction, What},
 };
-use crate::time::{MonoNs, UnixNs};
-
-/// What the agent knows of the host when a policy is compiled.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HostFacts {
-    /// Wall clock now.
-    pub now: UnixNs,
-    /// `CLOCK_BOOTTIME` now: expiry is given to the kernel in this clock.
-    pub boot: MonoNs,
-    /// Interfaces by name.
-    pub interfaces: BTreeMap<String, u32>,
-    /// DNS servers of the host.
-    pub resolvers: Vec<IpAddr>,
-    /// Default gateways.
-    pub gateways: Vec<IpAddr>,
-    /// Peers of established ssh connections.
-    pub ssh_peers: Vec<IpAddr>,
-    /// The Kubernetes API server.
-    pub api_servers: Vec<SocketAddr>,
-    /// Who talks to kubelet.
-    pub kubelet_peers: Vec<IpAddr>,
-    /// Where the sensor sends to.
-    pub upstreams: Vec<SocketAddr>,
-}
 
 /// A policy as it goes into the maps; index 0 of `rules` and `limits` is never used. Entries are sorted by prefix.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -67,24 +39,6 @@ pub struct PolicyTables {
     pub limits: Vec<Limit>,
     /// `FAILSAFE`
     pub failsafe: Vec<FailsafeEntry>,
-}
-
-/// Why a rule is not in the maps now.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Inactive {
-    /// Its time is over.
-    Expired,
-    /// The host has no interface of this name (compile again when one appears).
-    NoInterface(Box<str>),
-}
-
-/// Whether a rule is in force.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RuleState {
-    /// In force.
-    Active,
-    /// Not now.
-    Inactive(Inactive),
 }
 
 /// A compiled policy.

@@ -6,7 +6,7 @@
 use std::{cmp::Reverse, net::IpAddr};
 
 use super::{
-    compile::HostFacts,
+    facts::HostFacts,
     failsafe::{FailsafeRule, Side},
     model::{Direction, Policy, Protocol, Rule, RuleAction, What},
 };

@@ -12,8 +12,8 @@ use sensor_ebpf::abi::policy::{FAILSAFE_MAX, FailsafeEntry, FailsafeSide};
 use serde_saphyr::Spanned;
 
 use super::{
-    compile::HostFacts,
     duration::shown,
+    facts::HostFacts,
     model::Protocol,
     prefix,
     raw::{PortText, RawFailsafe},

@@ -10,8 +10,10 @@ mod compile;
 mod duration;
 mod error;
 mod explain;
+mod facts;
 mod failsafe;
 pub mod image;
+mod list;
 mod model;
 mod prefix;
 mod raw;
@@ -21,10 +23,12 @@ mod validate;
 #[cfg(test)]
 mod tests;
 
-pub use compile::{Compiled, HostFacts, Inactive, PolicyTables, RuleState};
+pub use compile::{Compiled, PolicyTables};
 pub use error::{PolicyError, PolicyErrors};
 pub use explain::{Decided, Packet, explain};
+pub use facts::{HostFacts, Inactive, RuleState};
 pub use failsafe::{Builtin, Failsafe, FailsafeRule, Side};
+pub use list::{LIST_ENTRIES_MAX, List, ListFacts, Lists};
 pub use model::{
     About, Conditions, Direction, LimitKey, LimitTerms, ListFormat, ListRef, OnError, Policy,
     Protocol, Rate, Rule, RuleAction, What,

@@ -1,5 +1,22 @@
 //! A policy as the kernel reads it: one immutable image per generation, laid out by [`sensor_ebpf::abi::image`].
 
+mod buckets;
 mod built;
+mod chains;
+mod compile;
+mod family;
+mod members4;
+mod members6;
+mod numbers;
+mod plan;
+mod terms;
+mod view;
+mod walk;
+
+#[cfg(test)]
+mod tests;
 
 pub use built::PolicyImage;
+pub use compile::{Compiled, Counts, PREFIXES_MAX, Size};
+pub use numbers::Numbers;
+pub use view::View;

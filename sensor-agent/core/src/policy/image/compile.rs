@@ -1,0 +1,231 @@
+//! A policy with its lists to an image for this host.
+//!
+//! Several rules of one prefix become a chain in the order of the file; a prefix whose rules are those of the prefix around it is
+//! left out (`merged`): overlapping entries are joined only where rule, action and expiry are the same. What the kernel could not get
+//! through in `STEPS_MAX` steps is refused. No rule is lost: each is in force, expired, or waits for its interface, and `states` says which.
+
+use sensor_ebpf::abi::{image::Failsafe, policy::RuleHits};
+
+use super::{
+    super::{
+        error::{PolicyError, PolicyErrors},
+        facts::{HostFacts, RuleState},
+        list::Lists,
+        model::Policy,
+    },
+    built::PolicyImage,
+    chains::{Chains, Source},
+    numbers::Numbers,
+    plan::{LISTS, Plan},
+    terms::Terms,
+    walk::{Entries, entries},
+};
+use crate::digest::Digest;
+
+/// Prefixes that the kernel holds at most, both families and all lists together.
+pub const PREFIXES_MAX: usize = 8_000_000;
+
+/// A compiled policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Compiled {
+    /// What goes into the kernel.
+    pub image: PolicyImage,
+    /// Rule of the policy by number of its hits; none for numbers of other rules.
+    pub owners: Vec<Option<u32>>,
+    /// Numbers of hits that begin at zero.
+    pub fresh: Vec<u32>,
+    /// For each rule of the policy whether it is in force.
+    pub states: Vec<RuleState>,
+    /// How much there is.
+    pub counts: Counts,
+    /// Bytes in the kernel, bitmaps included; known before anything is built ([`Policy::size`]).
+    pub bytes: u64,
+    /// Changes with the policy's file and with its lists; the same on every host.
+    pub digest: u64,
+}
+
+/// What an image holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Block prefixes.
+    pub block: usize,
+    /// Allow prefixes.
+    pub allow: usize,
+    /// Limit prefixes.
+    pub limit: usize,
+    /// Prefixes left out because the prefix around them says the same.
+    pub merged: usize,
+    /// Kernel rules.
+    pub rules: usize,
+    /// Kernel limits.
+    pub limits: usize,
+    /// Failsafe entries.
+    pub failsafe: usize,
+}
+
+/// What a policy comes to, before it is built.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Size {
+    /// How much there is.
+    pub counts: Counts,
+    /// Bytes in the kernel, bitmaps included.
+    pub bytes: u64,
+}
+
+impl Compiled {
+    /// Hits by rule of the policy, from those by number.
+    pub fn hits_by_rule(&self, hits: &[RuleHits]) -> Vec<RuleHits> {
+        let mut by_rule = vec![RuleHits::default(); self.states.len()];
+        for (owner, hit) in self.owners.iter().zip(hits) {
+            let rule = owner.and_then(|owner| usize::try_from(owner).ok());
+            if let Some(place) = rule.and_then(|rule| by_rule.get_mut(rule)) {
+                *place = *hit;
+            }
+        }
+        by_rule
+    }
+
+    /// Number of the hits of a rule.
+    pub fn slot(&self, rule: u32) -> Option<u32> {
+        let at = self.owners.iter().position(|owner| *owner == Some(rule))?;
+        u32::try_from(at).ok()
+    }
+}
+
+impl Policy {
+    /// Compiles the policy for this host. `numbers` are changed only where it succeeds.
+    pub fn compile_image(
+        &self,
+        facts: &HostFacts,
+        lists: &Lists,
+        numbers: &mut Numbers,
+    ) -> Result<Compiled, PolicyErrors> {
+        let mut next = numbers.clone();
+        let (slots, fresh) = next.assign(self.rules.iter().map(|rule| &*rule.about.id));
+        let terms = Terms::new(self, facts, lists);
+        let plan = self.plan(facts, lists, &terms, &slots, &mut next)?;
+        let mut owners = vec![None; slots.iter().max().map_or(0, |most| wide(*most) + 1)];
+        for (slot, rule) in slots.iter().zip(0..) {
+            if let Some(place) = owners.get_mut(wide(*slot)).filter(|_| *slot > 0) {
+                *place = Some(rule);
+            }
+        }
+        *numbers = next;
+        Ok(Compiled {
+            owners,
+            fresh,
+            states: terms
+                .states()
+                .map(|state| state.map_or_else(RuleState::Inactive, |()| RuleState::Active))
+                .collect(),
+            counts: plan.counts(),
+            bytes: plan.bytes(),
+            digest: plan.digest,
+            image: plan.build(),
+        })
+    }
+
+    /// What the policy comes to on this host, nothing built yet.
+    pub fn size(&self, facts: &HostFacts, lists: &Lists) -> Result<Size, PolicyErrors> {
+        let mut numbers = Numbers::default();
+        let (slots, _) = numbers.assign(self.rules.iter().map(|rule| &*rule.about.id));
+        let terms = Terms::new(self, facts, lists);
+        let plan = self.plan(facts, lists, &terms, &slots, &mut numbers)?;
+        Ok(Size { counts: plan.counts(), bytes: plan.bytes() })
+    }
+
+    fn plan(
+        &self,
+        facts: &HostFacts,
+        lists: &Lists,
+        terms: &Terms,
+        slots: &[u32],
+        numbers: &mut Numbers,
+    ) -> Result<Plan, PolicyErrors> {
+        let refused = |error| PolicyErrors::new(&self.file, vec![error]);
+        let whole =
+            |message: String| refused(PolicyError { line: None, field: String::new(), message });
+        let prefixes: usize = self
+            .rules
+            .iter()
+            .map(|rule| {
+                let listed = rule.lists.iter().filter_map(|name| lists.find(name));
+                rule.clients.len() + listed.map(|list| list.len()).sum::<usize>()
+            })
+            .sum();
+        if prefixes > PREFIXES_MAX {
+            let message =
+                format!("{prefixes} prefixes of clients are over the limit of {PREFIXES_MAX}");
+            return Err(whole(message));
+        }
+        let source = Source { policy: self, facts, terms, slots };
+        let mut chains = Chains::new(terms);
+        let mut errors = Vec::new();
+        let four = LISTS.map(|list| {
+            entries(list, &source, lists, &mut chains, numbers).unwrap_or_else(|error| {
+                errors.push(error);
+                Entries { keys: Vec::new(), lengths: [0; 3], merged: 0 }
+            })
+        });
+        let six = LISTS.map(|list| {
+            entries(list, &source, lists, &mut chains, numbers).unwrap_or_else(|error| {
+                errors.push(error);
+                Entries { keys: Vec::new(), lengths: [0; 3], merged: 0 }
+            })
+        });
+        let failsafe = self.failsafe.entries(facts).unwrap_or_else(|message| {
+            errors.push(PolicyError { line: None, field: "failsafe".into(), message });
+            Vec::new()
+        });
+        errors.dedup_by(|next, kept| next.message == kept.message);
+        if !errors.is_empty() {
+            return Err(PolicyErrors::new(&self.file, errors));
+        }
+        let failsafe = failsafe.iter().map(|entry| Failsafe {
+            addr: entry.addr,
+            prefix_len: entry.prefix_len,
+            side: entry.side,
+            protocol: entry.protocol,
+            direction: entry.direction,
+            port_min: entry.port_min,
+            port_max: entry.port_max,
+            pad: [0; 5],
+        });
+        Ok(Plan::new(four, six, chains, failsafe.collect(), self.digest_with(lists)))
+    }
+
+    /// Digest of the policy with its lists.
+    pub fn digest_with(&self, lists: &Lists) -> u64 {
+        let mut digest = Digest::default();
+        digest.field(&self.digest.to_le_bytes());
+        let mut any = false;
+        for name in self.rules.iter().flat_map(|rule| &rule.lists) {
+            any = true;
+            let list = lists.find(name).map_or(0, |list| list.about.digest);
+            digest.field(name.path.as_bytes());
+            digest.field(&list.to_le_bytes());
+        }
+        if any { digest.value() } else { self.digest }
+    }
+}
+
+impl Plan {
+    fn counts(&self) -> Counts {
+        let [block4, allow4, limit4] = &self.four;
+        let [block6, allow6, limit6] = &self.six;
+        Counts {
+            block: block4.keys.len() + block6.keys.len(),
+            allow: allow4.keys.len() + allow6.keys.len(),
+            limit: limit4.keys.len() + limit6.keys.len(),
+            merged: self.four.iter().map(|list| list.merged).sum::<usize>()
+                + self.six.iter().map(|list| list.merged).sum::<usize>(),
+            rules: self.chains.rules.len() - 1,
+            limits: self.chains.limits.len() - 1,
+            failsafe: self.failsafe.len(),
+        }
+    }
+}
+
+fn wide(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
