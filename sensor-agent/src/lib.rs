@@ -2,6 +2,7 @@
 //!
 //! `commands` has one file per verb, `run` is the wiring of the live sensor; everything that decides lives in the core.
 
+pub mod audit;
 pub mod collect;
 pub mod commands;
 pub mod config;

@@ -4,6 +4,7 @@
 //! sinks, socket and metrics have their own. [`Live`] is behind one lock: the ring thread holds it for a round, a
 //! question for one view. Order of the end: detach, drain the ring, finish the pipeline, flush sinks, commit the store.
 
+mod changes;
 mod live;
 mod ready;
 mod reloads;
@@ -18,6 +19,7 @@ use anyhow::{Context as _, Result};
 use sensor_core::pipeline::Pipeline;
 
 use crate::{
+    audit::{self, AuditLog},
     commands::Prerequisite,
     config::{CatalogueFolder, Config, MetricsListen},
     control::{Access, Listener},
@@ -42,9 +44,12 @@ pub fn run(config: &Config) -> Result<()> {
     let now = live::wall_clock();
     let kernel_config = live::kernel_config(config)?;
     let object = kernel::object(config.ebpf_object.as_deref()).map_err(prerequisite)?;
-    let socket = Listener::bind(&config.socket, Access::of(config.socket_group.as_deref())?)?;
+    let access = Access::of(config.socket_group.as_deref(), config.write_group.as_deref())?;
+    let socket = Listener::bind(&config.socket, access)?;
     let store =
         Opened::open(&config.store, now.0).context("store; choose another folder with --store")?;
+    let audit = AuditLog::open(&audit::folder_of(&config.store), now.0)
+        .context("audit log; choose another folder with --store")?;
     let metrics = match config.metrics {
         MetricsListen::Off => None,
         MetricsListen::At(address) => Some(http::bind(address)?),
@@ -81,7 +86,7 @@ pub fn run(config: &Config) -> Result<()> {
     let beat = Arc::clone(&live);
     let ring_thread = RingThread::spawn(ring, polling, move |round| live::round(&beat, round))
         .context("start the ring thread")?;
-    let shared = Arc::new(Shared::new(Facts {
+    let facts = Facts {
         live: Arc::clone(&live),
         kernel: Arc::clone(&kernel),
         ring: ring_thread.counts(),
@@ -91,9 +96,11 @@ pub fn run(config: &Config) -> Result<()> {
         hook: config.hook,
         ring_bytes: config.ring_bytes,
         started: now,
-    }));
-    let policy = config.policy.as_deref().map(PolicyFile::new);
-    let reloads = Reloads::start(catalogue, loaded, policy, Arc::clone(&shared), config)?;
+        upstreams: reloads::upstreams(config),
+    };
+    let policy = PolicyFile::new(config.policy.as_deref(), &config.store);
+    let shared = Arc::new(Shared::new(facts, policy, audit));
+    let reloads = Reloads::start(catalogue, loaded, Arc::clone(&shared))?;
 
     live::say_started(&kernel, config);
     runtime.block_on(async {

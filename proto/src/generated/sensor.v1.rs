@@ -41,7 +41,7 @@ pub struct Event {
     #[prost(fixed64, tag = "1")]
     #[serde(serialize_with = "crate::json::time")]
     pub time_unix_nano: u64,
-    #[prost(oneof = "event::Body", tags = "10, 11, 12, 13, 14")]
+    #[prost(oneof = "event::Body", tags = "10, 11, 12, 13, 14, 15")]
     pub body: ::core::option::Option<event::Body>,
 }
 /// Nested message and enum types in `Event`.
@@ -60,6 +60,8 @@ pub mod event {
         Coverage(super::Coverage),
         #[prost(message, tag = "14")]
         Policy(super::Policy),
+        #[prost(message, tag = "15")]
+        Audit(super::Audit),
     }
 }
 /// An address and port; the address can be masked by setting (truncated or hashed).
@@ -260,6 +262,55 @@ pub mod policy {
         #[prost(fixed64, tag = "4")]
         #[serde(serialize_with = "crate::json::time")]
         pub last_unix_nano: u64,
+    }
+}
+/// An entry of the audit log of policy changes. The log is a hash chain: `head` is the hash of this entry and covers every entry before it,
+/// so a log that was cut or written anew does not hold it (`sensor-agent audit verify --head HASH`).
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Audit {
+    /// Number of the entry, from 1 without a hole.
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    /// start, apply, apply_provisional, confirm, revert, file, add, remove, expire, guard, enforcement, rotate, recover.
+    #[prost(string, tag = "2")]
+    pub action: ::prost::alloc::string::String,
+    /// User by peer credentials, path of a file, or agent.
+    #[prost(string, tag = "3")]
+    pub who: ::prost::alloc::string::String,
+    /// Why, as given.
+    #[prost(string, tag = "4")]
+    pub reason: ::prost::alloc::string::String,
+    /// done, or why not.
+    #[prost(string, tag = "5")]
+    pub result: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "6")]
+    pub before: ::core::option::Option<audit::Version>,
+    #[prost(message, optional, tag = "7")]
+    pub after: ::core::option::Option<audit::Version>,
+    /// One line for each rule that is new (+), gone (-) or another (~).
+    #[prost(string, repeated, tag = "8")]
+    pub diff: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Hash of the entry before and of this one, hex.
+    #[prost(string, tag = "9")]
+    pub previous: ::prost::alloc::string::String,
+    #[prost(string, tag = "10")]
+    pub head: ::prost::alloc::string::String,
+}
+/// Nested message and enum types in `Audit`.
+pub mod audit {
+    #[derive(serde::Serialize)]
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Version {
+        /// Counts up with each policy that came into force.
+        #[prost(uint64, tag = "1")]
+        pub generation: u64,
+        /// Short hash, as metrics show it.
+        #[prost(string, tag = "2")]
+        pub hash: ::prost::alloc::string::String,
+        /// SHA-256 over the texts that make the policy, hex.
+        #[prost(string, tag = "3")]
+        pub sha256: ::prost::alloc::string::String,
     }
 }
 /// Generated client implementations.

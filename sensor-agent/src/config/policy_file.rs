@@ -32,6 +32,12 @@ pub enum PolicyFileError {
 
 /// Reads and checks a policy file.
 pub fn read_policy(path: &Path) -> Result<Policy, PolicyFileError> {
+    let (bytes, changed) = read_policy_text(path)?;
+    Ok(policy::parse(&path.display().to_string(), &bytes, changed)?)
+}
+
+/// Reads a policy file without looking into it; with it, when it was changed.
+pub fn read_policy_text(path: &Path) -> Result<(Vec<u8>, UnixNs), PolicyFileError> {
     let failed = |source| PolicyFileError::Read { path: path.to_owned(), source };
     let file = File::open(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
@@ -41,7 +47,7 @@ pub fn read_policy(path: &Path) -> Result<Policy, PolicyFileError> {
     let changed = unix_ns(metadata.modified().unwrap_or(UNIX_EPOCH));
     let mut bytes = Vec::new();
     file.take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
-    Ok(policy::parse(&path.display().to_string(), &bytes, changed)?)
+    Ok((bytes, changed))
 }
 
 /// A point in time as the core has it; 0 before 1970.

@@ -169,6 +169,9 @@ pub struct Raw {
     /// Group that may read by the socket, beside root
     #[arg(long, env = "SENSOR_SOCKET_GROUP", value_name = "GROUP")]
     pub socket_group: Option<String>,
+    /// Group that may change the policy by the socket, beside root; may read too
+    #[arg(long, env = "SENSOR_WRITE_GROUP", value_name = "GROUP")]
+    pub write_group: Option<String>,
     /// Address of /metrics, /healthz and /readyz, or `off` [default: 127.0.0.1:9464]
     #[arg(long, env = "SENSOR_METRICS_LISTEN", value_name = "ADDRESS|off")]
     pub metrics_listen: Option<String>,
@@ -207,6 +210,7 @@ impl Raw {
             store,
             socket,
             socket_group,
+            write_group,
             metrics_listen,
             ebpf_object,
         )

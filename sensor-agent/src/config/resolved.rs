@@ -77,6 +77,8 @@ pub struct Config {
     pub socket: PathBuf,
     /// Group that may read by it.
     pub socket_group: Option<String>,
+    /// Group that may change the policy.
+    pub write_group: Option<String>,
     /// Own metrics.
     pub metrics: MetricsListen,
     /// Object in place of the embedded one.
@@ -165,6 +167,7 @@ impl Config {
             store: raw.store.unwrap_or_else(default_store),
             socket: raw.socket.unwrap_or_else(default_socket),
             socket_group: raw.socket_group,
+            write_group: raw.write_group,
             metrics: metrics(raw.metrics_listen.as_deref())?,
             ebpf_object: raw.ebpf_object,
         })

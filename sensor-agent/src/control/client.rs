@@ -7,13 +7,16 @@ use std::{
     time::Duration,
 };
 
+use serde::Serialize;
 use serde_json::Value;
 
-use super::protocol::{Answer, Question};
+use super::protocol::{Answer, Change, Question};
 
 /// Larger answers are refused: the inventory's own bounds keep it below.
 const ANSWER_BYTES_MAX: u64 = 512 << 20;
 const TIMEOUT: Duration = Duration::from_secs(15);
+/// A change reads and compiles up to a million prefixes.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +30,9 @@ pub enum AskError {
         .0.display()
     )]
     Denied(PathBuf),
+    /// The agent knows the peer and says that it may not.
+    #[error("{0}")]
+    NotAllowed(String),
     /// The agent said no.
     #[error("the agent answered: {0}")]
     Refused(String),
@@ -45,6 +51,20 @@ pub enum AskError {
 
 /// Asks the running agent.
 pub fn ask(socket: &Path, question: Question) -> Result<Value, AskError> {
+    talk(socket, &question, &[], TIMEOUT)
+}
+
+/// Has the running agent change something; `body` is the document that the change speaks of.
+pub fn tell(socket: &Path, change: &Change, body: &[u8]) -> Result<Value, AskError> {
+    talk(socket, change, body, CHANGE_TIMEOUT)
+}
+
+fn talk(
+    socket: &Path,
+    line: &impl Serialize,
+    body: &[u8],
+    timeout: Duration,
+) -> Result<Value, AskError> {
     let io_error = |source| AskError::Io { path: socket.into(), source };
     let mut stream = UnixStream::connect(socket).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
@@ -53,15 +73,20 @@ pub fn ask(socket: &Path, question: Question) -> Result<Value, AskError> {
         io::ErrorKind::PermissionDenied => AskError::Denied(socket.into()),
         _ => io_error(error),
     })?;
-    stream.set_read_timeout(Some(TIMEOUT)).map_err(io_error)?;
-    stream.set_write_timeout(Some(TIMEOUT)).map_err(io_error)?;
-    let mut line = serde_json::to_vec(&question)?;
+    stream.set_read_timeout(Some(timeout)).map_err(io_error)?;
+    stream.set_write_timeout(Some(timeout)).map_err(io_error)?;
+    let mut line = serde_json::to_vec(line)?;
     line.push(b'\n');
-    stream.write_all(&line).map_err(io_error)?;
+    // A peer that is turned away is told so before its document is read: what it was told counts then.
+    let written = stream.write_all(&line).and_then(|()| stream.write_all(body));
     let mut text = Vec::new();
-    BufReader::new(stream.take(ANSWER_BYTES_MAX)).read_until(b'\n', &mut text).map_err(io_error)?;
+    let read = BufReader::new(stream.take(ANSWER_BYTES_MAX)).read_until(b'\n', &mut text);
+    if text.is_empty() {
+        written.and(read).map_err(io_error)?;
+    }
     match serde_json::from_slice(&text)? {
         Answer::Ok(value) => Ok(value),
         Answer::Error(text) => Err(AskError::Refused(text)),
+        Answer::Denied(text) => Err(AskError::NotAllowed(text)),
     }
 }

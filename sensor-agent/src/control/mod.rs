@@ -1,7 +1,7 @@
-//! The control socket: JSON lines over a unix socket, one question and one answer a line.
+//! The control socket: JSON lines over a unix socket, one question or change and one answer a line.
 //!
-//! Peers are checked by their credentials: root, the agent's own user, and one configurable group may read. Nothing
-//! can be changed by it.
+//! Peers are checked by their credentials: root, the agent's own user and the group `socket_group` may ask; root and the
+//! group `write_group` may change the policy.
 
 mod client;
 mod protocol;
@@ -10,10 +10,12 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-pub use client::{AskError, ask};
-pub use protocol::{Answer, Question, REQUEST_BYTES_MAX};
+pub use client::{AskError, ask, tell};
+pub use protocol::{
+    Answer, BODY_BYTES_MAX, Change, Peer, Question, REQUEST_BYTES_MAX, Request, Terms,
+};
 pub use server::{Access, BindError, Listener, Responder};
 pub use status::{
-    CatalogueStatus, ChainStatus, InterfaceView, PolicyStatus, ProgramMissing, RingStatus,
-    RuleStatus, STATUS_SCHEMA, StatusView,
+    AuditStatus, CatalogueStatus, ChainStatus, ChangeView, InterfaceView, PolicyStatus,
+    ProgramMissing, ProvisionalStatus, RingStatus, RuleStatus, STATUS_SCHEMA, StatusView,
 };

@@ -1,7 +1,7 @@
 //! The agent's end of the control socket.
 //!
-//! Bounds: [`CONNECTIONS_MAX`] peers at once, a question of [`REQUEST_BYTES_MAX`], [`IDLE`] without one, one answer at a
-//! time per peer.
+//! Bounds: [`CONNECTIONS_MAX`] peers at once, a line of [`REQUEST_BYTES_MAX`], a document of [`BODY_BYTES_MAX`] (one at a time over all
+//! peers, only of peers that may write, within [`BODY_TIME`]), [`IDLE`] without a line, one answer at a time per peer.
 
 use std::{
     fs, io,
@@ -22,7 +22,7 @@ use tokio::{
     time,
 };
 
-use super::protocol::{Answer, Question, REQUEST_BYTES_MAX};
+use super::protocol::{Answer, BODY_BYTES_MAX, Change, Peer, Question, REQUEST_BYTES_MAX, Request};
 use crate::telemetry::{
     Own,
     events::{self, Emit as _},
@@ -30,11 +30,22 @@ use crate::telemetry::{
 
 const CONNECTIONS_MAX: usize = 16;
 const IDLE: Duration = Duration::from_secs(10);
+/// Time for a whole document.
+const BODY_TIME: Duration = Duration::from_secs(30);
 
-/// Who may ask.
+/// Who may ask, and who may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Access {
-    group: Option<Gid>,
+    read: Option<Gid>,
+    write: Option<Gid>,
+}
+
+/// What a peer may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Right {
+    Nothing,
+    Read,
+    Write,
 }
 
 /// Why the socket cannot be used.
@@ -43,9 +54,14 @@ pub enum BindError {
     /// Another agent answers there.
     #[error("{}: another agent is running; stop it, or give this one a socket of its own with --socket and --store", .0.display())]
     Busy(PathBuf),
-    /// The group does not exist.
-    #[error("socket_group: there is no group `{0}`")]
-    Group(String),
+    /// A group does not exist.
+    #[error("{key}: there is no group `{name}`")]
+    Group {
+        /// Key of the configuration.
+        key: &'static str,
+        /// What it names.
+        name: String,
+    },
     /// The system said no.
     #[error("control socket {}: {source}; choose another place with --socket", path.display())]
     Io {
@@ -60,25 +76,60 @@ pub enum BindError {
 pub trait Responder: Send + Sync + 'static {
     /// The answer to one question.
     fn respond(&self, question: Question) -> impl Future<Output = Answer> + Send;
+
+    /// Makes a change that its peer may make; `body` is its document.
+    fn change(
+        &self,
+        change: Change,
+        body: Vec<u8>,
+        peer: Peer,
+    ) -> impl Future<Output = Answer> + Send;
 }
 
 impl Access {
-    /// Root, the own user, and a group by its name.
-    pub fn of(group: Option<&str>) -> Result<Self, BindError> {
-        let Some(name) = group else { return Ok(Self { group: None }) };
-        match Group::from_name(name) {
-            Ok(Some(group)) => Ok(Self { group: Some(group.gid) }),
-            _ => Err(BindError::Group(name.into())),
+    /// Root and the agent's own user may ask, and the group `socket_group`; root and the group `write_group` may ask and change.
+    pub fn of(socket_group: Option<&str>, write_group: Option<&str>) -> Result<Self, BindError> {
+        let group = |key, name: Option<&str>| {
+            let Some(name) = name else { return Ok(None) };
+            match Group::from_name(name) {
+                Ok(Some(group)) => Ok(Some(group.gid)),
+                _ => Err(BindError::Group { key, name: name.into() }),
+            }
+        };
+        Ok(Self {
+            read: group("socket_group", socket_group)?,
+            write: group("write_group", write_group)?,
+        })
+    }
+
+    /// What a peer may do.
+    fn right(self, uid: Uid, gid: Gid) -> Right {
+        if uid.is_root() {
+            return Right::Write;
+        }
+        let mut groups = None;
+        let mut is_in = |group: Option<Gid>| {
+            group.is_some_and(|group| {
+                gid == group || groups.get_or_insert_with(|| groups_of(uid)).contains(&group)
+            })
+        };
+        if is_in(self.write) {
+            Right::Write
+        } else if is_in(self.read) || uid == Uid::effective() {
+            Right::Read
+        } else {
+            Right::Nothing
         }
     }
 
-    /// Whether a peer may ask.
-    fn admits(self, uid: Uid, gid: Gid) -> bool {
-        if uid.is_root() || uid == Uid::effective() {
-            return true;
+    /// Permissions of the socket's file. With two groups the file cannot name both: everybody may connect then, and is
+    /// turned away by credentials, as everybody is anyway.
+    fn mode_and_group(self) -> (u32, Option<Gid>) {
+        match (self.read, self.write) {
+            (None, None) => (0o600, None),
+            (Some(read), Some(write)) if read != write => (0o666, None),
+            (read, write) => (0o660, read.or(write)),
         }
-        let Some(group) = self.group else { return false };
-        gid == group || groups_of(uid).contains(&group)
     }
 }
 
@@ -134,9 +185,9 @@ impl Listener {
         }
         let listener = StdListener::bind(path).map_err(failed(path))?;
         let bound = Self { socket: Some(listener), path: path.into(), access };
-        let mode = if access.group.is_some() { 0o660 } else { 0o600 };
+        let (mode, group) = access.mode_and_group();
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(failed(path))?;
-        if let Some(group) = access.group {
+        if let Some(group) = group {
             std::os::unix::fs::chown(path, None, Some(group.as_raw())).map_err(failed(path))?;
         }
         if let Some(listener) = &bound.socket {
@@ -150,6 +201,7 @@ impl Listener {
         let Some(listener) = self.socket.take() else { return Ok(()) };
         let listener = UnixListener::from_std(listener)?;
         let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let one_body = Arc::new(Semaphore::new(1));
         loop {
             let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return Ok(()) };
             let Ok((stream, _)) = listener.accept().await else {
@@ -158,9 +210,10 @@ impl Listener {
                 continue;
             };
             let (access, responder) = (self.access, Arc::clone(&responder));
+            let one_body = Arc::clone(&one_body);
             tokio::spawn(async move {
                 // A peer that went away needs no answer.
-                drop(peer(stream, access, &*responder).await);
+                drop(peer(stream, access, &*responder, &one_body).await);
                 drop(permit);
             });
         }
@@ -173,19 +226,20 @@ impl Drop for Listener {
     }
 }
 
-async fn peer<R: Responder>(stream: UnixStream, access: Access, responder: &R) -> io::Result<()> {
+async fn peer<R: Responder>(
+    stream: UnixStream,
+    access: Access,
+    responder: &R,
+    one_body: &Semaphore,
+) -> io::Result<()> {
     let credentials = stream.peer_cred()?;
-    let (uid, gid) = (credentials.uid(), credentials.gid());
+    let peer = Peer { uid: credentials.uid(), gid: credentials.gid(), pid: credentials.pid() };
+    let right = access.right(Uid::from_raw(peer.uid), Gid::from_raw(peer.gid));
     let (read, mut write) = stream.into_split();
-    if !access.admits(Uid::from_raw(uid), Gid::from_raw(gid)) {
-        events::ControlRefused { uid, gid }.emit();
-        return send(
-            &mut write,
-            &Answer::Error(
-                "permission denied: only root and the configured socket_group may ask".into(),
-            ),
-        )
-        .await;
+    if right == Right::Nothing {
+        events::ControlRefused { uid: peer.uid, gid: peer.gid }.emit();
+        let text = "permission denied: only root and the configured socket_group may ask";
+        return send(&mut write, &Answer::Denied(text.into())).await;
     }
     let mut read = BufReader::new(read);
     loop {
@@ -199,17 +253,53 @@ async fn peer<R: Responder>(stream: UnixStream, access: Access, responder: &R) -
         }
         Own::ControlRequests.count();
         let whole = line.ends_with(b"\n");
-        let answer = match serde_json::from_slice(&line) {
-            Ok(question) if whole => responder.respond(question).await,
-            Ok(_) => Answer::Error("a question is one line".into()),
-            Err(error) => Answer::Error(format!(
-                "not a question: {error}; write {{\"get\":\"status\"}} or {{\"get\":\"inventory\"}}"
-            )),
+        let (answer, goes_on) = match Request::read(&line) {
+            Ok(_) if !whole => (Answer::Error("a question is one line".into()), false),
+            Ok(Request::Get(question)) => (responder.respond(question).await, true),
+            Ok(Request::Do(_)) if right < Right::Write => {
+                events::ControlRefused { uid: peer.uid, gid: peer.gid }.emit();
+                let text = "permission denied: only root and the configured write_group may change anything";
+                (Answer::Denied(text.into()), false)
+            }
+            Ok(Request::Do(change)) => {
+                let Ok(_one) = one_body.acquire().await else { return Ok(()) };
+                match body(&mut read, change.body_bytes()).await? {
+                    Ok(body) => (responder.change(change, body, peer).await, true),
+                    Err(refused) => (Answer::Error(refused), false),
+                }
+            }
+            Err(error) => {
+                let text = format!(
+                    "not a question: {error}; write {{\"get\":\"status\"}} or {{\"get\":\"inventory\"}}"
+                );
+                (Answer::Error(text), whole)
+            }
         };
         time::timeout(IDLE, send(&mut write, &answer)).await.map_err(io::Error::from)??;
-        if !whole {
+        if !goes_on {
             return Ok(());
         }
+    }
+}
+
+/// Reads a document; the inner error is for the peer, the outer one ends the connection.
+async fn body(
+    read: &mut (impl tokio::io::AsyncRead + Unpin),
+    bytes: u64,
+) -> io::Result<Result<Vec<u8>, String>> {
+    if bytes > BODY_BYTES_MAX {
+        return Ok(Err(format!(
+            "a document of {bytes} bytes is over the limit of {BODY_BYTES_MAX}"
+        )));
+    }
+    // Grows with what comes: a peer that only announces a large document takes no memory.
+    let mut body = Vec::new();
+    let taken = time::timeout(BODY_TIME, read.take(bytes).read_to_end(&mut body)).await;
+    match taken {
+        Ok(Err(error)) => Err(error),
+        Ok(Ok(taken)) if taken as u64 == bytes => Ok(Ok(body)),
+        Ok(Ok(_)) => Ok(Err("the document ended early".into())),
+        Err(_) => Ok(Err(format!("the document did not come within {} s", BODY_TIME.as_secs()))),
     }
 }
 

@@ -55,6 +55,9 @@ pub struct StatusView {
     pub policy: Option<PolicyStatus>,
     /// The catalogue, if one is configured.
     pub catalogue: Option<CatalogueStatus>,
+    /// The audit log.
+    #[serde(default)]
+    pub audit: AuditStatus,
 }
 
 /// One wanted interface.
@@ -132,6 +135,38 @@ pub struct PolicyStatus {
     pub wanted: u64,
     /// Why the file as it is now was refused.
     pub error: Option<String>,
+    /// SHA-256 over the texts that make it, as the audit log has it.
+    #[serde(default)]
+    pub sha256: String,
+    /// Where its base comes from: file, applied (by command), or none.
+    #[serde(default)]
+    pub layer: String,
+    /// Rules added by command.
+    #[serde(default)]
+    pub added: u64,
+    /// Until when it is on trial, if it is.
+    #[serde(default)]
+    pub provisional: Option<ProvisionalStatus>,
+}
+
+/// A policy that ends by itself unless it is confirmed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ProvisionalStatus {
+    /// When it ends.
+    pub until_unix_ns: u64,
+    /// Generation that is in force again then.
+    pub back_to_generation: u64,
+}
+
+/// The audit log.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AuditStatus {
+    /// Entries so far.
+    pub entries: u64,
+    /// Hash of the last one.
+    pub head: String,
+    /// Why the last one could not be written: no command may change anything until it can.
+    pub error: Option<String>,
 }
 
 /// Hits of one rule.
@@ -153,6 +188,27 @@ pub struct RuleStatus {
     pub would_bytes: u64,
     /// Last hit, 0 = never.
     pub last_unix_ns: u64,
+    /// pass, drop or monitor.
+    #[serde(default)]
+    pub action: String,
+    /// Prefixes that it names.
+    #[serde(default)]
+    pub clients: u64,
+    /// When it ends, 0 = never.
+    #[serde(default)]
+    pub expires_unix_ns: u64,
+    /// File and line, or who added it.
+    #[serde(default)]
+    pub from: String,
+    /// Why it is there.
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// Where it comes from, as the rule says.
+    #[serde(default)]
+    pub origin: Option<String>,
+    /// Who answers for it.
+    #[serde(default)]
+    pub owner: Option<String>,
 }
 
 /// The catalogue in use.
@@ -168,4 +224,21 @@ pub struct CatalogueStatus {
     pub loaded_unix_ns: u64,
     /// Documents that were refused, and warnings.
     pub errors: Vec<String>,
+}
+
+/// What a change came to (`sensor.change/v1`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ChangeView {
+    /// Generation in force.
+    pub generation: u64,
+    /// Its hash.
+    pub hash: String,
+    /// One line for each rule that is new (`+`), gone (`-`) or another (`~`).
+    pub diff: Vec<String>,
+    /// What is worth knowing beside it.
+    pub notes: Vec<String>,
+    /// Until when it is on trial, if it is.
+    pub provisional: Option<ProvisionalStatus>,
+    /// The audit log with the entry of this change.
+    pub audit: AuditStatus,
 }

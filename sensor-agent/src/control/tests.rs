@@ -17,15 +17,19 @@ impl Responder for Echo {
     async fn respond(&self, question: Question) -> Answer {
         match question {
             Question::Status => Answer::Ok(json!({"it": "works"})),
-            Question::Inventory => Answer::Error("busy".into()),
+            _ => Answer::Error("busy".into()),
         }
+    }
+
+    async fn change(&self, change: Change, body: Vec<u8>, peer: Peer) -> Answer {
+        Answer::Ok(json!({"change": change, "bytes": body.len(), "uid": peer.uid}))
     }
 }
 
 fn start(path: &Path) -> tokio::runtime::Runtime {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let listener = Listener::bind(path, Access::of(None).unwrap()).unwrap();
+    let listener = Listener::bind(path, Access::of(None, None).unwrap()).unwrap();
     runtime.spawn(listener.serve(Arc::new(Echo)));
     runtime
 }
@@ -50,7 +54,10 @@ fn questions_are_answered_and_the_socket_goes_with_the_agent() {
         matches!(ask(&path, Question::Inventory), Err(AskError::Refused(text)) if text == "busy")
     );
     assert_eq!(raw(&path, b"{\"get\":\"status\"}\n{\"get\":\"status\"}\n").lines().count(), 2);
-    assert!(matches!(Listener::bind(&path, Access::of(None).unwrap()), Err(BindError::Busy(_))));
+    assert!(matches!(
+        Listener::bind(&path, Access::of(None, None).unwrap()),
+        Err(BindError::Busy(_))
+    ));
     runtime.shutdown_timeout(std::time::Duration::from_secs(5));
     assert!(!path.exists());
 }
@@ -79,7 +86,39 @@ fn what_is_no_stale_socket_is_not_removed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("precious");
     std::fs::write(&path, "x").unwrap();
-    assert!(matches!(Listener::bind(&path, Access::of(None).unwrap()), Err(BindError::Io { .. })));
+    assert!(matches!(
+        Listener::bind(&path, Access::of(None, None).unwrap()),
+        Err(BindError::Io { .. })
+    ));
     assert!(path.exists());
-    assert!(matches!(Access::of(Some("no such group here")), Err(BindError::Group(_))));
+    assert!(matches!(Access::of(Some("no such group here"), None), Err(BindError::Group { .. })));
+}
+
+#[test]
+fn a_change_brings_its_document_and_only_so_much() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("agent.sock");
+    let _runtime = start(&path);
+    let apply = |body_bytes| Change::PolicyApply {
+        file: "p.yaml".into(),
+        body_bytes,
+        confirm_ms: None,
+        terms: Terms::default(),
+    };
+    let answer = tell(&path, &apply(200_000), &vec![b'#'; 200_000]);
+    if nix::unistd::geteuid().is_root() {
+        assert_eq!(answer.unwrap()["bytes"], 200_000);
+        let refused = tell(&path, &apply(BODY_BYTES_MAX + 1), b"");
+        assert!(matches!(refused, Err(AskError::Refused(text)) if text.contains("over the limit")));
+        let short = raw(&path, b"{\"do\":\"policy_add\",\"body_bytes\":9,\"terms\":{}}\nabc");
+        assert!(short.contains("ended early"), "{short}");
+        // Two changes on one connection: the second begins where the first one's document ends.
+        let add = "{\"do\":\"policy_add\",\"body_bytes\":3,\"terms\":{}}\nabc";
+        assert_eq!(raw(&path, add.repeat(2).as_bytes()).matches("\"bytes\":3").count(), 2);
+    } else {
+        assert!(matches!(answer, Err(AskError::NotAllowed(_))));
+    }
+    for bad in ["{\"do\":\"everything\"}\n", "{\"do\":\"policy_confirm\",\"terms\":{\"x\":1}}\n"] {
+        assert!(raw(&path, bad.as_bytes()).contains("\"error\""), "{bad}");
+    }
 }

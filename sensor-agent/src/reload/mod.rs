@@ -1,6 +1,12 @@
-//! The policy file while running: read again when it changes; what cannot be used is refused whole, the one before stays.
+//! The policy while running: the file, read again when it changes, and what commands change; what cannot be used is refused whole, the
+//! one before stays.
 
+mod changes;
 mod fingerprint;
+mod kept;
+mod layers;
 mod policy;
 
-pub use policy::PolicyFile;
+pub use changes::{CONFIRM_MAX, Changed, Wanted};
+pub use layers::{ADDED_BYTES_MAX, ADDED_RULES_MAX};
+pub use policy::{Host, PolicyFile};

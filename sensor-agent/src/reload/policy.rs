@@ -1,73 +1,132 @@
-//! The policy file to the kernel's maps: read, checked, compiled, written; a bad one is refused whole.
+//! What is in force and what is shown of it: layers to a policy, a policy to the kernel's maps.
 
 use std::{
     collections::HashMap,
     io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use sensor_core::{
-    policy::{self, Compiled, HostFacts, Inactive, Policy, RuleState, What},
+    policy::{self, Compiled, HostFacts, Inactive, Policy, RuleState},
     time::{MonoNs, UnixNs},
 };
 use sensor_ebpf::abi::policy::RuleHits;
 
-use super::fingerprint;
+use super::{
+    changes::{Changed, Provisional},
+    fingerprint,
+    kept::{Keep, Kept, KeptRule},
+    layers::{self, Added, Base, Layers, Origin},
+};
 use crate::{
-    config::{PolicyFileError, read_policy},
+    audit::{Hash, Version},
+    config::{PolicyFileError, read_policy_text},
     control::{PolicyStatus, RuleStatus},
     kernel::{Applied, Kernel},
     telemetry::events::{self, Emit as _},
 };
 
-/// A policy file and what of it is in force.
-#[derive(Debug)]
-pub struct PolicyFile {
-    path: PathBuf,
-    seen: u64,
-    in_force: Option<InForce>,
-    /// Hits by rule id from before the kernel's counts began again.
-    earlier: HashMap<String, RuleHits>,
-    status: PolicyStatus,
+/// The host that a policy is for.
+pub struct Host<'a> {
+    /// What it knows, asked with the ssh ports of the policy in question: its peers must be known before its rules are in force.
+    pub facts: &'a dyn Fn(&[(u16, u16)]) -> HostFacts,
+    /// Where a policy is put in force.
+    pub kernel: &'a Kernel,
 }
 
+/// The policy of a running agent: its file, what commands changed, and what of both is in force.
 #[derive(Debug)]
-struct InForce {
-    policy: Policy,
+pub struct PolicyFile {
+    pub(super) path: Option<PathBuf>,
+    seen: u64,
+    pub(super) keep: Keep,
+    pub(super) kept: Kept,
+    pub(super) layers: Layers,
+    pub(super) in_force: Option<InForce>,
+    pub(super) provisional: Option<Provisional>,
+    /// Hits by rule id from before the kernel's counts began again.
+    earlier: HashMap<String, RuleHits>,
+    pub(super) status: PolicyStatus,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct InForce {
+    pub(super) policy: Arc<Policy>,
     compiled: Compiled,
     facts: HostFacts,
 }
 
 impl PolicyFile {
-    /// Names the file; nothing is read yet.
+    /// Names the file and takes what commands changed in earlier runs; nothing is in force yet.
     #[must_use]
-    pub fn new(path: &Path) -> Self {
-        let origin = path.display().to_string();
+    pub fn new(path: Option<&Path>, store: &Path) -> Self {
+        let keep = Keep::of(store);
+        let (kept, problem) = keep.load();
+        let mut layers = Layers::default();
+        let mut problems: Vec<String> = problem.into_iter().collect();
+        for rule in &kept.added {
+            let KeptRule { text, unix_ns, by, reason } = rule.clone();
+            let added = Added::read(text, unix_ns, by, reason).and_then(|added| layers.with(added));
+            match added {
+                Ok(with) => layers = with,
+                Err(error) => {
+                    problems.push(format!("a rule added earlier is not in force: {error}"))
+                }
+            }
+        }
+        for problem in &problems {
+            events::PolicyWarning { origin: "store", line: 0, warning: problem }.emit();
+        }
+        let origin = path.map(|path| path.display().to_string()).unwrap_or_default();
         let status = PolicyStatus { origin, ..PolicyStatus::default() };
-        Self { path: path.into(), seen: 0, in_force: None, earlier: HashMap::new(), status }
+        Self {
+            path: path.map(Into::into),
+            seen: 0,
+            keep,
+            kept,
+            layers,
+            in_force: None,
+            provisional: None,
+            earlier: HashMap::new(),
+            status,
+        }
     }
 
-    /// Whether the file changed since the last read.
+    /// Whether there is anything to put in force.
+    #[must_use]
+    pub fn is_wanted(&self) -> bool {
+        self.path.is_some()
+            || self.kept.applied.is_some()
+            || !self.layers.added.is_empty()
+            || self.in_force.is_some()
+    }
+
+    /// Whether the file changed since the last read. While a policy is provisional its successor waits.
     #[must_use]
     pub fn changed(&self) -> bool {
-        fingerprint::of_file(&self.path) != self.seen
+        let Some(path) = self.path.as_ref().filter(|_| self.provisional.is_none()) else {
+            return false;
+        };
+        fingerprint::of_file(path) != self.seen
     }
 
-    /// Whether the host changed so that the same file compiles to something else (an interface came, a rule expired).
+    /// Whether the host changed so that the same policy compiles to something else (an interface came, a rule expired).
     #[must_use]
     pub fn host_changed(&self, facts: &HostFacts) -> bool {
-        self.in_force.as_ref().is_some_and(|in_force| {
-            let before = &in_force.facts;
-            let expired = |rule: &policy::Rule| {
-                rule.expires.is_some_and(|at| at > before.now && at <= facts.now)
-            };
-            before.interfaces != facts.interfaces
-                || before.resolvers != facts.resolvers
-                || before.gateways != facts.gateways
-                || before.ssh_peers != facts.ssh_peers
-                || before.upstreams != facts.upstreams
-                || in_force.policy.rules.iter().any(expired)
-        })
+        self.provisional.is_none()
+            && self.in_force.as_ref().is_some_and(|in_force| {
+                let before = &in_force.facts;
+                let expired = |rule: &policy::Rule| {
+                    rule.expires.is_some_and(|at| at > before.now && at <= facts.now)
+                };
+                before.interfaces != facts.interfaces
+                    || before.resolvers != facts.resolvers
+                    || before.gateways != facts.gateways
+                    || before.ssh_peers != facts.ssh_peers
+                    || before.upstreams != facts.upstreams
+                    || in_force.policy.rules.iter().any(expired)
+            })
     }
 
     /// Where ssh listens by the failsafe of the policy in force.
@@ -77,17 +136,22 @@ impl PolicyFile {
         failsafe.unwrap_or_default().ssh_ports
     }
 
-    /// Reads the file and puts it in force; on any mistake the one before stays. The error is told and kept. `facts` is asked
-    /// with the ssh ports of the new file: its peers must be known before its rules are in force.
-    pub fn reload(
-        &mut self,
-        facts: impl FnOnce(&[(u16, u16)]) -> HostFacts,
-        kernel: &Kernel,
-    ) -> Result<(), String> {
-        self.seen = fingerprint::of_file(&self.path);
-        let outcome = self.read().and_then(|policy| {
-            let facts = facts(&policy.failsafe.ssh_ports);
-            self.apply(policy, facts, kernel)
+    /// Reads the file and puts it in force; on any mistake the one before stays. The error is told and kept.
+    pub fn reload(&mut self, host: &Host<'_>) -> Result<Changed, String> {
+        if let Some(path) = &self.path {
+            self.seen = fingerprint::of_file(path);
+        }
+        let outcome = self.read_base().and_then(|base| {
+            let (layers, replaced) = match base {
+                Some(base) => self.layers.on(base),
+                None => (self.layers.clone(), Vec::new()),
+            };
+            let mut changed = self.put(layers, host)?;
+            changed.notes.extend(replaced.iter().map(|id| {
+                format!("rule `{id}` that was added by command is a rule of the file now")
+            }));
+            self.save(&mut changed);
+            Ok(changed)
         });
         if let Err(error) = &outcome {
             events::PolicyRefused { origin: &self.status.origin, error }.emit();
@@ -99,7 +163,7 @@ impl PolicyFile {
     /// Compiles the policy in force for a host that changed.
     pub fn recompile(&mut self, facts: HostFacts, kernel: &Kernel) -> Result<(), String> {
         let Some(in_force) = &self.in_force else { return Ok(()) };
-        let policy = in_force.policy.clone();
+        let policy = Arc::clone(&in_force.policy);
         let refused = self.status.error.clone();
         let outcome = self.apply(policy, facts, kernel);
         // The file as it is now may still be the one that was refused.
@@ -107,16 +171,58 @@ impl PolicyFile {
         outcome
     }
 
-    fn read(&self) -> Result<Policy, String> {
-        read_policy(&self.path).map_err(|error| match &error {
-            PolicyFileError::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
-                format!("{error} (the agent gave up the capability to read other users' files: make it readable for root or everyone)")
+    /// The document below the added rules: the file, or the applied document while the file is the one that it took the place of.
+    fn read_base(&mut self) -> Result<Option<Base>, String> {
+        let file = self.path.as_deref().map(read_file).transpose();
+        if let Some(applied) = &self.kept.applied {
+            let over = match &file {
+                Ok(file) => file.as_ref().map(|base| base.sha256.to_string()).unwrap_or_default(),
+                Err(_) => applied.over.clone(),
+            };
+            if over == applied.over {
+                let text = self.keep.applied().map_err(|error| {
+                    format!("the applied document of {} is gone: {error}", applied.file)
+                })?;
+                let sha256 = Hash::of(&text);
+                if sha256.to_string() != applied.sha256 {
+                    return Err(
+                        "the applied document in the store is not the one that was applied".into(),
+                    );
+                }
+                let policy = policy::parse(&applied.file, &text, UnixNs(applied.unix_ns))
+                    .map_err(|errors| errors.to_string())?;
+                let origin = Origin::Applied { unix_ns: applied.unix_ns, by: applied.by.clone() };
+                return Ok(Some(Base { policy: Arc::new(policy), sha256, origin }));
             }
-            _ => error.to_string(),
-        })
+            self.kept.applied = None;
+        }
+        file
     }
 
-    fn apply(&mut self, policy: Policy, facts: HostFacts, kernel: &Kernel) -> Result<(), String> {
+    /// Puts layers in force; what was in force stays on any mistake.
+    pub(super) fn put(&mut self, layers: Layers, host: &Host<'_>) -> Result<Changed, String> {
+        let before = self.version();
+        let policy = layers.merged()?;
+        let diff = match &self.in_force {
+            Some(in_force) => layers::diff(&in_force.policy, &policy),
+            None => Vec::new(),
+        };
+        let facts = (host.facts)(&policy.failsafe.ssh_ports);
+        self.apply(policy, facts, host.kernel)?;
+        self.layers = layers;
+        self.status.sha256 = self.layers.sha256().to_string();
+        self.status.added = self.layers.added.len() as u64;
+        self.status.layer = self.layer().into();
+        let after = self.version();
+        Ok(Changed { before, after, diff, ..Changed::default() })
+    }
+
+    fn apply(
+        &mut self,
+        policy: Arc<Policy>,
+        facts: HostFacts,
+        kernel: &Kernel,
+    ) -> Result<(), String> {
         let compiled = policy.compile(&facts).map_err(|errors| errors.to_string())?;
         let before = kernel.rule_hits().unwrap_or_default();
         let applied = kernel.apply_policy(&compiled.tables).map_err(|error| error.to_string())?;
@@ -147,7 +253,12 @@ impl PolicyFile {
         let hash = format!("{:016x}", compiled.digest);
         let status = &mut self.status;
         if status.hash != hash {
-            status.generation += 1;
+            // A restart with the same policy keeps its generation; a new one never gets a number that was in use.
+            if self.kept.hash != hash || status.generation > 0 {
+                self.kept.generation += 1;
+                self.kept.hash.clone_from(&hash);
+            }
+            status.generation = self.kept.generation;
             status.applied_unix_ns = facts.now.0;
         }
         status.hash = hash;
@@ -174,6 +285,24 @@ impl PolicyFile {
         &self.status
     }
 
+    /// What is in force, for the audit.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        Version {
+            generation: self.status.generation,
+            hash: self.status.hash.clone(),
+            sha256: self.status.sha256.clone(),
+        }
+    }
+
+    fn layer(&self) -> &'static str {
+        match self.layers.base.as_ref().map(|base| &base.origin) {
+            Some(Origin::File) => "file",
+            Some(Origin::Applied { .. }) => "applied",
+            None => "none",
+        }
+    }
+
     /// Hits by rule of the file. `offset_ns` turns the kernel's clock into wall-clock time.
     #[must_use]
     pub fn rules(&self, hits: &[RuleHits], to_unix: impl Fn(MonoNs) -> UnixNs) -> Vec<RuleStatus> {
@@ -185,8 +314,6 @@ impl PolicyFile {
         let rows =
             policy.rules.iter().zip(&compiled.states).zip(sums).map(|((rule, state), hits)| {
                 RuleStatus {
-                    id: rule.about.id.to_string(),
-                    kind: kind(&rule.what).into(),
                     state: match state {
                         RuleState::Active => "in force".into(),
                         RuleState::Inactive(Inactive::Expired) => "expired".into(),
@@ -203,10 +330,53 @@ impl PolicyFile {
                     } else {
                         to_unix(MonoNs(hits.last_ns)).0
                     },
+                    ..self.about(rule)
                 }
             });
         rows.collect()
     }
+
+    /// What a rule says of itself, and where it comes from.
+    fn about(&self, rule: &policy::Rule) -> RuleStatus {
+        let about = &rule.about;
+        let text = |text: &Option<Box<str>>| text.as_deref().map(ToOwned::to_owned);
+        let from = match self.layers.added(&about.id) {
+            Some(added) => format!("added by {}", added.by),
+            None => match self.layers.base.as_ref() {
+                Some(Base { policy, origin: Origin::Applied { by, .. }, .. }) => {
+                    format!("{}:{}, applied by {by}", policy.file, about.line)
+                }
+                Some(base) => format!("{}:{}", base.policy.file, about.line),
+                None => String::new(),
+            },
+        };
+        RuleStatus {
+            id: about.id.to_string(),
+            kind: layers::kind(&rule.what).into(),
+            action: action(rule).into(),
+            clients: rule.clients.len() as u64,
+            expires_unix_ns: rule.expires.map_or(0, |at| at.0),
+            from,
+            reason: text(&about.reason),
+            origin: text(&about.origin),
+            owner: text(&about.owner),
+            ..RuleStatus::default()
+        }
+    }
+}
+
+fn read_file(path: &Path) -> Result<Base, String> {
+    let read = read_policy_text(path).and_then(|(text, changed)| {
+        let policy = policy::parse(&path.display().to_string(), &text, changed)?;
+        let sha256 = Hash::of(&text);
+        Ok(Base { policy: Arc::new(policy), sha256, origin: Origin::File })
+    });
+    read.map_err(|error| match &error {
+        PolicyFileError::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+            format!("{error} (the agent gave up the capability to read other users' files: make it readable for root or everyone)")
+        }
+        _ => error.to_string(),
+    })
 }
 
 fn plus(one: RuleHits, other: RuleHits) -> RuleHits {
@@ -219,10 +389,10 @@ fn plus(one: RuleHits, other: RuleHits) -> RuleHits {
     }
 }
 
-const fn kind(what: &What) -> &'static str {
-    match what {
-        What::Allow => "allow",
-        What::Block => "block",
-        What::Limit(_) => "limit",
+fn action(rule: &policy::Rule) -> &'static str {
+    match (&rule.what, rule.action) {
+        (policy::What::Allow, _) => "pass",
+        (_, policy::RuleAction::Drop) => "drop",
+        (_, policy::RuleAction::Monitor) => "monitor",
     }
 }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use sensor_core::event::{EventBody, PolicyChange, PolicyEvent, RuleHit};
+use sensor_core::event::{PolicyChange, RuleHit};
 use sensor_core::time::UnixNs;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -20,11 +20,12 @@ use super::{
     status::{Shared, to_unix},
 };
 use crate::{
+    audit::Action,
     commands::{Prerequisite, output::clean},
-    config::{CatalogueFolder, Config, FolderError, Loaded, Mode, host_facts},
+    config::{CatalogueFolder, Config, FolderError, Loaded},
     control::CatalogueStatus,
     kernel,
-    reload::PolicyFile,
+    reload::Host,
     sink::SinkSpec,
     telemetry::events::{self, Emit as _},
 };
@@ -45,16 +46,10 @@ impl Reloads {
     pub(super) fn start(
         catalogue: Option<CatalogueFolder>,
         loaded: Option<Loaded>,
-        policy: Option<PolicyFile>,
         shared: Arc<Shared>,
-        config: &Config,
     ) -> Result<Self> {
-        let upstreams =
-            config.sinks.iter().filter_map(SinkSpec::upstream).flat_map(addresses).collect();
         let (now, asked) = sync_channel(1);
-        *shared.rules.lock().unwrap_or_else(PoisonError::into_inner) = policy;
-        let mut watch =
-            Watch { catalogue, shared, upstreams, mode: config.mode, hits_told: Vec::new() };
+        let mut watch = Watch { catalogue, shared, hits_told: Vec::new() };
         if let Some(loaded) = loaded {
             watch.use_catalogue(loaded);
         }
@@ -93,7 +88,12 @@ impl Drop for Reloads {
     }
 }
 
-/// Where an upstream is, as of now; a name that cannot be resolved is no address to protect.
+/// Where the upstreams are, as of now.
+pub(super) fn upstreams(config: &Config) -> Vec<SocketAddr> {
+    config.sinks.iter().filter_map(SinkSpec::upstream).flat_map(addresses).collect()
+}
+
+/// A name that cannot be resolved is no address to protect.
 fn addresses(url: &str) -> Vec<SocketAddr> {
     let authority = url.strip_prefix("http://").unwrap_or(url);
     authority.to_socket_addrs().map(Iterator::collect).unwrap_or_default()
@@ -115,8 +115,6 @@ enum When {
 struct Watch {
     catalogue: Option<CatalogueFolder>,
     shared: Arc<Shared>,
-    upstreams: Vec<SocketAddr>,
-    mode: Mode,
     hits_told: Vec<(String, u64)>,
 }
 
@@ -131,6 +129,7 @@ impl Watch {
             };
             rounds = rounds.wrapping_add(1);
             self.look_at_catalogue(when);
+            self.ends();
             self.policy(when);
             if rounds.is_multiple_of(HOST_EVERY) {
                 self.policy(When::Host);
@@ -191,43 +190,61 @@ impl Watch {
     }
 
     fn policy(&mut self, when: When) {
-        let mut slot = self.shared.rules.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(policy) = &mut *slot else { return };
-        let kernel = &self.shared.facts.kernel;
-        let facts =
-            |ssh_ports: &[(u16, u16)]| host_facts(kernel::now(), ssh_ports, self.upstreams.clone());
-        let before = policy.status().generation;
-        let outcome = match when {
-            When::Changed if !policy.changed() => return,
-            When::First | When::Asked | When::Changed => policy.reload(facts, kernel),
+        let shared = &self.shared;
+        let mut policy = shared.policy.lock().unwrap_or_else(PoisonError::into_inner);
+        let facts = |ssh_ports: &[(u16, u16)]| shared.host_facts(ssh_ports);
+        let host = Host { facts: &facts, kernel: &shared.facts.kernel };
+        match when {
+            When::First | When::Asked | When::Changed => {
+                let wanted =
+                    if when == When::Changed { policy.changed() } else { policy.is_wanted() };
+                if !wanted {
+                    return;
+                }
+                if when == When::First && policy.take_lost_provisional() {
+                    shared.note_lost_provisional(&policy);
+                }
+                let before = policy.version();
+                let outcome = policy.reload(&host);
+                shared.note_file(&policy, before, &outcome);
+            }
             When::Host => {
                 let facts = facts(&policy.ssh_ports());
                 if !policy.host_changed(&facts) {
                     return;
                 }
-                policy.recompile(facts, kernel)
+                if let Err(error) = policy.recompile(facts, &shared.facts.kernel) {
+                    shared.tell_policy(PolicyChange::Refused { error }, policy.status());
+                }
             }
-        };
-        let status = policy.status().clone();
-        drop(slot);
-        let change = match outcome {
-            Err(error) => Some(PolicyChange::Refused { error }),
-            Ok(()) if status.generation != before => Some(PolicyChange::Applied),
-            Ok(()) => None,
-        };
-        if let Some(change) = change {
-            self.tell(change, &status);
         }
-        self.shared.reloaded.lock().unwrap_or_else(PoisonError::into_inner).policy = Some(status);
+        shared.show(&policy);
+    }
+
+    /// Ends what is provisional and was not confirmed, and takes out added rules whose time is over.
+    fn ends(&self) {
+        let shared = &self.shared;
+        let mut policy = shared.policy.lock().unwrap_or_else(PoisonError::into_inner);
+        let facts = |ssh_ports: &[(u16, u16)]| shared.host_facts(ssh_ports);
+        let host = Host { facts: &facts, kernel: &shared.facts.kernel };
+        if policy.ran_out(kernel::now()) {
+            let before = policy.version();
+            let outcome = policy.revert(&host);
+            shared.note_agent(Action::Revert, "not confirmed in time", &policy, before, &outcome);
+            shared.show(&policy);
+        }
+        let before = policy.version();
+        if let Some(outcome) = policy.sweep(wall_clock(), &host) {
+            shared.note_agent(Action::Expire, "their time is over", &policy, before, &outcome);
+            shared.show(&policy);
+        }
     }
 
     /// Tells the rules that were hit since they were told last.
     fn tell_hits(&mut self) {
         let (rules, status) = {
-            let slot = self.shared.rules.lock().unwrap_or_else(PoisonError::into_inner);
-            let (Some(policy), Ok(hits)) = (&*slot, self.shared.facts.kernel.rule_hits()) else {
-                return;
-            };
+            let policy = self.shared.policy.lock().unwrap_or_else(PoisonError::into_inner);
+            let Ok(hits) = self.shared.facts.kernel.rule_hits() else { return };
             (policy.rules(&hits, to_unix), policy.status().clone())
         };
         let total =
@@ -247,19 +264,8 @@ impl Watch {
             .collect();
         self.hits_told = rules.iter().map(|rule| (rule.id.clone(), total(rule))).collect();
         if !hits.is_empty() {
-            self.tell(PolicyChange::Hits(hits), &status);
+            self.shared.tell_policy(PolicyChange::Hits(hits), &status);
         }
         self.shared.reloaded.lock().unwrap_or_else(PoisonError::into_inner).rules = rules;
-    }
-
-    fn tell(&self, change: PolicyChange, status: &crate::control::PolicyStatus) {
-        let event = PolicyEvent {
-            change,
-            generation: status.generation,
-            hash: status.hash.clone(),
-            origin: status.origin.clone(),
-            mode: self.mode.as_str(),
-        };
-        lock(&self.shared.facts.live).tell(EventBody::Policy(Box::new(event)));
     }
 }

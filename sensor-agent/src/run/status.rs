@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     sync::{Arc, Mutex, PoisonError, atomic::Ordering},
 };
 
@@ -16,12 +17,14 @@ use super::{
     ready::Ready,
 };
 use crate::{
+    audit::AuditLog,
     config::{Hook, Mode},
     control::{
-        Answer, CatalogueStatus, ChainStatus, InterfaceView, PolicyStatus, ProgramMissing,
-        Question, Responder, RingStatus, RuleStatus, STATUS_SCHEMA, StatusView,
+        Answer, CatalogueStatus, ChainStatus, Change, InterfaceView, Peer, PolicyStatus,
+        ProgramMissing, Question, Responder, RingStatus, RuleStatus, STATUS_SCHEMA, StatusView,
     },
     kernel::{self, Chain, HookKind, InterfaceState, InterfaceStatus, Kernel},
+    reload::PolicyFile,
     sink::{Gauge, Identity},
     source::ring_buffer::RingCounts,
     telemetry::{Own, http::Source},
@@ -39,6 +42,7 @@ pub(super) struct Facts {
     pub(super) hook: Hook,
     pub(super) ring_bytes: u32,
     pub(super) started: UnixNs,
+    pub(super) upstreams: Vec<SocketAddr>,
 }
 
 /// What the reload thread tells.
@@ -49,19 +53,26 @@ pub(super) struct Reloaded {
     pub(super) catalogue: Option<CatalogueStatus>,
 }
 
-/// Shared by socket, metrics and reloads.
+/// Shared by socket, metrics and reloads. Where two locks are held, `policy` is taken before `audit`, and both before `facts.live`.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) facts: Facts,
     pub(super) reloaded: Mutex<Reloaded>,
-    /// Asked to refresh rules before a status is made.
-    pub(super) rules: Mutex<Option<crate::reload::PolicyFile>>,
+    /// What is in force; changed by the reload thread and by commands.
+    pub(super) policy: Mutex<PolicyFile>,
+    pub(super) audit: Mutex<AuditLog>,
     ready: Mutex<Ready>,
 }
 
 impl Shared {
-    pub(super) fn new(facts: Facts) -> Self {
-        Self { facts, reloaded: Mutex::default(), rules: Mutex::new(None), ready: Mutex::default() }
+    pub(super) fn new(facts: Facts, policy: PolicyFile, audit: AuditLog) -> Self {
+        Self {
+            facts,
+            reloaded: Mutex::default(),
+            policy: Mutex::new(policy),
+            audit: Mutex::new(audit),
+            ready: Mutex::default(),
+        }
     }
 
     fn view(&self) -> InventoryView {
@@ -138,6 +149,7 @@ impl Shared {
             rules: self.rule_status(reloaded.rules),
             policy: reloaded.policy,
             catalogue: reloaded.catalogue,
+            audit: self.audit_status(),
         }
     }
 
@@ -155,11 +167,8 @@ impl Shared {
 
     /// Hits as of now; as they were told last when the kernel does not give them.
     fn rule_status(&self, told: Vec<RuleStatus>) -> Vec<RuleStatus> {
-        let policy = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
-        match (&*policy, self.facts.kernel.rule_hits()) {
-            (Some(policy), Ok(hits)) => policy.rules(&hits, to_unix),
-            _ => told,
-        }
+        let policy = self.policy.lock().unwrap_or_else(PoisonError::into_inner);
+        self.facts.kernel.rule_hits().map_or(told, |hits| policy.rules(&hits, to_unix))
     }
 }
 
@@ -190,10 +199,25 @@ impl Responder for Asked {
             Question::Inventory => {
                 blocking(shared, |shared| serde_json::to_value(shared.view())).await
             }
+            Question::Policy
+            | Question::PolicyExport
+            | Question::PolicyExplain { .. }
+            | Question::Drops { .. } => return Answer::Error("not known".into()),
         };
         match made {
             Some(Ok(value)) => Answer::Ok(value),
             Some(Err(error)) => Answer::Error(error.to_string()),
+            None => Answer::Error("the agent is stopping".into()),
+        }
+    }
+
+    async fn change(&self, change: Change, body: Vec<u8>, peer: Peer) -> Answer {
+        let made =
+            blocking(Arc::clone(&self.0), move |shared| shared.change(&change, body, peer)).await;
+        match made {
+            Some(Ok(view)) => serde_json::to_value(view)
+                .map_or_else(|error| Answer::Error(error.to_string()), Answer::Ok),
+            Some(Err(error)) => Answer::Error(error),
             None => Answer::Error("the agent is stopping".into()),
         }
     }

@@ -2,8 +2,8 @@
 
 use sensor_core::{
     event::{
-        EndpointChange, EndpointEvent, Event, EventBody, ExchangeEvent, LedgerCount, Peer,
-        PolicyChange, PolicyEvent,
+        AuditEvent, AuditVersion, EndpointChange, EndpointEvent, Event, EventBody, ExchangeEvent,
+        LedgerCount, Peer, PolicyChange, PolicyEvent,
     },
     inventory::CoverageRow,
     time::UnixNs,
@@ -19,6 +19,7 @@ pub fn encode(event: Event) -> v1::Event {
         EventBody::Ledger(counts) => Body::Ledger(ledger(&counts)),
         EventBody::Coverage(row) => Body::Coverage(coverage(*row)),
         EventBody::Policy(policy) => Body::Policy(self::policy(*policy)),
+        EventBody::Audit(entry) => Body::Audit(audit(*entry)),
     };
     v1::Event { time_unix_nano: event.time.0, body: Some(body) }
 }
@@ -129,6 +130,28 @@ fn policy(event: PolicyEvent) -> v1::Policy {
         error,
         hits: hits.collect(),
         mode: event.mode.into(),
+    }
+}
+
+fn audit(event: AuditEvent) -> v1::Audit {
+    let version = |version: AuditVersion| {
+        Some(v1::audit::Version {
+            generation: version.generation,
+            hash: version.hash,
+            sha256: version.sha256,
+        })
+    };
+    v1::Audit {
+        number: event.number,
+        action: event.action,
+        who: event.who,
+        reason: event.reason,
+        result: event.result,
+        before: version(event.before),
+        after: version(event.after),
+        diff: event.diff,
+        previous: event.previous,
+        head: event.head,
     }
 }
 

@@ -217,3 +217,44 @@ impl Emit for ControlRefused {
         warn!(uid = self.uid, gid = self.gid, "control socket: peer turned away");
     }
 }
+
+/// An entry of the audit log could not be written.
+pub struct AuditFailed<'a, E> {
+    /// Why.
+    pub error: &'a E,
+}
+
+impl<E: fmt::Display> Emit for AuditFailed<'_, E> {
+    fn emit(self) {
+        Own::AuditFailures.count();
+        error!(
+            error = text(self.error),
+            "audit log not written: no command may change anything until it can be"
+        );
+    }
+}
+
+/// The policy was changed, or somebody tried.
+pub struct PolicyChanged<'a> {
+    /// What.
+    pub action: &'a str,
+    /// Who.
+    pub who: &'a str,
+    /// `done`, or why not.
+    pub result: &'a str,
+    /// Entry of the audit log.
+    pub entry: u64,
+}
+
+impl Emit for PolicyChanged<'_> {
+    fn emit(self) {
+        Own::AuditEntries.count();
+        info!(
+            action = self.action,
+            who = text(self.who),
+            result = text(self.result),
+            entry = self.entry,
+            "audit"
+        );
+    }
+}

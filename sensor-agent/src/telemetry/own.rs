@@ -51,6 +51,10 @@ own! {
     DocumentsRefused = "catalogue_documents_refused", "API documents refused; the last good one stayed";
     /// Requests on the control socket.
     ControlRequests = "control_requests", "Requests on the control socket";
+    /// Entries of the audit log.
+    AuditEntries = "audit_entries", "Entries written to the audit log by this run";
+    /// Entries that could not be written.
+    AuditFailures = "audit_failures", "Entries of the audit log that could not be written";
     /// Peers turned away there.
     ControlRefused = "control_refused", "Peers turned away at the control socket";
 }

@@ -8,6 +8,6 @@ mod types;
 
 pub use mask::{AddressMask, Mask};
 pub use types::{
-    EndpointChange, EndpointEvent, Event, EventBody, ExchangeEvent, LedgerCount, Peer,
-    PolicyChange, PolicyEvent, RuleHit,
+    AuditEvent, AuditVersion, EndpointChange, EndpointEvent, Event, EventBody, ExchangeEvent,
+    LedgerCount, Peer, PolicyChange, PolicyEvent, RuleHit,
 };

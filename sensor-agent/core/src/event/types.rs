@@ -30,6 +30,8 @@ pub enum EventBody {
     Coverage(Box<CoverageRow>),
     /// A policy came into force, was refused, or was hit.
     Policy(Box<PolicyEvent>),
+    /// An entry of the audit log.
+    Audit(Box<AuditEvent>),
 }
 
 /// A request with its response: template instead of path, scheme instead of credential, address as set.
@@ -154,6 +156,42 @@ pub struct RuleHit {
     pub bytes: u64,
     /// Last hit.
     pub last: UnixNs,
+}
+
+/// An entry of the audit log, with its hash: whoever has it can tell a log that was cut or written anew.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuditEvent {
+    /// Number of the entry.
+    pub number: u64,
+    /// `apply`, `add`, `file`, ...
+    pub action: String,
+    /// Who, in words.
+    pub who: String,
+    /// Why, as given.
+    pub reason: String,
+    /// `done`, or why not.
+    pub result: String,
+    /// In force before.
+    pub before: AuditVersion,
+    /// In force afterwards.
+    pub after: AuditVersion,
+    /// One line for each rule that is new, gone or another.
+    pub diff: Vec<String>,
+    /// Hash of the entry before, hex.
+    pub previous: String,
+    /// Hash of this entry, hex.
+    pub head: String,
+}
+
+/// A policy as the audit log names it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuditVersion {
+    /// Counts up with each policy that came into force.
+    pub generation: u64,
+    /// Short hash, as metrics show it.
+    pub hash: String,
+    /// SHA-256 over its texts.
+    pub sha256: String,
 }
 
 impl ExchangeEvent {

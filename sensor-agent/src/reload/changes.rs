@@ -1,0 +1,254 @@
+//! What commands change: a document in place of the file (for good, or until it is confirmed), rules added and removed.
+//!
+//! A provisional policy is the only one that may be changed by nothing but its end: confirmed, taken back, or run out. Bound:
+//! [`CONFIRM_MAX`].
+
+use std::{sync::Arc, time::Duration};
+
+use sensor_core::{
+    policy,
+    time::{MonoNs, UnixNs},
+};
+
+use super::{
+    kept::{KeptApplied, KeptRule},
+    layers::{Added, Base, Layers, Origin},
+    policy::{Host, InForce, PolicyFile},
+};
+use crate::{
+    audit::{Hash, Version},
+    control::{PolicyStatus, ProvisionalStatus},
+};
+
+/// Longest time that a policy may be provisional.
+pub const CONFIRM_MAX: Duration = Duration::from_secs(3600);
+
+/// What a change came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changed {
+    /// In force before.
+    pub before: Version,
+    /// In force now.
+    pub after: Version,
+    /// One line for each rule that is new, gone or another.
+    pub diff: Vec<String>,
+    /// What is worth knowing beside it.
+    pub notes: Vec<String>,
+}
+
+/// A document to put in force.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// Where it was read.
+    pub file: String,
+    /// As it was read.
+    pub text: Vec<u8>,
+    /// By whom, in words.
+    pub by: String,
+    /// Now.
+    pub now: UnixNs,
+}
+
+/// What ends by itself.
+#[derive(Debug)]
+pub(super) struct Provisional {
+    /// What is in force again when it ends.
+    back: (Layers, Option<InForce>, PolicyStatus),
+    applied: KeptApplied,
+    text: Vec<u8>,
+    until: MonoNs,
+}
+
+impl PolicyFile {
+    /// Puts a document in force in place of the file.
+    pub fn apply_document(&mut self, wanted: Wanted, host: &Host<'_>) -> Result<Changed, String> {
+        self.settled()?;
+        let (layers, applied) = self.layers_of(&wanted)?;
+        let mut changed = self.put(layers, host)?;
+        self.keep_applied(applied, &wanted.text, &mut changed);
+        Ok(changed)
+    }
+
+    /// Puts a document in force until `now + time`, unless it is confirmed before.
+    pub fn apply_provisional(
+        &mut self,
+        wanted: Wanted,
+        time: Duration,
+        now: MonoNs,
+        host: &Host<'_>,
+    ) -> Result<Changed, String> {
+        self.settled()?;
+        if time.is_zero() || time > CONFIRM_MAX {
+            return Err(format!(
+                "a policy is provisional for at least 1 ms and at most {} s",
+                CONFIRM_MAX.as_secs()
+            ));
+        }
+        let (layers, applied) = self.layers_of(&wanted)?;
+        let back = (self.layers.clone(), self.in_force.clone(), self.status.clone());
+        let mut changed = self.put(layers, host)?;
+        let time_ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.status.provisional = Some(ProvisionalStatus {
+            until_unix_ns: wanted.now.0.saturating_add(time_ns),
+            back_to_generation: changed.before.generation,
+        });
+        let until = MonoNs(now.0.saturating_add(time_ns));
+        self.provisional = Some(Provisional { back, applied, text: wanted.text, until });
+        self.kept.provisional = true;
+        self.write_kept(&mut changed);
+        Ok(changed)
+    }
+
+    /// Makes what is provisional permanent.
+    pub fn confirm(&mut self, now: MonoNs) -> Result<Changed, String> {
+        let Some(provisional) = self.provisional.take_if(|one| now < one.until) else {
+            return Err("nothing is provisional: there is nothing to confirm".into());
+        };
+        self.status.provisional = None;
+        self.kept.provisional = false;
+        let version = self.version();
+        let mut changed = Changed { before: version.clone(), after: version, ..Changed::default() };
+        self.keep_applied(provisional.applied, &provisional.text, &mut changed);
+        Ok(changed)
+    }
+
+    /// Takes what is provisional back.
+    pub fn revert(&mut self, host: &Host<'_>) -> Result<Changed, String> {
+        let Some(provisional) = self.provisional.take() else {
+            return Err("nothing is provisional: there is nothing to revert".into());
+        };
+        let before = self.version();
+        let (layers, _, status) = provisional.back;
+        let mut changed = self.put(layers, host)?;
+        self.status = PolicyStatus { provisional: None, ..status };
+        self.kept.hash.clone_from(&self.status.hash);
+        self.kept.provisional = false;
+        changed.before = before;
+        changed.after = self.version();
+        self.write_kept(&mut changed);
+        Ok(changed)
+    }
+
+    /// Whether the time of what is provisional ran out.
+    #[must_use]
+    pub fn ran_out(&self, now: MonoNs) -> bool {
+        self.provisional.as_ref().is_some_and(|provisional| now >= provisional.until)
+    }
+
+    /// Whether an earlier run ended while its policy was provisional; asked once.
+    pub fn take_lost_provisional(&mut self) -> bool {
+        self.provisional.is_none() && std::mem::take(&mut self.kept.provisional)
+    }
+
+    /// Adds a rule.
+    pub fn add(
+        &mut self,
+        text: &[u8],
+        by: String,
+        reason: Option<String>,
+        now: UnixNs,
+        host: &Host<'_>,
+    ) -> Result<Changed, String> {
+        self.settled()?;
+        let text = String::from_utf8(text.to_vec()).map_err(|_| "not UTF-8 text")?;
+        let added = Added::read(text, now.0, by, reason)?;
+        if added.expired(now) {
+            return Err("the rule has expired already".into());
+        }
+        let mut changed = self.put(self.layers.with(added)?, host)?;
+        self.save(&mut changed);
+        Ok(changed)
+    }
+
+    /// Removes a rule that was added.
+    pub fn remove(&mut self, id: &str, host: &Host<'_>) -> Result<Changed, String> {
+        self.settled()?;
+        let mut changed = self.put(self.layers.without(id)?, host)?;
+        self.save(&mut changed);
+        Ok(changed)
+    }
+
+    /// Takes out added rules whose time is over (the kernel ended them by itself); `None` when there are none.
+    pub fn sweep(&mut self, now: UnixNs, host: &Host<'_>) -> Option<Result<Changed, String>> {
+        if self.provisional.is_some() {
+            return None;
+        }
+        let (layers, gone) = self.layers.unexpired(now);
+        if gone.is_empty() {
+            return None;
+        }
+        Some(self.put(layers, host).map(|mut changed| {
+            self.save(&mut changed);
+            changed
+        }))
+    }
+
+    fn settled(&self) -> Result<(), String> {
+        match &self.status.provisional {
+            Some(provisional) => Err(format!(
+                "generation {} is provisional until {}: confirm it or take it back first (policy confirm, policy revert)",
+                self.status.generation,
+                sensor_proto::json::rfc3339(provisional.until_unix_ns)
+            )),
+            None => Ok(()),
+        }
+    }
+
+    fn layers_of(&self, wanted: &Wanted) -> Result<(Layers, KeptApplied), String> {
+        let policy = policy::parse(&wanted.file, &wanted.text, wanted.now)
+            .map_err(|errors| errors.to_string())?;
+        let sha256 = Hash::of(&wanted.text);
+        let origin = Origin::Applied { unix_ns: wanted.now.0, by: wanted.by.clone() };
+        let (layers, _) = self.layers.on(Base { policy: Arc::new(policy), sha256, origin });
+        let over = match &self.path {
+            Some(path) => crate::config::read_policy_text(path)
+                .map(|(text, _)| Hash::of(&text).to_string())
+                .unwrap_or_default(),
+            None => String::new(),
+        };
+        let applied = KeptApplied {
+            file: wanted.file.clone(),
+            unix_ns: wanted.now.0,
+            by: wanted.by.clone(),
+            sha256: sha256.to_string(),
+            over,
+        };
+        Ok((layers, applied))
+    }
+
+    fn keep_applied(&mut self, applied: KeptApplied, text: &[u8], changed: &mut Changed) {
+        match self.keep.save_applied(text) {
+            Ok(()) => {
+                self.kept.applied = Some(applied);
+                self.save(changed);
+            }
+            Err(error) => changed.notes.push(not_kept(&error)),
+        }
+    }
+
+    /// Keeps the layers over a restart; what fails is said, the change is in force all the same.
+    pub(super) fn save(&mut self, changed: &mut Changed) {
+        self.kept.added = self
+            .layers
+            .added
+            .iter()
+            .map(|added| KeptRule {
+                text: added.text.clone(),
+                unix_ns: added.unix_ns,
+                by: added.by.clone(),
+                reason: added.reason.clone(),
+            })
+            .collect();
+        self.write_kept(changed);
+    }
+
+    fn write_kept(&self, changed: &mut Changed) {
+        if let Err(error) = self.keep.save(&self.kept) {
+            changed.notes.push(not_kept(&error));
+        }
+    }
+}
+
+fn not_kept(error: &std::io::Error) -> String {
+    format!("in force, but the store cannot keep it over a restart: {error}")
+}
