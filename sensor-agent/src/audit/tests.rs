@@ -45,7 +45,8 @@ fn an_untouched_log_holds_and_goes_on_after_a_restart() {
 
 #[test]
 fn every_tampering_inside_the_log_is_found() {
-    let tamperings: [(&str, fn(&mut Vec<String>)); 7] = [
+    type Tamper = fn(&mut Vec<String>);
+    let tamperings: [(&str, Tamper); 7] = [
         ("changed", |lines| lines[2] = lines[2].replace("CHG-2", "CHG-9")),
         ("removed", |lines| drop(lines.remove(2))),
         ("first removed", |lines| drop(lines.remove(0))),
@@ -136,8 +137,8 @@ fn long_texts_are_cut_so_that_an_entry_always_fits() {
     for text in ["\u{1F600}", "\u{1}", "\"", "x\n"] {
         let text = text.repeat(9_999);
         let who = Who::File { path: text.clone() };
-        let long = Change { who, diff: vec![text.clone(); 9_999], ..change(&text) };
-        let entry = log.append(long, 1).unwrap();
+        let change = Change { who, diff: vec![text.clone(); 9_999], ..self::change(&text) };
+        let entry = log.append(change, 1).unwrap();
         assert_eq!(entry.diff.last().map(String::as_str), Some("and 9959 more"));
     }
     assert!(verify(folder.path(), None).unwrap().holds());

@@ -16,7 +16,7 @@ use super::protocol::{Answer, Change, Question};
 const ANSWER_BYTES_MAX: u64 = 512 << 20;
 const TIMEOUT: Duration = Duration::from_secs(15);
 /// A change reads and compiles up to a million prefixes.
-const CHANGE_TIMEOUT: Duration = Duration::from_secs(120);
+const CHANGE_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Longest time that a policy may be provisional.
-pub const CONFIRM_MAX: Duration = Duration::from_secs(3600);
+pub const CONFIRM_MAX: Duration = Duration::from_hours(1);
 
 /// What a change came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -61,9 +61,9 @@ pub(super) struct Provisional {
 
 impl PolicyFile {
     /// Puts a document in force in place of the file.
-    pub fn apply_document(&mut self, wanted: Wanted, host: &Host<'_>) -> Result<Changed, String> {
+    pub fn apply_document(&mut self, wanted: &Wanted, host: &Host<'_>) -> Result<Changed, String> {
         self.settled()?;
-        let (layers, applied) = self.layers_of(&wanted)?;
+        let (layers, applied) = self.layers_of(wanted)?;
         let mut changed = self.put(layers, host)?;
         self.keep_applied(applied, &wanted.text, &mut changed);
         Ok(changed)

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     io,
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -21,18 +22,28 @@ use super::{
 };
 use crate::{
     audit::{Hash, Version},
-    config::{PolicyFileError, read_policy_text},
+    config::{PolicyFileError, host_facts, read_policy_text},
     control::{PolicyStatus, RuleStatus},
     kernel::{Applied, Kernel},
     telemetry::events::{self, Emit as _},
 };
 
 /// The host that a policy is for.
+#[derive(Clone, Copy)]
 pub struct Host<'a> {
-    /// What it knows, asked with the ssh ports of the policy in question: its peers must be known before its rules are in force.
-    pub facts: &'a dyn Fn(&[(u16, u16)]) -> HostFacts,
     /// Where a policy is put in force.
     pub kernel: &'a Kernel,
+    /// Where the agent sends its events.
+    pub upstreams: &'a [SocketAddr],
+}
+
+impl Host<'_> {
+    /// What it knows of itself, for a policy whose failsafe has these ports of sshd: their peers must be known before its rules are in
+    /// force.
+    #[must_use]
+    pub fn facts(&self, ssh_ports: &[(u16, u16)]) -> HostFacts {
+        host_facts(crate::kernel::now(), ssh_ports, self.upstreams.to_vec())
+    }
 }
 
 /// The policy of a running agent: its file, what commands changed, and what of both is in force.
@@ -71,7 +82,7 @@ impl PolicyFile {
             match added {
                 Ok(with) => layers = with,
                 Err(error) => {
-                    problems.push(format!("a rule added earlier is not in force: {error}"))
+                    problems.push(format!("a rule added earlier is not in force: {error}"));
                 }
             }
         }
@@ -207,7 +218,7 @@ impl PolicyFile {
             Some(in_force) => layers::diff(&in_force.policy, &policy),
             None => Vec::new(),
         };
-        let facts = (host.facts)(&policy.failsafe.ssh_ports);
+        let facts = host.facts(&policy.failsafe.ssh_ports);
         self.apply(policy, facts, host.kernel)?;
         self.layers = layers;
         self.status.sha256 = self.layers.sha256().to_string();
@@ -393,6 +404,7 @@ fn action(rule: &policy::Rule) -> &'static str {
     match (&rule.what, rule.action) {
         (policy::What::Allow, _) => "pass",
         (_, policy::RuleAction::Drop) => "drop",
+        (_, policy::RuleAction::Reset) => "reset",
         (_, policy::RuleAction::Monitor) => "monitor",
     }
 }

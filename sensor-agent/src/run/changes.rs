@@ -5,10 +5,7 @@
 
 use std::{sync::PoisonError, time::Duration};
 
-use sensor_core::{
-    event::{AuditEvent, AuditVersion, EventBody, PolicyChange, PolicyEvent},
-    policy::HostFacts,
-};
+use sensor_core::event::{AuditEvent, AuditVersion, EventBody, PolicyChange, PolicyEvent};
 
 use super::{
     live::{lock, wall_clock},
@@ -16,7 +13,6 @@ use super::{
 };
 use crate::{
     audit::{Action, Change as AuditChange, DONE, Entry, Version, Who},
-    config::host_facts,
     control::{AuditStatus, Change, ChangeView, Peer, PolicyStatus, Terms},
     kernel,
     reload::{Changed, Host, PolicyFile, Wanted},
@@ -60,14 +56,13 @@ impl Shared {
         body: Vec<u8>,
         who: &Who,
     ) -> Result<Changed, String> {
-        let facts = |ssh_ports: &[(u16, u16)]| self.host_facts(ssh_ports);
-        let host = Host { facts: &facts, kernel: &self.facts.kernel };
+        let host = self.host();
         let (now, by) = (wall_clock(), who.to_string());
         match change {
             Change::PolicyApply { file, confirm_ms, .. } => {
                 let wanted = Wanted { file: file.clone(), text: body, by, now };
                 match confirm_ms {
-                    None => policy.apply_document(wanted, &host),
+                    None => policy.apply_document(&wanted, &host),
                     Some(ms) => {
                         let time = Duration::from_millis(*ms);
                         policy.apply_provisional(wanted, time, kernel::now(), &host)
@@ -84,9 +79,9 @@ impl Shared {
         }
     }
 
-    /// What the host knows of itself.
-    pub(super) fn host_facts(&self, ssh_ports: &[(u16, u16)]) -> HostFacts {
-        host_facts(kernel::now(), ssh_ports, self.facts.upstreams.clone())
+    /// The host that policies are for.
+    pub(super) fn host(&self) -> Host<'_> {
+        Host { kernel: &self.facts.kernel, upstreams: &self.facts.upstreams }
     }
 
     /// A change of the policy file; what reads the same as before is none.

@@ -25,7 +25,6 @@ use crate::{
     config::{CatalogueFolder, Config, FolderError, Loaded},
     control::CatalogueStatus,
     kernel,
-    reload::Host,
     sink::SinkSpec,
     telemetry::events::{self, Emit as _},
 };
@@ -192,8 +191,7 @@ impl Watch {
     fn policy(&mut self, when: When) {
         let shared = &self.shared;
         let mut policy = shared.policy.lock().unwrap_or_else(PoisonError::into_inner);
-        let facts = |ssh_ports: &[(u16, u16)]| shared.host_facts(ssh_ports);
-        let host = Host { facts: &facts, kernel: &shared.facts.kernel };
+        let host = shared.host();
         match when {
             When::First | When::Asked | When::Changed => {
                 let wanted =
@@ -209,7 +207,7 @@ impl Watch {
                 shared.note_file(&policy, before, &outcome);
             }
             When::Host => {
-                let facts = facts(&policy.ssh_ports());
+                let facts = host.facts(&policy.ssh_ports());
                 if !policy.host_changed(&facts) {
                     return;
                 }
@@ -225,8 +223,7 @@ impl Watch {
     fn ends(&self) {
         let shared = &self.shared;
         let mut policy = shared.policy.lock().unwrap_or_else(PoisonError::into_inner);
-        let facts = |ssh_ports: &[(u16, u16)]| shared.host_facts(ssh_ports);
-        let host = Host { facts: &facts, kernel: &shared.facts.kernel };
+        let host = shared.host();
         if policy.ran_out(kernel::now()) {
             let before = policy.version();
             let outcome = policy.revert(&host);
