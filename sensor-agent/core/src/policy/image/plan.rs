@@ -82,6 +82,12 @@ impl Plan {
 
     /// Bytes that the image takes in the kernel, bitmaps included.
     pub(super) fn bytes(&self) -> u64 {
+        let bitmaps = usize::from(self.blocks4()) * ANY4_WORDS * 8
+            + usize::from(self.blocks6()) * FILTER6_WORDS * 8;
+        (self.lines() * size_of::<Line>() + bitmaps) as u64
+    }
+
+    fn lines(&self) -> usize {
         let mut lines = HEADER_LINES as usize;
         if self.blocks4() {
             lines += PARTIAL_LINES + self.sizes.leaves4;
@@ -95,16 +101,12 @@ impl Plan {
         if self.blocks6() {
             lines += self.sizes.anchors6;
         }
-        lines += self.chains.rules.len() + self.chains.limits.len() + self.failsafe.len();
-        let bitmaps = usize::from(self.blocks4()) * ANY4_WORDS * 8
-            + usize::from(self.blocks6()) * FILTER6_WORDS * 8;
-        (lines * size_of::<Line>() + bitmaps) as u64
+        lines + self.chains.rules.len() + self.chains.limits.len() + self.failsafe.len()
     }
 
     /// Builds the image.
     pub(super) fn build(&self) -> PolicyImage {
-        let mut lines: Vec<Line> =
-            Vec::with_capacity(usize::try_from(self.bytes()).unwrap_or(0) / 64);
+        let mut lines: Vec<Line> = Vec::with_capacity(self.lines());
         lines.resize(HEADER_LINES as usize, [0; 8]);
         let mut header =
             Header { version: IMAGE_VERSION, digest: self.digest, ..Header::default() };
