@@ -62,8 +62,9 @@ fn judge_transport<P: PacketBytes, T: Tables>(
         tables.decide(outcome, packet, work)
     };
     let bucket = match (decision, outcome) {
-        (Decision::Blocked, _) => Counter::Blocked as u32,
-        (Decision::Limited, _) => Counter::Limited as u32,
+        (Decision::Blocked | Decision::BlockedReset, _) => Counter::Blocked as u32,
+        (Decision::Limited | Decision::LimitedReset, _) => Counter::Limited as u32,
+        (Decision::OwnReset, _) => Counter::OwnReset as u32,
         (Decision::Pass, Outcome::Tcp) => tables.observe(packet, work),
         (Decision::Pass, Outcome::Udp) => Counter::Udp as u32,
         (Decision::Pass, Outcome::ExtensionLimit) => {

@@ -50,6 +50,12 @@ static ENFORCE: u32 = 0;
 /// 1 in tests: the time is `Settings::heartbeat_ns`.
 #[unsafe(no_mangle)]
 static TEST_CLOCK: u32 = 0;
+/// Random for each load.
+#[unsafe(no_mangle)]
+static RESET_KEY: u64 = 0;
+/// 1 in benchmarks: resets are sent however many there are.
+#[unsafe(no_mangle)]
+static RESETS_UNBOUNDED: u32 = 0;
 
 /// A new listener's counts; not on the stack, of which Linux 6.1 gives 512 bytes to the whole chain of calls.
 static NO_COUNTS: ListenerCounts = ListenerCounts {
@@ -91,6 +97,20 @@ pub(crate) fn enforcing() -> bool {
     unsafe { (&raw const ENFORCE).read_volatile() != 0 }
 }
 
+/// Key by which our own RSTs are recognised.
+#[inline(always)]
+pub(crate) fn reset_key() -> u64 {
+    // SAFETY: as for ENFORCE.
+    unsafe { (&raw const RESET_KEY).read_volatile() }
+}
+
+/// Whether resets are counted against their bound (a benchmark measures them without).
+#[inline(always)]
+pub(crate) fn resets_bounded() -> bool {
+    // SAFETY: as for ENFORCE.
+    unsafe { (&raw const RESETS_UNBOUNDED).read_volatile() == 0 }
+}
+
 #[inline(always)]
 fn test_clock() -> bool {
     // SAFETY: as for ENFORCE.
@@ -126,7 +146,7 @@ impl DerefMut for FlowEntry {
 }
 
 /// A limit's state in the map.
-pub(crate) struct Cell(*mut u64);
+pub(crate) struct Cell(pub(crate) *mut u64);
 
 impl TatCell for Cell {
     #[inline(always)]
@@ -171,6 +191,11 @@ impl<const DIRECT: bool> Tables for Kernel<DIRECT> {
     #[inline(always)]
     fn enforcing(&self) -> bool {
         enforcing()
+    }
+
+    #[inline(always)]
+    fn reset_key(&self) -> u64 {
+        reset_key()
     }
 
     #[inline(always)]
@@ -388,11 +413,7 @@ impl<const DIRECT: bool> Tables for Kernel<DIRECT> {
         } else {
             outline::sensor_decide_socket(self.skb.as_ptr(), work, outcome as u32)
         };
-        match word {
-            0 => Decision::Pass,
-            1 => Decision::Blocked,
-            _ => Decision::Limited,
-        }
+        Decision::from_word(word)
     }
 
     #[inline(always)]

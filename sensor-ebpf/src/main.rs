@@ -33,6 +33,8 @@ mod maps;
 mod outline;
 #[cfg(target_arch = "bpf")]
 mod programs;
+#[cfg(target_arch = "bpf")]
+mod reset;
 
 /// The helpers used here are open to GPL-compatible programs.
 #[cfg(target_arch = "bpf")]

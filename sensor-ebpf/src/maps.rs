@@ -97,6 +97,9 @@ pub(crate) static FAILSAFE: Array<FailsafeEntry, { FAILSAFE_MAX as usize }> = Ar
 /// Limits by number.
 #[btf_map]
 pub(crate) static LIMITS: Array<Limit, { LIMITS_MAX as usize }> = Array::new();
+/// Theoretical arrival time of the next reset that may be sent: the bound of the whole host.
+#[btf_map]
+pub(crate) static RESETS: Array<u64, 1> = Array::new();
 /// Theoretical arrival time by limit and client.
 #[btf_map]
 pub(crate) static LIMIT_STATE: LruHashMap<LimitKey, u64, LIMIT_STATE_MAX> = LruHashMap::new();

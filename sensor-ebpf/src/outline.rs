@@ -7,20 +7,21 @@
 use aya_ebpf::bindings::__sk_buff;
 use sensor_ebpf::{
     judge,
-    packet::Outcome,
+    packet::{Link, Outcome},
     tracker::{self, Common, Flow},
-    verdict::{self, Decision},
+    verdict,
     work::Work,
 };
 
 use crate::{
     context::Skb,
     kernel::{self, Kernel},
+    reset,
 };
 
 macro_rules! stages {
     ($direct:literal, $decide:ident, $observe:ident, $payload:ident) => {
-        /// 0 pass, 1 blocked, 2 limited.
+        /// The decision, as `Decision::to_word`.
         #[unsafe(no_mangle)]
         #[inline(never)]
         pub(crate) extern "C" fn $decide(
@@ -43,11 +44,7 @@ macro_rules! stages {
             } else {
                 Outcome::ExtensionLimit
             };
-            match verdict::decide(outcome, &skb, &tables, work) {
-                Decision::Pass => 0,
-                Decision::Blocked => 1,
-                Decision::Limited => 2,
-            }
+            verdict::decide(outcome, &skb, &tables, work).to_word()
         }
 
         /// The bucket of a TCP segment.
@@ -96,4 +93,18 @@ pub(crate) extern "C" fn sensor_detect(work: *const Work, common: *const Common)
     // SAFETY: null is checked; otherwise part of the flow entry.
     let Some(common) = (unsafe { common.as_ref() }) else { return 0 };
     tracker::detect(work, common).to_word()
+}
+
+/// What the TC hook returns for a segment that a `reset` rule hit: 1 go on (it is a RST now), 0 drop.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn sensor_reset(skb: *mut __sk_buff, given: *mut Work, link: u32) -> u32 {
+    if given.is_null() || !kernel::enforcing() {
+        return 0;
+    }
+    let Some(work) = kernel::work() else { return 0 };
+    let link = if link == Link::RawIp as u32 { Link::RawIp } else { Link::Ethernet };
+    let skb = Skb::<true>::new(skb);
+    let Some(tables) = Kernel::resume(skb) else { return 0 };
+    u32::from(reset::answer(link, skb, &tables, work))
 }

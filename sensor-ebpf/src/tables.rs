@@ -158,6 +158,8 @@ pub trait Tables {
     fn settings(&self) -> &Settings;
     /// Whether this load drops (mode enforce).
     fn enforcing(&self) -> bool;
+    /// Key by which our own RSTs are recognised, random for each load.
+    fn reset_key(&self) -> u64;
     /// `CLOCK_BOOTTIME`, ns.
     fn now_ns(&self) -> u64;
     /// [`crate::abi::sample::Hook`] of the sighting, as a number (in the kernel it lies in the scratch: stack is scarce).

@@ -69,6 +69,9 @@ pub struct Host {
     pub(crate) work: RefCell<Box<Work>>,
 }
 
+/// Key of our own RSTs on every [`Host`].
+pub const RESET_KEY: u64 = 0x5eed_0f0a_1b2c_3d4e;
+
 /// What an IPv4 address begins with, v4-mapped.
 const MAPPED: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255];
 
@@ -191,6 +194,9 @@ impl Tables for Host {
     }
     fn enforcing(&self) -> bool {
         self.enforce
+    }
+    fn reset_key(&self) -> u64 {
+        RESET_KEY
     }
     fn now_ns(&self) -> u64 {
         self.now_ns

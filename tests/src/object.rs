@@ -36,6 +36,7 @@ pub fn load_config(mode: Mode) -> LoadConfig {
         flows: None,
         policy_entries: None,
         test_clock: false,
+        resets_unbounded: false,
         settings: first_settings(1.0, 16 * 1024, RING_BYTES / 2),
     }
 }

@@ -20,8 +20,13 @@ use sensor_ebpf::abi::settings::Settings;
 use serde::Serialize;
 
 use super::{
-    attach::Programs, counters::Counters, listeners::Listeners, pod::Wire, policy_maps::PolicyMaps,
-    settings::SettingsMap, sys,
+    attach::Programs,
+    counters::Counters,
+    listeners::Listeners,
+    pod::Wire,
+    policy_maps::PolicyMaps,
+    settings::{SettingsMap, random_hash_key},
+    sys,
 };
 
 /// What says how the object is loaded.
@@ -37,6 +42,8 @@ pub struct LoadConfig {
     pub policy_entries: Option<u32>,
     /// The clock stands still unless a test moves it (test-run of limits).
     pub test_clock: bool,
+    /// Resets are sent however many there are: for a benchmark, never on a network.
+    pub resets_unbounded: bool,
     /// First settings; `hooks` and `heartbeat_ns` are kept by the agent.
     pub settings: Settings,
 }
@@ -171,10 +178,14 @@ pub(crate) fn load(
 ) -> Result<Loaded, LoadError> {
     let enforce = u32::from(config.mode == Mode::Enforce);
     let test_clock = u32::from(config.test_clock);
+    let resets_unbounded = u32::from(config.resets_unbounded);
+    let [reset_key, _] = random_hash_key();
     let mut loader = EbpfLoader::new();
     loader
         .override_global("ENFORCE", &enforce, true)
         .override_global("TEST_CLOCK", &test_clock, true)
+        .override_global("RESET_KEY", &reset_key, true)
+        .override_global("RESETS_UNBOUNDED", &resets_unbounded, true)
         .map_max_entries("RING", config.ring_bytes);
     if let Some(flows) = config.flows {
         loader.map_max_entries("FLOWS", flows);

@@ -308,6 +308,7 @@ pub(super) fn kernel_config(config: &Config) -> Result<KernelConfig> {
             flows: Some(config.flows_max),
             policy_entries: None,
             test_clock: false,
+            resets_unbounded: false,
             settings: kernel::first_settings(
                 config.sampling.as_f64(),
                 config.head_bytes_max,

@@ -47,6 +47,8 @@ counters! {
     Blocked = "blocked",
     /// Dropped by a rate limit.
     Limited = "limited",
+    /// A RST that this sensor made, at a further hook.
+    OwnReset = "own_reset",
     /// TCP without payload, or UDP: nothing to observe.
     NoPayload = "no_payload",
     /// UDP that passed (nothing is parsed in it).
@@ -70,6 +72,12 @@ counters! {
     WouldBlock = "would_block",
     /// Over a limit in observe mode or with action monitor.
     WouldLimit = "would_limit",
+    /// Packets that a `reset` rule hit and that were answered (each by a RST to both ends).
+    ResetsSent = "resets_sent",
+    /// Packets that a `reset` rule hit and that were dropped in silence: over the bound of resets a second.
+    ResetsSuppressed = "resets_suppressed",
+    /// Packets that a `reset` rule hit and that were dropped in silence: the kernel did not let them be rewritten.
+    ResetsFailed = "resets_failed",
     /// Compare-and-swap gave up: the packet was admitted uncharged.
     LimitContended = "limit_contended",
     /// No room for a client's limit state: admitted uncharged.

@@ -28,7 +28,7 @@ pub const LIMIT_FRACTION_BITS: u32 = 6;
 pub enum Action {
     /// Drop in silence.
     Drop = 1,
-    /// TCP RST to both ends. Reserved: until the enforcement issue it drops in silence.
+    /// TCP RST to both ends; for anything but TCP, and where no reset can be sent, a drop.
     Reset = 2,
     /// Count only; the look-up goes on, so a shorter prefix may still drop.
     Monitor = 3,

@@ -8,6 +8,7 @@ use sensor_ebpf::{abi::sample::Hook, judge::judge, packet::Link, verdict::Decisi
 use crate::{
     context::Skb,
     kernel::{Kernel, enforcing, work},
+    outline,
 };
 
 const NEXT: i32 = -1;
@@ -40,8 +41,14 @@ fn classify(ctx: &TcContext, hook: Hook, link: Link) -> i32 {
     let Some(tables) = Kernel::new(skb, hook, work) else { return NEXT };
     let decision = judge(link, &skb, &tables, work);
     // In observe mode this is dead code, and the verifier removes it.
-    if enforcing() && !matches!(decision, Decision::Pass) {
-        return SHOT;
+    if enforcing() {
+        return match decision {
+            Decision::Pass | Decision::OwnReset => NEXT,
+            Decision::Blocked | Decision::Limited => SHOT,
+            Decision::BlockedReset | Decision::LimitedReset => {
+                if outline::sensor_reset(ctx.skb.skb, work, link as u32) == 1 { NEXT } else { SHOT }
+            }
+        };
     }
     NEXT
 }

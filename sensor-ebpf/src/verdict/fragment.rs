@@ -47,7 +47,7 @@ pub(super) fn remember<T: Tables>(decision: Decision, tables: &T, work: &mut Wor
     let verdict = FragmentVerdict {
         time_ns: now,
         rule: if matches!(decision, Decision::Pass) { 0 } else { work.search.found },
-        limited: u32::from(matches!(decision, Decision::Limited)),
+        limited: u32::from(matches!(decision, Decision::Limited | Decision::LimitedReset)),
     };
     tables.set_fragment(&work.fragment, &verdict);
 }

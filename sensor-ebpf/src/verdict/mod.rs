@@ -6,6 +6,7 @@ mod failsafe;
 mod fragment;
 mod limit;
 mod order;
+pub mod reset;
 mod rules;
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! The order of precedence, and what a rule's action comes to in this mode.
 
 use super::{
-    failsafe, fragment, limit,
+    failsafe, fragment, limit, reset,
     rules::{self, End},
 };
 use crate::{
@@ -10,13 +10,16 @@ use crate::{
         policy::{Action, RuleDirection},
         sample::Hook,
     },
-    packet::{Outcome, PacketBytes},
+    packet::{Outcome, PacketBytes, TcpFlags},
     tables::{List, Tables},
     work::Work,
 };
 
+const PROTO_TCP: u8 = 6;
+
 /// What happens to a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
 pub enum Decision {
     /// It goes on.
     Pass,
@@ -24,6 +27,35 @@ pub enum Decision {
     Blocked,
     /// A limit drops it.
     Limited,
+    /// As `Blocked`, and both ends are told by a RST (only for a TCP segment that is not a fragment).
+    BlockedReset,
+    /// As `Limited`, with a RST.
+    LimitedReset,
+    /// A RST that we made, at a further hook: it goes on and is nobody's traffic.
+    OwnReset,
+}
+
+impl Decision {
+    /// The decision as the number that a separately verified function returns.
+    #[inline(always)]
+    #[must_use]
+    pub const fn to_word(self) -> u32 {
+        self as u32
+    }
+
+    /// Reads [`Decision::to_word`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_word(word: u32) -> Self {
+        match word {
+            0 => Self::Pass,
+            1 => Self::Blocked,
+            2 => Self::Limited,
+            3 => Self::BlockedReset,
+            4 => Self::LimitedReset,
+            _ => Self::OwnReset,
+        }
+    }
 }
 
 /// Decides about a TCP or UDP packet or a later fragment. Look-ups that the settings say have no entries are skipped.
@@ -37,6 +69,13 @@ pub fn decide<P: PacketBytes, T: Tables>(
     let (blocks, limits) = (tables.settings().block_entries, tables.settings().limits);
     if blocks == 0 && limits == 0 {
         return Decision::Pass;
+    }
+    if work.headers.tcp_flags & TcpFlags::RST != 0
+        && matches!(outcome, Outcome::Tcp)
+        && tables.enforcing()
+        && reset::is_own(tables.reset_key(), packet, &work.headers)
+    {
+        return Decision::OwnReset;
     }
     prepare(outcome, packet, tables, work);
     if matches!(outcome, Outcome::LaterFragment)
@@ -115,7 +154,8 @@ fn end<T: Tables>(wanted: Decision, tables: &T, work: &mut Work) -> Decision {
     let now = rules::now(tables, work);
     tables.hit(rule, drop, work.search.packets.into(), work.search.bytes.into(), now);
     if drop {
-        return wanted;
+        let reset = tables.rule(rule).is_some_and(|rule| rule.action == Action::Reset as u8);
+        return if reset { told(wanted, work) } else { wanted };
     }
     tables.count(if matches!(wanted, Decision::Limited) {
         Counter::WouldLimit
@@ -123,6 +163,22 @@ fn end<T: Tables>(wanted: Decision, tables: &T, work: &mut Work) -> Decision {
         Counter::WouldBlock
     });
     Decision::Pass
+}
+
+/// A drop that both ends are told of, where a RST can say so.
+#[inline(always)]
+fn told(wanted: Decision, work: &Work) -> Decision {
+    let headers = &work.headers;
+    if work.search.no_ports != 0
+        || headers.tuple.protocol != PROTO_TCP
+        || headers.first_fragment != 0
+    {
+        return wanted;
+    }
+    match wanted {
+        Decision::Limited => Decision::LimitedReset,
+        _ => Decision::BlockedReset,
+    }
 }
 
 #[inline(never)]

@@ -174,6 +174,7 @@ fn load(object: &[u8]) -> Result<Bench> {
         flows: None,
         policy_entries: Some(1 << 20),
         test_clock: false,
+        resets_unbounded: false,
         settings: first_settings(1.0, 16 << 10, 32 << 20),
     };
     let bench = Bench::load(object, &config)?;
