@@ -19,5 +19,6 @@ mod golden;
 mod laboratory;
 mod owners;
 mod reload;
+mod reset;
 mod safety;
 mod upstream;
