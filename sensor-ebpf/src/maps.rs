@@ -14,6 +14,7 @@ use sensor_ebpf::{
         },
         settings::{ListenerCounts, ListenerKey, Settings},
     },
+    packet::Headers,
     tables::{FragmentKey, FragmentVerdict, RecentKey, RecentValue},
     tracker::Flow,
     work::Work,
@@ -97,6 +98,9 @@ pub(crate) static FAILSAFE: Array<FailsafeEntry, { FAILSAFE_MAX as usize }> = Ar
 /// Limits by number.
 #[btf_map]
 pub(crate) static LIMITS: Array<Limit, { LIMITS_MAX as usize }> = Array::new();
+/// Headers of a packet that is being answered, one per CPU.
+#[btf_map]
+pub(crate) static RESET_HEADERS: PerCpuArray<Headers, 1> = PerCpuArray::new();
 /// Theoretical arrival time of the next reset that may be sent: the bound of the whole host.
 #[btf_map]
 pub(crate) static RESETS: Array<u64, 1> = Array::new();

@@ -30,10 +30,9 @@ use sensor_ebpf::{
 use crate::{
     context::Skb,
     kernel::{Cell, Kernel, reset_key, resets_bounded},
-    maps::RESETS,
+    maps::{RESET_HEADERS, RESETS},
 };
 
-const ETH_BYTES: u32 = 14;
 const TCP_CHECKSUM: u32 = 16;
 const IPV4_LENGTH: u32 = 2;
 const IPV4_TTL: u32 = 8;
@@ -43,6 +42,8 @@ const IPV6_LENGTH: u32 = 4;
 const IPV6_HOP_LIMIT: u32 = 7;
 const IPV6_ADDRESSES: u32 = 8;
 const IPV6_BYTES: u32 = 40;
+/// Checksum field and urgent pointer before the sums are added.
+const EMPTY_CHECKSUM: u32 = 0xffff_0000;
 
 /// Answers the packet of this sighting; true when it goes on as a RST, false when it is to be dropped.
 #[inline(always)]
@@ -61,34 +62,40 @@ pub(crate) fn answer(link: Link, skb: Skb<true>, tables: &Kernel<true>, work: &W
 
 #[inline(always)]
 fn rewrite(link: Link, skb: Skb<true>, tables: &Kernel<true>, work: &Work) -> Option<()> {
-    let headers = &work.headers;
+    // A copy outside the scratch: the clone may run the program of another hook, in the same scratch, before the helper returns.
+    // (It never comes here: what it sees is our own RST.)
+    let kept = RESET_HEADERS.get_ptr_mut(0)?;
+    // SAFETY: per-CPU memory, valid until the program ends.
+    let headers = unsafe { &mut *kept };
+    *headers = work.headers;
+    let headers = &*headers;
+    let hook = tables.hook(work);
     let network = reset::network_offset(link, &skb)?;
-    let mut at = Packet {
-        skb: skb.as_ptr(),
-        network,
-        transport: headers.transport,
-        four: headers.family == 4,
-    };
-    at.cut(&skb)?;
+    let four = headers.family == 4;
+    let mut at = Packet { skb: skb.as_ptr(), network, transport: headers.transport, four };
+    at.cut()?;
     let tuple = &headers.tuple;
     let pseudo = reset::pseudo_sum(tuple, headers.family);
     if let Some(back) = reset::back(headers) {
-        let macs = if matches!(link, Link::Ethernet) { Some(at.swap_macs(&skb)?) } else { None };
+        let macs = if matches!(link, Link::Ethernet) { Some(at.swap_macs()?) } else { None };
         at.addresses(&tuple.dst, &tuple.src)?;
-        let hops = at.set_hops(&skb, HOP_LIMIT)?;
-        at.tcp(back, tuple.dst_port, tuple.src_port, pseudo)?;
-        let ingress = tables.hook(work) == Hook::Ingress as u8;
+        let hops = at.set_hops(HOP_LIMIT)?;
+        at.tcp(&back, ports(tuple.dst_port, tuple.src_port), pseudo)?;
         // Out of the device that it came from, or up from the device that it was to leave by.
-        let direction = if ingress { 0 } else { u64::from(BPF_F_INGRESS) };
+        let direction = if hook == Hook::Ingress as u8 { 0 } else { u64::from(BPF_F_INGRESS) };
         // SAFETY: the skb of this sighting.
         let _lost = unsafe { bpf_clone_redirect(at.skb, tables.ifindex(), direction) };
         if let Some(macs) = macs {
             at.put_macs(macs)?;
         }
         at.addresses(&tuple.src, &tuple.dst)?;
-        at.set_hops(&skb, hops)?;
+        at.set_hops(hops)?;
     }
-    at.tcp(reset::forward(headers), tuple.src_port, tuple.dst_port, pseudo)
+    at.tcp(&reset::forward(headers), ports(tuple.src_port, tuple.dst_port), pseudo)
+}
+
+const fn ports(src: u16, dst: u16) -> u32 {
+    (src as u32) << 16 | dst as u32
 }
 
 /// The two halves of the addresses of an Ethernet header: eight bytes, then four, in memory order.
@@ -106,7 +113,7 @@ struct Packet {
 impl Packet {
     /// Cuts the packet to its headers, with no TCP options, and makes the IP header say so.
     #[inline(always)]
-    fn cut(&mut self, skb: &Skb<true>) -> Option<()> {
+    fn cut(&mut self) -> Option<()> {
         let len = self.transport + TCP_BYTES;
         // SAFETY: the skb of this sighting. (The kernel refuses what would cut its headers.)
         let error = unsafe { bpf_skb_change_tail(self.skb, len, 0) };
@@ -115,16 +122,16 @@ impl Packet {
         }
         if self.four {
             let total = (len - self.network) as u16;
-            return self.ipv4_field(skb, IPV4_LENGTH, total).map(drop);
+            return self.ipv4_field(IPV4_LENGTH, total).map(drop);
         }
         let payload = (len - self.network - IPV6_BYTES) as u16;
         self.store(self.network + IPV6_LENGTH, &payload.to_be_bytes(), BPF_F_RECOMPUTE_CSUM.into())
     }
 
     /// Replaces a 16-bit field of the IPv4 header and makes its checksum follow; gives what was there.
-    #[inline(always)]
-    fn ipv4_field(&mut self, skb: &Skb<true>, field: u32, value: u16) -> Option<u16> {
-        let before = skb.load::<u16>(self.network + field)?;
+    #[inline(never)]
+    fn ipv4_field(&mut self, field: u32, value: u16) -> Option<u16> {
+        let before = self.bytes().load::<u16>(self.network + field)?;
         // The sum over the header stays the same: nothing to recompute.
         self.store(self.network + field, &value.to_be_bytes(), 0)?;
         let (from, to) = (u64::from(before.to_be()), u64::from(value.to_be()));
@@ -135,21 +142,22 @@ impl Packet {
     }
 
     /// Sets the hop limit; gives the one before.
-    #[inline(always)]
-    fn set_hops(&mut self, skb: &Skb<true>, hops: u8) -> Option<u8> {
+    #[inline(never)]
+    fn set_hops(&mut self, hops: u8) -> Option<u8> {
         if self.four {
-            let [_, protocol] = skb.load::<u16>(self.network + IPV4_TTL)?.to_be_bytes();
-            let before = self.ipv4_field(skb, IPV4_TTL, u16::from_be_bytes([hops, protocol]))?;
+            let [_, protocol] = self.bytes().load::<u16>(self.network + IPV4_TTL)?.to_be_bytes();
+            let before = self.ipv4_field(IPV4_TTL, u16::from_be_bytes([hops, protocol]))?;
             let [before, _] = before.to_be_bytes();
             return Some(before);
         }
-        let [_, before] = skb.load::<u16>(self.network + IPV6_HOP_LIMIT - 1)?.to_be_bytes();
+        let next = self.bytes().load::<u16>(self.network + IPV6_HOP_LIMIT - 1)?;
+        let [_, before] = next.to_be_bytes();
         self.store(self.network + IPV6_HOP_LIMIT, &[hops], BPF_F_RECOMPUTE_CSUM.into())?;
         Some(before)
     }
 
     /// Writes the addresses. Only ever the same two, one way or the other: no sum changes.
-    #[inline(always)]
+    #[inline(never)]
     fn addresses(&mut self, src: &[u8; 16], dst: &[u8; 16]) -> Option<()> {
         if self.four {
             let [.., a, b, c, d] = *src;
@@ -162,9 +170,9 @@ impl Packet {
 
     /// Swaps the addresses of the Ethernet header; gives them as they were.
     #[inline(always)]
-    fn swap_macs(&mut self, skb: &Skb<true>) -> Option<Macs> {
-        const _: () = assert!(ETH_BYTES >= 12);
-        let before = Macs(skb.load::<u64>(0)?.to_be(), skb.load::<u32>(8)?.to_be());
+    fn swap_macs(&mut self) -> Option<Macs> {
+        let before =
+            Macs(self.bytes().load::<u64>(0)?.to_be(), self.bytes().load::<u32>(8)?.to_be());
         let [a, b, c, d, e, f, g, h] = before.0.to_ne_bytes();
         let [i, j, k, l] = before.1.to_ne_bytes();
         let first = u64::from_ne_bytes([g, h, i, j, k, l, a, b]);
@@ -180,13 +188,12 @@ impl Packet {
     }
 
     /// Writes the TCP header and its checksum.
-    #[inline(always)]
-    fn tcp(&mut self, rst: Rst, src_port: u16, dst_port: u16, pseudo: u16) -> Option<()> {
-        let words = reset::words(rst, reset::signature(reset_key(), rst), src_port, dst_port);
+    #[inline(never)]
+    fn tcp(&mut self, rst: &Rst, ports: u32, pseudo: u16) -> Option<()> {
+        let words = reset::words(*rst, reset::signature(reset_key(), *rst), ports);
         let sum = u32::from(reset::header_sum(&words).to_be());
         let [ports, seq, ack, flags, _] = words;
-        const EMPTY: u32 = 0xffff_0000;
-        let wire = [ports.to_be(), seq.to_be(), ack.to_be(), flags.to_be(), EMPTY.to_be()];
+        let wire = [ports.to_be(), seq.to_be(), ack.to_be(), flags.to_be(), EMPTY_CHECKSUM.to_be()];
         let recompute = u64::from(BPF_F_RECOMPUTE_CSUM);
         // SAFETY: 20 bytes on the stack; the skb of this sighting.
         let error = unsafe {
@@ -214,6 +221,10 @@ impl Packet {
         // SAFETY: as above. Fails where the card summed nothing, which is as well.
         let _not_summed = unsafe { bpf_csum_update(self.skb, !sum) };
         (error == 0).then_some(())
+    }
+
+    fn bytes(&self) -> Skb<true> {
+        Skb::new(self.skb)
     }
 
     #[inline(always)]

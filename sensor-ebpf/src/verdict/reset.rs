@@ -115,17 +115,11 @@ pub fn admits<C: TatCell>(cell: &C, now_ns: u64) -> bool {
     !matches!(charge(cell, &limit, 1, now_ns << LIMIT_FRACTION_BITS), Charge::Exceeded)
 }
 
-/// The TCP header of a RST as five words in host order, checksum field 0.
+/// The TCP header of a RST as five words in host order, checksum field 0. `ports`: source in the high half.
 #[inline(always)]
 #[must_use]
-pub const fn words(rst: Rst, window: u16, src_port: u16, dst_port: u16) -> [u32; 5] {
-    [
-        (src_port as u32) << 16 | dst_port as u32,
-        rst.seq,
-        rst.ack,
-        DATA_OFFSET_NO_OPTIONS | (rst.flags as u32) << 16 | window as u32,
-        0,
-    ]
+pub const fn words(rst: Rst, window: u16, ports: u32) -> [u32; 5] {
+    [ports, rst.seq, rst.ack, DATA_OFFSET_NO_OPTIONS | (rst.flags as u32) << 16 | window as u32, 0]
 }
 
 /// One's complement sum (RFC 1071) of [`words`].

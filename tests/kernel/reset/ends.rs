@@ -51,7 +51,11 @@ fn a_connection_is_refused_at_once_and_another_port_is_not() {
         for _ in 0..20 {
             let began = Instant::now();
             let error = scene.connect(PORT).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{place:?} {family:?} {offload:?}");
+            assert_eq!(
+                error.kind(),
+                ErrorKind::ConnectionRefused,
+                "{place:?} {family:?} {offload:?}"
+            );
             assert!(began.elapsed() < WITHIN, "{place:?} {family:?}: {:?}", began.elapsed());
         }
         let mut free = scene.connect(FREE_PORT).unwrap();
@@ -104,7 +108,9 @@ fn downloading(place: Place, family: Family, offload: Offload, pause: Duration, 
     assert_eq!(error, ErrorKind::ConnectionReset, "{place:?} {family:?} {offload:?}");
     let took = at.saturating_duration_since(forbidden);
     assert!(took < WITHIN, "{place:?} {family:?} {offload:?}: {took:?}");
-    println!("{place:?} {family:?} {offload:?} reader of {piece} B: error {took:?} after the rule was seen in force");
+    println!(
+        "{place:?} {family:?} {offload:?} reader of {piece} B: error {took:?} after the rule was seen in force"
+    );
     scene.no_socket_is_left();
     drop(sensor);
 }

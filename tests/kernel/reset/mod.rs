@@ -1,4 +1,4 @@
 //! A client that hits a `reset` rule sees the error within 100 ms and the server's socket is gone too, wherever the server is.
 
-mod scene;
 mod ends;
+mod scene;

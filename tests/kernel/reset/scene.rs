@@ -76,7 +76,9 @@ impl Scene {
                 lab.veth((&host, "inner", "10.2.0.1/24"), (server, "eth0", "10.2.0.2/24")).unwrap();
                 host.sh("ip address add fd01::1/64 dev outer nodad; ip address add fd02::1/64 dev inner nodad; sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1").unwrap();
                 server.sh("ip address add fd02::2/64 dev eth0 nodad; ip route add default via 10.2.0.1; ip -6 route add default via fd02::1").unwrap();
-                client.sh("ip route add default via 10.1.0.1; ip -6 route add default via fd01::1").unwrap();
+                client
+                    .sh("ip route add default via 10.1.0.1; ip -6 route add default via fd01::1")
+                    .unwrap();
             }
         }
         if place == Place::Translated {

@@ -187,7 +187,7 @@ proptest! {
     ) {
         let tuple = Tuple { src, dst, src_port: ports[0], dst_port: ports[1], protocol: 6, pad: [0; 3] };
         let rst = Rst { seq, ack, flags: if acks { RST | ACK } else { RST } };
-        let words = words(rst, window, ports[0], ports[1]);
+        let words = words(rst, window, u32::from(ports[0]) << 16 | u32::from(ports[1]));
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_be_bytes()).collect();
         prop_assert_eq!(header_sum(&words), plain_sum(&bytes));
         let mut pseudo = vec![];
