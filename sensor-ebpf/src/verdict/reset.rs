@@ -10,7 +10,10 @@
 //! it alone, and nothing has to be remembered. A stranger's RST looks like ours once in 65 536; that lets a bare RST pass, nothing else.
 //! Bound: [`RESETS_A_SECOND_MAX`] packets answered, then silence.
 
-use super::limit::{Charge, TatCell, charge};
+use super::{
+    failsafe::{high, low},
+    limit::{Charge, TatCell, charge},
+};
 use crate::{
     abi::{
         flow_key::Tuple,
@@ -29,6 +32,9 @@ const REFILL: u32 = 800;
 /// Time that one answer costs, in units of a limit.
 const INCREMENT: u64 = (1_000_000_000 / REFILL as u64) << LIMIT_FRACTION_BITS;
 
+/// What a burst costs.
+const BURST_TOLERANCE: u64 = INCREMENT * BURST as u64;
+
 /// Bytes of a TCP header without options (RFC 9293 section 3.1).
 pub const TCP_BYTES: u32 = 20;
 /// Hop limit of a RST that goes back.
@@ -40,6 +46,7 @@ const ETHERTYPE_VLAN: u16 = 0x8100;
 const ETHERTYPE_QINQ: u16 = 0x88a8;
 const VLAN_TAGS_MAX: u32 = 2;
 const DATA_OFFSET_NO_OPTIONS: u32 = 5 << 28;
+const WORD: u64 = 0xffff_ffff;
 const WINDOW_OFFSET: u32 = 14;
 
 /// A RST to be made.
@@ -110,8 +117,7 @@ pub fn is_own<P: PacketBytes>(key: u64, packet: &P, headers: &Headers) -> bool {
 /// Whether one more packet may be answered.
 #[inline(always)]
 pub fn admits<C: TatCell>(cell: &C, now_ns: u64) -> bool {
-    let limit =
-        Limit { increment: INCREMENT, tolerance: INCREMENT * BURST as u64, ..Limit::default() };
+    let limit = Limit { increment: INCREMENT, tolerance: BURST_TOLERANCE, ..Limit::default() };
     !matches!(charge(cell, &limit, 1, now_ns << LIMIT_FRACTION_BITS), Charge::Exceeded)
 }
 
@@ -134,32 +140,29 @@ pub const fn header_sum(words: &[u32; 5]) -> u16 {
 #[inline(always)]
 #[must_use]
 pub fn pseudo_sum(tuple: &Tuple, family: u8) -> u16 {
-    let (src, dst) = (u128::from_be_bytes(tuple.src), u128::from_be_bytes(tuple.dst));
+    let (src, dst) = (&tuple.src, &tuple.dst);
     // An IPv4 address is the last word; what the mapping puts before it is not part of the header.
     let sum = if family == 4 {
-        u64::from(src as u32) + u64::from(dst as u32)
+        (low(src) & WORD) + (low(dst) & WORD)
     } else {
-        half_sum((src >> 64) as u64)
-            + half_sum(src as u64)
-            + half_sum((dst >> 64) as u64)
-            + half_sum(dst as u64)
+        half_sum(high(src)) + half_sum(low(src)) + half_sum(high(dst)) + half_sum(low(dst))
     };
     fold(sum + u64::from(tuple.protocol) + u64::from(TCP_BYTES))
 }
 
 #[inline(always)]
 const fn half_sum(word: u64) -> u64 {
-    (word >> 32) + (word & 0xffff_ffff)
+    (word >> 32) + (word & WORD)
 }
 
 /// At most 2^35 comes in: three rounds leave 16 bits.
 #[inline(always)]
 const fn fold(sum: u64) -> u16 {
-    let mut sum = (sum >> 32) + (sum & 0xffff_ffff);
+    let mut sum = (sum >> 32) + (sum & WORD);
     sum = (sum >> 16) + (sum & 0xffff);
     sum = (sum >> 16) + (sum & 0xffff);
     sum = (sum >> 16) + (sum & 0xffff);
-    sum as u16
+    (sum & 0xffff) as u16
 }
 
 /// Offset of the IP header of a packet that was parsed.
