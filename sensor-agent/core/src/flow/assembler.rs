@@ -2,6 +2,8 @@
 //!
 //! Bounds: [`Limits`]. Every connection given up for want of room is counted, and what it had is emitted first.
 
+use sensor_ebpf::abi::flow_key::FlowKey;
+
 use super::assembled::Assembled;
 use super::connection::{Connection, Out};
 use super::counts::{FlowCounter, FlowCounts};
@@ -45,7 +47,7 @@ pub struct Assembler {
     held_bytes: usize,
     counts: FlowCounts,
     live: Live,
-    last: Option<(sensor_ebpf::abi::flow_key::FlowKey, Slot)>,
+    last: Option<(FlowKey, Slot)>,
     turn: u8,
 }
 
@@ -101,7 +103,7 @@ impl Assembler {
         if segment.wire_len > 0 && connection.remembered < REMEMBERED_MAX {
             connection.remembered += 1;
             let undecided = connection.is_undecided();
-            if self.meet(slot, from, segment, undecided) {
+            if self.meet((key, slot), from, segment, undecided) {
                 return self.on_twin(slot, from, segment, sink);
             }
         }
@@ -109,9 +111,14 @@ impl Assembler {
     }
 
     /// Looks whether a connection is one that is known under other addresses; remembers its segment where not.
-    fn meet(&mut self, slot: Slot, from: usize, segment: &Segment<'_>, undecided: bool) -> bool {
+    fn meet(
+        &mut self,
+        (key, slot): (FlowKey, Slot),
+        from: usize,
+        segment: &Segment<'_>,
+        undecided: bool,
+    ) -> bool {
         let tag = self.recent.tag(segment);
-        let (key, _) = flow_key(&segment.tuple);
         let found = undecided.then(|| self.recent.find(tag, &key, segment)).flatten();
         let Some(sighting) = found else {
             self.recent.remember(tag, key, from, segment);
@@ -132,6 +139,7 @@ impl Assembler {
     }
 
     /// A segment of a connection seen under other addresses goes to the first one, which knows what it has of it.
+    #[cold]
     fn on_twin(
         &mut self,
         slot: Slot,
@@ -164,7 +172,8 @@ impl Assembler {
         }
     }
 
-    /// Gives a segment to its connection.
+    /// Gives a segment to its connection. Inlined: a call costs what the look-up before it does.
+    #[inline(always)]
     fn take(
         &mut self,
         slot: Slot,

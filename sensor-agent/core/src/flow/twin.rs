@@ -15,14 +15,14 @@ use sensor_ebpf::abi::flow_key::FlowKey;
 use super::assembled::socket_addr;
 use super::segment::Segment;
 
-/// Payload segments of a connection that are remembered; more than one, since a capture may begin in their middle.
-pub(super) const REMEMBERED_MAX: u8 = 4;
+/// Payload segments of a connection that are remembered; more than one, since one may be missing under other addresses.
+pub(super) const REMEMBERED_MAX: u8 = 2;
 /// Within this time a segment is the same one elsewhere, as in the kernel.
 const SAME_SEGMENT_NS: u64 = 1_000_000_000;
 /// Most routers between the two places of one host where it was captured.
 const HOPS_MAX: u8 = 4;
 /// First payload bytes that must agree.
-const BYTES: usize = 64;
+const BYTES: usize = 16;
 const SETS: usize = 256;
 const WAYS: usize = 4;
 

@@ -138,7 +138,7 @@ impl Connection {
         extent: Extent,
         out: &mut Out<'_>,
     ) -> bool {
-        let blank = self.blank_exchange();
+        let blank = (kind == Kind::Request).then(|| self.blank_exchange());
         let Some(http) = &mut self.http else { return false };
         let start = http.starts.get(from).copied().unwrap_or_default();
         let mut emit = |exchange| (out.sink)(Assembled::Exchange(exchange));
@@ -150,6 +150,7 @@ impl Connection {
                     head.facts.truncated = true;
                 }
                 let framing = head.framing;
+                let Some(blank) = blank else { return false };
                 http.request(head, start, blank, out.counts, &mut emit);
                 After::Body(framing)
             }

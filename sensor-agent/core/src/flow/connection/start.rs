@@ -130,6 +130,9 @@ impl Connection {
     /// Says what it carries: not before the server answers or all is over, for a twin may still come and know its ends.
     pub(super) fn announce(&mut self, out: &mut Out<'_>) {
         let Some(class) = self.class else { return };
+        if self.announced && self.hello.is_none() {
+            return;
+        }
         let (client, server) = self.ends();
         let time = self.classified;
         if !std::mem::replace(&mut self.announced, true) {
