@@ -172,7 +172,8 @@ impl Assembler {
         }
     }
 
-    /// Gives a segment to its connection. Inlined: a call costs what the look-up before it does.
+    /// Gives a segment to its connection.
+    #[expect(clippy::inline_always, reason = "a call of its own costs what the look-up before it does")]
     #[inline(always)]
     fn take(
         &mut self,
