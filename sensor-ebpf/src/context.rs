@@ -168,7 +168,7 @@ impl<const DIRECT: bool> PacketBytes for Skb<DIRECT> {
     fn load_window(&self, offset: u32, len: u32, at: u32, window: &mut Window) -> bool {
         let len = and_mask::<{ LOAD_BYTES_MAX - 1 }>(len.wrapping_sub(1)) + 1;
         let at = and_mask::<63>(at) as usize;
-        let base = window.words_mut().as_mut_ptr().cast::<u8>();
+        let base = (&raw mut *window).cast::<u8>();
         // SAFETY: headroom + 63 + LOAD_BYTES_MAX bytes lie in the window.
         let to = unsafe { base.add(Window::HEADROOM + at) };
         // SAFETY: as above; the helper writes at most `len` bytes.

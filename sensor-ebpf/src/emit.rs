@@ -1,4 +1,5 @@
-//! Puts a record into the ring: the header is written right before the data in the window, and both are copied out at once.
+//! Puts a record into the ring: header and data lie together in the window and are copied out at once. The header of a
+//! record whose data begins further on is moved there first.
 //!
 //! Bounds: one header and `SNAP_BYTES_MAX` bytes. Nobody is woken for a record; the agent polls, and is woken only when
 //! `wake_bytes` are waiting.
@@ -21,38 +22,53 @@ const QUERY_MASK: u64 = 15;
 const HEADER_WORDS: usize = size_of::<SampleHeader>() / 8;
 const _: () = assert!(size_of::<SampleHeader>() % 8 == 0 && HEADER_WORDS == 12);
 
-/// Writes `work.record` and `work.record.data_len` bytes of the window from `from` on; false when the ring is full.
+/// Writes the window's header and `data_len` bytes of its data from `from` on; false when the ring is full.
 #[inline(always)]
 pub(crate) fn emit(work: &mut Work, from: u32, wake_bytes: u32) -> bool {
-    let data_len = and_mask::<{ Window::INDEX_MASK }>(work.record.data_len) as u64;
     let at = and_mask::<{ Window::INDEX_MASK }>(from) as usize;
-    let header = (&raw const work.record).cast::<u64>();
-    // The data begins at HEADROOM + from, so its header begins at `from`.
-    let base = work.window.words_mut().as_mut_ptr().cast::<u8>();
+    let data_len = work.window.header.data_len;
+    let base = (&raw mut work.window).cast::<u8>();
     // SAFETY: `at` is at most 2047, and the window goes on for a header and 2047 bytes behind that.
     let to = unsafe { base.add(at) };
-    let mut word = 0;
-    while word < HEADER_WORDS {
-        // SAFETY: word is below HEADER_WORDS.
-        let from = unsafe { header.add(word) };
-        // SAFETY: a whole word of the record.
-        let value = unsafe { from.read() };
-        // SAFETY: as for `to`.
-        let slot = unsafe { to.add(word * 8) };
-        // SAFETY: 8 bytes of the window; at any alignment, so the store is written out.
-        unsafe { store(slot, value) };
-        word += 1;
+    if at != 0 {
+        // Last word first: the two places may overlap.
+        let mut word = HEADER_WORDS;
+        while word != 0 {
+            word -= 1;
+            // SAFETY: word is below HEADER_WORDS, and the window is aligned to 8.
+            let from = unsafe { base.cast::<u64>().add(word) };
+            // SAFETY: a whole word of the header.
+            let value = unsafe { from.read() };
+            // SAFETY: as for `to`.
+            let slot = unsafe { to.add(word * 8) };
+            // SAFETY: 8 bytes of the window; at any alignment, so the store is written out.
+            unsafe { store(slot, value) };
+        }
     }
+    output(to, data_len, &mut work.emitted, wake_bytes)
+}
+
+/// As [`emit`], from the window's first byte on.
+#[inline(always)]
+pub(crate) fn emit_first(work: &mut Work, wake_bytes: u32) -> bool {
+    let data_len = work.window.header.data_len;
+    output((&raw mut work.window).cast::<u8>(), data_len, &mut work.emitted, wake_bytes)
+}
+
+/// Copies a header and at most 2047 bytes behind it into the ring.
+#[inline(always)]
+fn output(record: *mut u8, data_len: u32, emitted: &mut u64, wake_bytes: u32) -> bool {
+    let data_len = and_mask::<{ Window::INDEX_MASK }>(data_len) as u64;
     let ring = (&raw const RING).cast_mut().cast();
-    work.emitted = work.emitted.wrapping_add(1);
+    *emitted = emitted.wrapping_add(1);
     // SAFETY: RING is a ring buffer map.
-    let wake = work.emitted & QUERY_MASK == 0
+    let wake = *emitted & QUERY_MASK == 0
         && unsafe { bpf_ringbuf_query(ring, u64::from(BPF_RB_AVAIL_DATA)) }
             >= u64::from(wake_bytes);
     let flags = if wake { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
     let bytes = size_of::<SampleHeader>() as u64 + data_len;
-    // SAFETY: `bytes` from `to` on lie in the window.
-    let error = unsafe { bpf_ringbuf_output(ring, to.cast(), bytes, u64::from(flags)) };
+    // SAFETY: `bytes` from `record` on lie in the window.
+    let error = unsafe { bpf_ringbuf_output(ring, record.cast(), bytes, u64::from(flags)) };
     error == 0
 }
 

@@ -12,7 +12,7 @@ use crate::{
     },
     packet::{Link, Outcome, PacketBytes, TcpFlags, parse},
     tables::{CHARGED_PACKET, FIRST_TUPLE, Tables},
-    tracker::{self, Class, Flow, Position, flow_flag, state, stream_flag},
+    tracker::{self, Class, Flow, Position, Whole, flow_flag, state, stream_flag},
     verdict::{Decision, high, low, now},
     work::Work,
 };
@@ -21,7 +21,7 @@ use crate::{
 pub const SAME_SEGMENT_NS: u64 = 1_000_000_000;
 
 /// With so many hooks (one device) a segment cannot come by with two tuples.
-const HOOKS_OF_ONE_DEVICE: u32 = 2;
+pub(crate) const HOOKS_OF_ONE_DEVICE: u32 = 2;
 
 /// Judges one packet at one hook.
 #[inline(always)]
@@ -118,7 +118,17 @@ fn follow<P: PacketBytes, T: Tables>(
     } else if flow.common.class == Class::Http as u8 && !flow.common.has(flow_flag::SAMPLED) {
         Counter::SampledOut as u32
     } else {
-        tables.read_payload(packet, work, flow)
+        match tables.whole_head(packet, work, flow) {
+            Whole::Done => Counter::Emitted as u32,
+            Whole::Rest => {
+                work.cursor.resume = 1;
+                tables.read_payload(packet, work, flow)
+            }
+            Whole::Unfit => {
+                work.cursor.resume = 0;
+                tables.read_payload(packet, work, flow)
+            }
+        }
     };
     if flags & (TcpFlags::FIN | TcpFlags::RST) != 0 {
         if !flow.common.has(flow_flag::JOINED) && flags & TcpFlags::FIN != 0 {
@@ -142,6 +152,10 @@ pub fn read_payload<P: PacketBytes, T: Tables>(
     work: &mut Work,
     flow: &mut Flow,
 ) -> u32 {
+    if work.cursor.resume != 0 {
+        tracker::go_on(packet, tables, work, flow);
+        return Counter::Emitted as u32;
+    }
     if !flow.common.has(flow_flag::PAYLOAD) {
         flow.common.flags |= flow_flag::PAYLOAD;
         if !flow.common.has(flow_flag::JOINED) {

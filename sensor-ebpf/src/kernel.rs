@@ -26,7 +26,7 @@ use sensor_ebpf::{
     tables::{
         FragmentKey, FragmentVerdict, List, ListenerEvent, RecentKey, RecentValue, Step, Tables,
     },
-    tracker::{Common, Flow},
+    tracker::{Common, Flow, Whole},
     verdict::{Decision, TatCell},
     work::Work,
 };
@@ -435,6 +435,15 @@ impl<const DIRECT: bool> Tables for Kernel<DIRECT> {
     }
 
     #[inline(always)]
+    fn whole_head<P: PacketBytes>(&self, _packet: &P, work: &mut Work, flow: &mut Flow) -> Whole {
+        Whole::from_word(if DIRECT {
+            outline::sensor_whole(self.skb.as_ptr(), work, flow)
+        } else {
+            outline::sensor_whole_socket(self.skb.as_ptr(), work, flow)
+        })
+    }
+
+    #[inline(always)]
     fn detect(&self, work: &mut Work, common: &Common) -> Detect {
         Detect::from_word(outline::sensor_detect(work, common))
     }
@@ -442,5 +451,10 @@ impl<const DIRECT: bool> Tables for Kernel<DIRECT> {
     #[inline(never)]
     fn emit(&self, work: &mut Work, from: u32) -> bool {
         emit::emit(work, from, self.settings.wake_bytes)
+    }
+
+    #[inline(always)]
+    fn emit_first(&self, work: &mut Work) -> bool {
+        emit::emit_first(work, self.settings.wake_bytes)
     }
 }

@@ -20,7 +20,7 @@ use crate::{
 };
 
 macro_rules! stages {
-    ($direct:literal, $decide:ident, $observe:ident, $payload:ident) => {
+    ($direct:literal, $decide:ident, $observe:ident, $whole:ident, $payload:ident) => {
         /// The decision, as `Decision::to_word`.
         #[unsafe(no_mangle)]
         #[inline(never)]
@@ -60,6 +60,25 @@ macro_rules! stages {
             judge::observe(&skb, &tables, work)
         }
 
+        /// `Whole` of a segment with payload.
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub(crate) extern "C" fn $whole(
+            skb: *mut __sk_buff,
+            given: *mut Work,
+            flow: *mut Flow,
+        ) -> u32 {
+            if given.is_null() {
+                return 0;
+            }
+            let Some(work) = kernel::work() else { return 0 };
+            // SAFETY: null is checked; otherwise the flow entry.
+            let Some(flow) = (unsafe { flow.as_mut() }) else { return 0 };
+            let skb = Skb::<$direct>::new(skb);
+            let Some(tables) = Kernel::resume(skb) else { return 0 };
+            tracker::whole_head(&skb, &tables, work, flow) as u32
+        }
+
         /// The bucket of a segment with payload.
         #[unsafe(no_mangle)]
         #[inline(never)]
@@ -81,8 +100,14 @@ macro_rules! stages {
     };
 }
 
-stages!(true, sensor_decide, sensor_observe, sensor_payload);
-stages!(false, sensor_decide_socket, sensor_observe_socket, sensor_payload_socket);
+stages!(true, sensor_decide, sensor_observe, sensor_whole, sensor_payload);
+stages!(
+    false,
+    sensor_decide_socket,
+    sensor_observe_socket,
+    sensor_whole_socket,
+    sensor_payload_socket
+);
 
 /// What the window holds at the cursor, as `Detect::to_word`.
 #[unsafe(no_mangle)]

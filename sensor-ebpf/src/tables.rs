@@ -17,7 +17,7 @@ use crate::{
     http_head::Detect,
     judge,
     packet::{Outcome, PacketBytes},
-    tracker::{self, Common, Flow},
+    tracker::{self, Common, Flow, Whole},
     verdict::{self, Decision, TatCell},
     work::Work,
 };
@@ -255,12 +255,27 @@ pub trait Tables {
         judge::read_payload(packet, self, work, flow)
     }
 
+    /// Runs [`crate::tracker::whole_head`].
+    #[inline(always)]
+    fn whole_head<P: PacketBytes>(&self, packet: &P, work: &mut Work, flow: &mut Flow) -> Whole
+    where
+        Self: Sized,
+    {
+        tracker::whole_head(packet, self, work, flow)
+    }
+
     /// Runs [`crate::tracker::detect`] on the window at `work.cursor.scan`.
     #[inline(always)]
     fn detect(&self, work: &mut Work, common: &Common) -> Detect {
         tracker::detect(work, common)
     }
 
-    /// Puts a record into the ring: `work.record`, then `work.record.data_len` bytes of the window from `from` on.
+    /// Puts a record into the ring: the window's header, then its `data_len` bytes of the window's data from `from` on.
     fn emit(&self, work: &mut Work, from: u32) -> bool;
+
+    /// As [`Tables::emit`] from 0, where it must be fast.
+    #[inline(always)]
+    fn emit_first(&self, work: &mut Work) -> bool {
+        self.emit(work, 0)
+    }
 }

@@ -19,11 +19,11 @@ use crate::{
         settings::{ListenerCounts, ListenerKey, Settings},
     },
     judge::judge,
-    packet::{Link, Slice},
+    packet::{Link, PacketBytes, Slice},
     tables::{
         FragmentKey, FragmentVerdict, List, ListenerEvent, RecentKey, RecentValue, Step, Tables,
     },
-    tracker::Flow,
+    tracker::{Flow, Whole, whole_head},
     verdict::{Decision, TatCell},
     work::{Window, Work},
 };
@@ -34,6 +34,8 @@ pub struct Host {
     pub settings: Settings,
     /// Mode enforce.
     pub enforce: bool,
+    /// Whether heads are read in one pass where they can be.
+    pub in_one_pass: bool,
     /// The clock.
     pub now_ns: u64,
     /// Hook of the next packet.
@@ -87,6 +89,7 @@ impl Default for Host {
                 ..Settings::default()
             },
             enforce: false,
+            in_one_pass: true,
             now_ns: 1_000_000_000_000,
             hook: Hook::Ingress,
             ifindex: 1,
@@ -302,13 +305,16 @@ impl Tables for Host {
             ListenerEvent::Silent => &mut counts.silent,
         } += 1;
     }
+    fn whole_head<P: PacketBytes>(&self, packet: &P, work: &mut Work, flow: &mut Flow) -> Whole {
+        if self.in_one_pass { whole_head(packet, self, work, flow) } else { Whole::Unfit }
+    }
     fn emit(&self, work: &mut Work, from: u32) -> bool {
         let Some(room) = self.ring_room.get().checked_sub(1) else { return false };
         self.ring_room.set(room);
-        let (from, len) = (from as usize, work.record.data_len as usize);
+        let header = work.window.header;
+        let (from, len) = (from as usize, header.data_len as usize);
         // As in the kernel: the header is written over what lies before the data.
-        let bytes = work.window.words_mut().as_mut_bytes();
-        let header = work.record;
+        let bytes = work.window.as_mut_bytes();
         let Some(before) = bytes.get_mut(from..from + Window::HEADROOM) else { return false };
         before.copy_from_slice(header.as_bytes());
         let data = bytes.get(from + Window::HEADROOM..from + Window::HEADROOM + len);

@@ -2,7 +2,7 @@
 //!
 //! Bound: [`Window::DATA_BYTES`] of payload are in it at a time.
 
-use zerocopy::IntoBytes;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::{
     abi::{
@@ -26,8 +26,6 @@ pub struct Work {
     pub tuple: Tuple,
     /// Key of its flow.
     pub key: FlowKey,
-    /// Header of the next record.
-    pub record: SampleHeader,
     /// Key of the listener table.
     pub listener: ListenerKey,
     /// Key of the table of recent segments.
@@ -52,6 +50,8 @@ pub struct Work {
     pub fresh: Flow,
     /// Where the tracker is in this packet.
     pub cursor: Cursor,
+    /// Lines of a head that is read in one pass.
+    pub lines: Lines,
     /// Where the policy look-up is.
     pub search: Search,
     /// Records put into the ring by this CPU.
@@ -86,10 +86,27 @@ pub struct Cursor {
     pub side: u32,
     /// 1 when anything of a head was in the segment.
     pub head_seen: u32,
-    /// 1 when the segment was consumed (not only given up by the loop limit).
-    pub done: u32,
+    /// 1 when the window is loaded and the segment consumed up to `scan` (its first head was read in one pass).
+    pub resume: u32,
     /// Time of the sighting, 0 = not read yet.
     pub now_ns: u64,
+}
+
+/// What a head's lines said ([`crate::tracker::whole_head`]). In map memory, not on the stack: there
+/// the verifier would follow every value through the loop.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Lines {
+    /// Content-Length, when `flags` says that there is one.
+    pub length: u64,
+    /// Index behind the blank line, 0 = it was not found.
+    pub end: u32,
+    /// Index of the first line end, 0 = none yet.
+    pub first: u32,
+    /// [`crate::tracker::stream_flag`] `LENGTH` and `CHUNKED`.
+    pub flags: u32,
+    /// Next byte to look at.
+    pub at: u32,
 }
 
 /// State of a policy look-up.
@@ -122,16 +139,18 @@ pub struct Search {
     pub monitored: u32,
 }
 
-/// Payload bytes on their way into the ring. Words, because scanning goes by aligned words.
+/// Payload bytes on their way into the ring, behind the header of their record. Words, because scanning goes by aligned words.
 #[repr(C, align(8))]
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Window {
+    /// Header of the next record.
+    pub header: SampleHeader,
     words: [u64; Self::WORDS],
 }
 
 impl Default for Window {
     fn default() -> Self {
-        Self { words: [0; Self::WORDS] }
+        Self { header: SampleHeader::default(), words: [0; Self::WORDS] }
     }
 }
 
@@ -140,20 +159,15 @@ impl Window {
     pub const HEADROOM: usize = size_of::<SampleHeader>();
     /// Payload bytes at most: one record's worth.
     pub const DATA_BYTES: u32 = SNAP_BYTES_MAX;
-    /// Words in all: headroom, any masked index, and one record behind it.
-    pub const WORDS: usize = 544;
+    /// Words of data: any masked index, and one record behind it.
+    pub const WORDS: usize = 532;
     /// Mask of an index into the data.
     pub const INDEX_MASK: u32 = 2047;
-
-    const FIRST: usize = Self::HEADROOM / 8;
 
     /// The aligned word in which data byte `index` lies.
     #[inline(always)]
     pub fn aligned_word(&self, index: u32) -> u64 {
-        self.words
-            .get(Self::FIRST + ((index & Self::INDEX_MASK) >> 3) as usize)
-            .copied()
-            .unwrap_or(0)
+        self.words.get(((index & Self::INDEX_MASK) >> 3) as usize).copied().unwrap_or(0)
     }
 
     /// Eight data bytes from `index` on, the first in the lowest bits. Bytes beyond the window's end are noise.
@@ -169,9 +183,7 @@ impl Window {
     /// Sets the word of data at an index that is a multiple of 8.
     #[inline(always)]
     pub fn put_word(&mut self, index: u32, word: u64) {
-        if let Some(slot) =
-            self.words.get_mut(Self::FIRST + ((index & Self::INDEX_MASK) >> 3) as usize)
-        {
+        if let Some(slot) = self.words.get_mut(((index & Self::INDEX_MASK) >> 3) as usize) {
             *slot = word.to_le();
         }
     }
@@ -185,16 +197,11 @@ impl Window {
 
     /// The data as bytes.
     pub fn data(&self) -> &[u8] {
-        self.words.as_bytes().get(Self::HEADROOM..).unwrap_or(&[])
+        self.words.as_bytes()
     }
 
     /// The data as bytes.
     pub fn data_mut(&mut self) -> &mut [u8] {
-        self.words.as_mut_bytes().get_mut(Self::HEADROOM..).unwrap_or(&mut [])
-    }
-
-    /// All words, headroom included.
-    pub fn words_mut(&mut self) -> &mut [u64; Self::WORDS] {
-        &mut self.words
+        self.words.as_mut_bytes()
     }
 }

@@ -41,9 +41,9 @@ impl<P: PacketBytes, T: Tables> Run<'_, P, T> {
             self.stream.flags |= stream_flag::CUT;
             self.tables.count(Counter::HeadsTruncated);
         }
-        self.work.record.seq = self.work.cursor.window_seq.wrapping_add(from);
-        self.work.record.data_len = len;
-        self.work.record.flags = flags;
+        self.work.window.header.seq = self.work.cursor.window_seq.wrapping_add(from);
+        self.work.window.header.data_len = len;
+        self.work.window.header.flags = flags;
         send_head(self.tables, self.work, self.stream, self.common, from);
     }
 
@@ -136,20 +136,20 @@ pub fn flow_event<T: Tables>(
     if !common.has(flow_flag::SAMPLED) {
         return;
     }
-    work.record.seq = work.headers.seq;
-    work.record.data_len = 0;
+    work.window.header.seq = work.headers.seq;
+    work.window.header.data_len = 0;
     fill(tables, work, common, kind, flags, 0);
-    count_record(tables, work, 0);
+    count_record::<false, T>(tables, work, 0);
 }
 
 /// Sends the alias record: `work.tuple` is the other name, the window holds the canonical tuple.
 #[inline(never)]
 pub(crate) fn send_alias<T: Tables>(tables: &T, work: &mut Work, from: u32) {
-    work.record.seq = work.headers.seq;
-    work.record.data_len = 40;
+    work.window.header.seq = work.headers.seq;
+    work.window.header.data_len = 40;
     let common = work.fresh.common;
     fill(tables, work, &common, SampleKind::FlowAlias, 0, 0);
-    count_record(tables, work, from);
+    count_record::<false, T>(tables, work, from);
 }
 
 /// Says that no more of a stream's current head will come (gap, end of the flow).
@@ -169,16 +169,45 @@ pub(crate) fn truncate<T: Tables>(
     }
     tables.count(Counter::HeadsTruncated);
     stream.flags |= stream_flag::CUT;
-    work.record.seq = stream.next_seq;
-    work.record.data_len = 0;
+    work.window.header.seq = stream.next_seq;
+    work.window.header.data_len = 0;
     work.cursor.head_seen = 1;
-    work.record.flags = flag::TRUNCATED;
+    work.window.header.flags = flag::TRUNCATED;
     send_head(tables, work, stream, common, 0);
 }
 
-/// Sends the prepared record of a head (`work.record` has its flags, position and length).
+/// Sends the prepared record of a head (the window's header has its flags, position and length).
 #[inline(never)]
 fn send_head<T: Tables>(
+    tables: &T,
+    work: &mut Work,
+    stream: &mut Stream,
+    common: &Common,
+    from: u32,
+) {
+    send::<false, T>(tables, work, stream, common, from);
+}
+
+/// Sends a head that is the window's first bytes, `len` of them.
+#[inline(always)]
+pub(super) fn send_whole<T: Tables>(
+    tables: &T,
+    work: &mut Work,
+    stream: &mut Stream,
+    common: &Common,
+    len: u32,
+) {
+    work.cursor.head_seen = 1;
+    let header = &mut work.window.header;
+    header.seq = work.headers.seq;
+    header.data_len = len;
+    header.flags = flag::HEAD_END;
+    send::<true, T>(tables, work, stream, common, 0);
+}
+
+/// `FIRST`: `from` is 0, and what is done is done in place.
+#[inline(always)]
+fn send<const FIRST: bool, T: Tables>(
     tables: &T,
     work: &mut Work,
     stream: &mut Stream,
@@ -193,7 +222,7 @@ fn send_head<T: Tables>(
     } else {
         SampleKind::RequestHead
     };
-    let mut flags = work.record.flags;
+    let mut flags = work.window.header.flags;
     if !stream.has(stream_flag::STARTED) {
         flags |= flag::HEAD_START;
     }
@@ -205,8 +234,8 @@ fn send_head<T: Tables>(
     }
     fill(tables, work, common, kind, flags, stream.ordinal);
     stream.flags |= stream_flag::STARTED;
-    let len = work.record.data_len;
-    if count_record(tables, work, from) {
+    let len = work.window.header.data_len;
+    if count_record::<FIRST, T>(tables, work, from) {
         stream.head_bytes = stream.head_bytes.wrapping_add(len);
         return;
     }
@@ -220,9 +249,10 @@ fn send_head<T: Tables>(
 
 /// Emits the prepared record.
 #[inline(always)]
-fn count_record<T: Tables>(tables: &T, work: &mut Work, from: u32) -> bool {
-    let bytes = size_of::<SampleHeader>() as u64 + u64::from(work.record.data_len);
-    if tables.emit(work, from) {
+fn count_record<const FIRST: bool, T: Tables>(tables: &T, work: &mut Work, from: u32) -> bool {
+    let bytes = size_of::<SampleHeader>() as u64 + u64::from(work.window.header.data_len);
+    let done = if FIRST { tables.emit_first(work) } else { tables.emit(work, from) };
+    if done {
         tables.count(Counter::Records);
         tables.count_by(Counter::RecordBytes, bytes);
         true
@@ -244,7 +274,7 @@ fn fill<T: Tables>(
     let time = now(tables, work);
     let joined = if common.has(flow_flag::JOINED) { flag::JOINED } else { 0 };
     let hook = tables.hook(work);
-    let record = &mut work.record;
+    let record = &mut work.window.header;
     record.version = ABI_VERSION;
     record.kind = kind as u8;
     record.flags = flags | joined;
@@ -256,6 +286,8 @@ fn fill<T: Tables>(
     record.weight = common.weight;
     record.ifindex = tables.ifindex();
     record.hook = hook;
+    // Zero (writing zeros is a call of memset).
+    record.pad = work.tuple.pad;
     record.cgroup_id = tables.cgroup_id();
 }
 

@@ -3,7 +3,7 @@
 use core::ops::ControlFlow;
 
 use super::{
-    flow::{flow_flag, state, stream_flag},
+    flow::{Stream, flow_flag, state, stream_flag},
     run::Run,
 };
 use crate::{abi::sample::flag, packet::PacketBytes, tables::Tables};
@@ -13,36 +13,37 @@ impl<P: PacketBytes, T: Tables> Run<'_, P, T> {
     #[inline(always)]
     pub(super) fn end_of_head(&mut self, end: u32) -> ControlFlow<()> {
         self.flush(end, flag::HEAD_END);
-        let stream = &mut *self.stream;
-        if stream.has(stream_flag::RESPONSE) {
-            let status = stream.status;
-            let tunnel = stream.has(stream_flag::CONNECT) && (200..300).contains(&status);
+        if self.stream.has(stream_flag::RESPONSE) {
+            let status = self.stream.status;
+            let tunnel = self.stream.has(stream_flag::CONNECT) && (200..300).contains(&status);
             if status == 101 || tunnel {
                 self.common.flags |= flow_flag::NEGATIVE;
                 return ControlFlow::Break(());
             }
-            if status < 200
-                || status == 204
-                || status == 304
-                || stream.has(stream_flag::HEAD_METHOD)
-            {
-                stream.state = state::EXPECT;
-                return ControlFlow::Continue(());
-            }
         }
-        if stream.has(stream_flag::CHUNKED) && !stream.has(stream_flag::UNCLEAR) {
-            stream.state = state::CHUNK_SIZE;
-        } else if stream.has(stream_flag::UNCLEAR) {
-            stream.doubt();
-        } else if stream.has(stream_flag::CODED) {
-            stream.state =
-                if stream.has(stream_flag::RESPONSE) { state::UNTIL_CLOSE } else { state::DOUBT };
-        } else if stream.has(stream_flag::LENGTH) {
-            stream.state = if stream.left == 0 { state::EXPECT } else { state::BODY };
-        } else {
-            stream.state =
-                if stream.has(stream_flag::RESPONSE) { state::UNTIL_CLOSE } else { state::EXPECT };
-        }
+        after_head(self.stream);
         ControlFlow::Continue(())
+    }
+}
+
+/// What comes behind a head that leaves the connection to HTTP.
+#[inline(always)]
+pub(super) fn after_head(stream: &mut Stream) {
+    let response = stream.has(stream_flag::RESPONSE);
+    let status = stream.status;
+    if response
+        && (status < 200 || status == 204 || status == 304 || stream.has(stream_flag::HEAD_METHOD))
+    {
+        stream.state = state::EXPECT;
+    } else if stream.has(stream_flag::UNCLEAR) {
+        stream.doubt();
+    } else if stream.has(stream_flag::CHUNKED) {
+        stream.state = state::CHUNK_SIZE;
+    } else if stream.has(stream_flag::CODED) {
+        stream.state = if response { state::UNTIL_CLOSE } else { state::DOUBT };
+    } else if stream.has(stream_flag::LENGTH) {
+        stream.state = if stream.left == 0 { state::EXPECT } else { state::BODY };
+    } else {
+        stream.state = if response { state::UNTIL_CLOSE } else { state::EXPECT };
     }
 }

@@ -13,16 +13,16 @@ use crate::{packet::PacketBytes, tables::Tables, work::Window};
 
 const ONES: u64 = 0x0101_0101_0101_0101;
 const LOWS: u64 = 0x7f7f_7f7f_7f7f_7f7f;
-const CASE: u64 = 0x2020_2020_2020_2020;
+pub(super) const CASE: u64 = 0x2020_2020_2020_2020;
 
-const CONTENT: u64 = u64::from_le_bytes(*b"content-");
-const LENGTH: u64 = u64::from_le_bytes(*b"length:\0");
-const TRANSFER: u64 = u64::from_le_bytes(*b"transfer");
-const ENCODIN: u64 = u64::from_le_bytes(*b"-encodin");
+pub(super) const CONTENT: u64 = u64::from_le_bytes(*b"content-");
+pub(super) const LENGTH: u64 = u64::from_le_bytes(*b"length:\0");
+pub(super) const TRANSFER: u64 = u64::from_le_bytes(*b"transfer");
+pub(super) const ENCODIN: u64 = u64::from_le_bytes(*b"-encodin");
 const G_COLON: u64 = u64::from_le_bytes(*b"g:\0\0\0\0\0\0");
 const CHUNKED: u64 = u64::from_le_bytes(*b"chunked\0");
-const VERSION: u64 = u64::from_le_bytes(*b"HTTP/1.\0");
-const SEVEN_BYTES: u64 = 0x00ff_ffff_ffff_ffff;
+pub(super) const VERSION: u64 = u64::from_le_bytes(*b"HTTP/1.\0");
+pub(super) const SEVEN_BYTES: u64 = 0x00ff_ffff_ffff_ffff;
 const WORDS_PER_STEP: u32 = 8;
 
 impl<P: PacketBytes, T: Tables> Run<'_, P, T> {
@@ -208,7 +208,7 @@ impl<P: PacketBytes, T: Tables> Run<'_, P, T> {
 
 /// High bit of each byte that is a newline; exact for every byte.
 #[inline(always)]
-fn newlines(word: u64) -> u64 {
+pub(super) fn newlines(word: u64) -> u64 {
     equal(u64::from_le(word), b'\n')
 }
 
@@ -224,7 +224,7 @@ fn is_blank(window: &Window, line: u32, newline: u32) -> bool {
 }
 
 #[inline(always)]
-fn without_cr(window: &Window, newline: u32) -> u32 {
+pub(super) fn without_cr(window: &Window, newline: u32) -> u32 {
     let before = newline.wrapping_sub(1);
     if (window.word_at(before) & 0xff) as u8 == b'\r' { before } else { newline }
 }

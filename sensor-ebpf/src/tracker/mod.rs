@@ -11,6 +11,7 @@ mod position;
 mod run;
 #[cfg(test)]
 mod tests;
+mod whole;
 
 pub use emit::flow_event;
 pub(crate) use emit::{close, open_listener, send_alias};
@@ -19,4 +20,5 @@ pub use flow::{
 };
 pub use number::{parse_decimal, parse_hex};
 pub use position::{Position, give_up, locate};
-pub use run::{STEPS_MAX, detect, run};
+pub use run::{STEPS_MAX, detect, go_on, run};
+pub use whole::{Whole, whole_head};

@@ -50,7 +50,7 @@ fn power_of_ten(exponent: u32) -> u64 {
 
 /// Value and number of the leading decimal digits of a word.
 #[inline(always)]
-fn eight_decimal(word: u64) -> (u64, u32) {
+pub(super) fn eight_decimal(word: u64) -> (u64, u32) {
     let digits = word ^ (ONES * u64::from(b'0'));
     let others = (((digits & !HIGHS) + ONES * 0x76) | digits) & HIGHS;
     let len = first_mark(others);

@@ -42,7 +42,13 @@ pub fn run<P: PacketBytes, T: Tables>(
     cursor.scan = 0;
     cursor.line = 0;
     cursor.emit_from = 0;
-    let side = cursor.side;
+    go_on(packet, tables, work, flow);
+}
+
+/// Consumes the segment from where the cursor is.
+#[inline(always)]
+pub fn go_on<P: PacketBytes, T: Tables>(packet: &P, tables: &T, work: &mut Work, flow: &mut Flow) {
+    let side = work.cursor.side;
     let end_seq = work.headers.seq.wrapping_add(work.headers.payload_len);
     let [low, high] = &mut flow.streams;
     let stream = if side == 0 { low } else { high };
