@@ -26,7 +26,7 @@ use sensor_ebpf::{
     tables::{
         FragmentKey, FragmentVerdict, List, ListenerEvent, RecentKey, RecentValue, Step, Tables,
     },
-    tracker::{Common, Flow, Whole},
+    tracker::{Common, Flow},
     verdict::{Decision, TatCell},
     work::Work,
 };
@@ -417,6 +417,15 @@ impl<const DIRECT: bool> Tables for Kernel<DIRECT> {
     }
 
     #[inline(always)]
+    fn swift<P: PacketBytes>(&self, _packet: &P, work: &mut Work) -> u32 {
+        if DIRECT {
+            outline::sensor_swift(self.skb.as_ptr(), work)
+        } else {
+            outline::sensor_swift_socket(self.skb.as_ptr(), work)
+        }
+    }
+
+    #[inline(always)]
     fn observe<P: PacketBytes>(&self, _packet: &P, work: &mut Work) -> u32 {
         if DIRECT {
             outline::sensor_observe(self.skb.as_ptr(), work)
@@ -432,15 +441,6 @@ impl<const DIRECT: bool> Tables for Kernel<DIRECT> {
         } else {
             outline::sensor_payload_socket(self.skb.as_ptr(), work, flow)
         }
-    }
-
-    #[inline(always)]
-    fn whole_head<P: PacketBytes>(&self, _packet: &P, work: &mut Work, flow: &mut Flow) -> Whole {
-        Whole::from_word(if DIRECT {
-            outline::sensor_whole(self.skb.as_ptr(), work, flow)
-        } else {
-            outline::sensor_whole_socket(self.skb.as_ptr(), work, flow)
-        })
     }
 
     #[inline(always)]

@@ -20,7 +20,7 @@ use crate::{
 };
 
 macro_rules! stages {
-    ($direct:literal, $decide:ident, $observe:ident, $whole:ident, $payload:ident) => {
+    ($direct:literal, $decide:ident, $swift:ident, $observe:ident, $payload:ident) => {
         /// The decision, as `Decision::to_word`.
         #[unsafe(no_mangle)]
         #[inline(never)]
@@ -47,6 +47,19 @@ macro_rules! stages {
             verdict::decide(outcome, &skb, &tables, work).to_word()
         }
 
+        /// The bucket of a common TCP segment, or `UNFIT`.
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub(crate) extern "C" fn $swift(skb: *mut __sk_buff, given: *mut Work) -> u32 {
+            if given.is_null() {
+                return judge::UNFIT;
+            }
+            let Some(work) = kernel::work() else { return judge::UNFIT };
+            let skb = Skb::<$direct>::new(skb);
+            let Some(tables) = Kernel::resume(skb) else { return judge::UNFIT };
+            judge::swift(&skb, &tables, work)
+        }
+
         /// The bucket of a TCP segment.
         #[unsafe(no_mangle)]
         #[inline(never)]
@@ -58,25 +71,6 @@ macro_rules! stages {
             let skb = Skb::<$direct>::new(skb);
             let Some(tables) = Kernel::resume(skb) else { return 0 };
             judge::observe(&skb, &tables, work)
-        }
-
-        /// `Whole` of a segment with payload.
-        #[unsafe(no_mangle)]
-        #[inline(never)]
-        pub(crate) extern "C" fn $whole(
-            skb: *mut __sk_buff,
-            given: *mut Work,
-            flow: *mut Flow,
-        ) -> u32 {
-            if given.is_null() {
-                return 0;
-            }
-            let Some(work) = kernel::work() else { return 0 };
-            // SAFETY: null is checked; otherwise the flow entry.
-            let Some(flow) = (unsafe { flow.as_mut() }) else { return 0 };
-            let skb = Skb::<$direct>::new(skb);
-            let Some(tables) = Kernel::resume(skb) else { return 0 };
-            tracker::whole_head(&skb, &tables, work, flow) as u32
         }
 
         /// The bucket of a segment with payload.
@@ -100,12 +94,12 @@ macro_rules! stages {
     };
 }
 
-stages!(true, sensor_decide, sensor_observe, sensor_whole, sensor_payload);
+stages!(true, sensor_decide, sensor_swift, sensor_observe, sensor_payload);
 stages!(
     false,
     sensor_decide_socket,
+    sensor_swift_socket,
     sensor_observe_socket,
-    sensor_whole_socket,
     sensor_payload_socket
 );
 

@@ -17,7 +17,7 @@ use crate::{
     http_head::Detect,
     judge,
     packet::{Outcome, PacketBytes},
-    tracker::{self, Common, Flow, Whole},
+    tracker::{self, Common, Flow},
     verdict::{self, Decision, TatCell},
     work::Work,
 };
@@ -237,6 +237,15 @@ pub trait Tables {
         verdict::decide(outcome, packet, self, work)
     }
 
+    /// Runs [`crate::judge::swift`].
+    #[inline(always)]
+    fn swift<P: PacketBytes>(&self, packet: &P, work: &mut Work) -> u32
+    where
+        Self: Sized,
+    {
+        judge::swift(packet, self, work)
+    }
+
     /// Runs [`crate::judge::observe`].
     #[inline(always)]
     fn observe<P: PacketBytes>(&self, packet: &P, work: &mut Work) -> u32
@@ -253,15 +262,6 @@ pub trait Tables {
         Self: Sized,
     {
         judge::read_payload(packet, self, work, flow)
-    }
-
-    /// Runs [`crate::tracker::whole_head`].
-    #[inline(always)]
-    fn whole_head<P: PacketBytes>(&self, packet: &P, work: &mut Work, flow: &mut Flow) -> Whole
-    where
-        Self: Sized,
-    {
-        tracker::whole_head(packet, self, work, flow)
     }
 
     /// Runs [`crate::tracker::detect`] on the window at `work.cursor.scan`.

@@ -18,12 +18,12 @@ use crate::{
         sample::{Hook, SampleHeader},
         settings::{ListenerCounts, ListenerKey, Settings},
     },
-    judge::judge,
+    judge::{UNFIT, judge, swift},
     packet::{Link, PacketBytes, Slice},
     tables::{
         FragmentKey, FragmentVerdict, List, ListenerEvent, RecentKey, RecentValue, Step, Tables,
     },
-    tracker::{Flow, Whole, whole_head},
+    tracker::Flow,
     verdict::{Decision, TatCell},
     work::{Window, Work},
 };
@@ -305,8 +305,8 @@ impl Tables for Host {
             ListenerEvent::Silent => &mut counts.silent,
         } += 1;
     }
-    fn whole_head<P: PacketBytes>(&self, packet: &P, work: &mut Work, flow: &mut Flow) -> Whole {
-        if self.in_one_pass { whole_head(packet, self, work, flow) } else { Whole::Unfit }
+    fn swift<P: PacketBytes>(&self, packet: &P, work: &mut Work) -> u32 {
+        if self.in_one_pass { swift(packet, self, work) } else { UNFIT }
     }
     fn emit(&self, work: &mut Work, from: u32) -> bool {
         let Some(room) = self.ring_room.get().checked_sub(1) else { return false };

@@ -1,8 +1,9 @@
-//! The commonest segment in one pass: it begins with a head where one is expected, and the head ends in the first window.
+//! The commonest segments in one pass: one that begins with a head where one is expected, and whose head ends in the first
+//! window; and one that is body from end to end.
 //!
 //! Takes a segment of a flow that is known to carry HTTP/1; sends the head's record and leaves the stream as the steps of `run`
-//! would (a test compares the two), or touches nothing and says `Unfit`: then those steps are taken. A line here costs a
-//! quarter of what it costs there. Bounds: one window, [`SCAN_STEPS_MAX`] words and lines.
+//! would (a test compares the two), or touches nothing and says `Unfit`: then those steps are taken, which know every
+//! state but pay a call for each line and part. Bounds: one window, [`SCAN_STEPS_MAX`] steps.
 
 use core::ops::ControlFlow;
 
@@ -25,32 +26,19 @@ use crate::{
 
 /// What became of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
 pub enum Whole {
     /// Not such a segment; nothing was touched.
-    Unfit = 0,
-    /// All of it was consumed.
-    Done = 1,
+    Unfit,
+    /// All of it was consumed: a head, and perhaps body.
+    Head,
+    /// All of it was consumed: body.
+    Body,
     /// Its first head was; the cursor stands behind it.
-    Rest = 2,
+    Rest,
 }
 
-impl Whole {
-    /// The opposite of `as u32` (what a separately verified function can return).
-    #[inline(always)]
-    pub fn from_word(word: u32) -> Self {
-        match word {
-            1 => Self::Done,
-            2 => Self::Rest,
-            _ => Self::Unfit,
-        }
-    }
-}
-
-/// Lines, or 64 bytes of a long one, in a step: a step is a call in the kernel.
-const LINES_PER_STEP: u32 = 2;
-/// Steps at most: 80 lines are an unusual head.
-const SCAN_STEPS_MAX: u32 = 40;
+/// Steps at most, each a line or 64 bytes of one: so many lines in one window are an unusual head.
+const SCAN_STEPS_MAX: u32 = 80;
 /// Words looked at for a line's end in one go.
 const WORDS_PER_LOOK: u32 = 8;
 /// Payload bytes loaded at most, as in `run`.
@@ -72,10 +60,19 @@ pub fn whole_head<P: PacketBytes, T: Tables>(
     let side = work.cursor.side;
     let [low, high] = &mut flow.streams;
     let (stream, common) = (if side == 0 { low } else { high }, &mut flow.common);
-    if !fits(settings, work, stream, common) {
+    let payload_len = work.headers.payload_len;
+    if !stands(settings, work, stream, common) {
         return Whole::Unfit;
     }
-    let payload_len = work.headers.payload_len;
+    if stream.state == state::BODY && stream.left >= u64::from(payload_len) {
+        stream.last_ack = work.headers.ack;
+        stream.next_seq = work.headers.seq.wrapping_add(payload_len);
+        is_over(stream, payload_len);
+        return Whole::Body;
+    }
+    if stream.state != state::EXPECT || payload_len < DECIDED_BYTES {
+        return Whole::Unfit;
+    }
     let len = if payload_len < LOAD_BYTES_MAX { payload_len } else { LOAD_BYTES_MAX };
     if !packet.load_window(work.headers.payload, len, 0, &mut work.window) {
         return Whole::Unfit;
@@ -99,6 +96,7 @@ pub fn whole_head<P: PacketBytes, T: Tables>(
         begin_response(&work.window, len, stream, common)
     };
     let Some((ordinal, flags)) = begun else { return Whole::Unfit };
+    work.tuple = work.headers.tuple;
     stream.flags &= !stream_flag::OF_HEAD;
     stream.flags |= flags | lines.flags | stream_flag::ANNOUNCED;
     stream.ordinal = ordinal;
@@ -112,7 +110,7 @@ pub fn whole_head<P: PacketBytes, T: Tables>(
     send_whole(tables, work, stream, common, lines.end);
     after_head(stream);
     if is_over(stream, payload_len.wrapping_sub(lines.end)) {
-        return Whole::Done;
+        return Whole::Head;
     }
     let cursor = &mut work.cursor;
     cursor.segment_len = payload_len;
@@ -125,17 +123,15 @@ pub fn whole_head<P: PacketBytes, T: Tables>(
     Whole::Rest
 }
 
-/// Whether the segment stands where a head is expected, with nothing left over and nothing in doubt.
+/// Whether the segment goes on where its stream stands, with nothing left over and nothing in doubt.
 #[inline(always)]
-fn fits(settings: &Settings, work: &Work, stream: &Stream, common: &Common) -> bool {
+fn stands(settings: &Settings, work: &Work, stream: &Stream, common: &Common) -> bool {
     const POSITION: u32 = stream_flag::SEEN
         | stream_flag::UNPROVEN
         | stream_flag::TRYING
         | stream_flag::REFUSE
         | stream_flag::LONG;
-    work.headers.payload_len >= DECIDED_BYTES
-        && stream.next_seq == work.headers.seq
-        && stream.state == state::EXPECT
+    stream.next_seq == work.headers.seq
         && stream.carry_len == 0
         && stream.flags & POSITION == stream_flag::SEEN
         && common.class == Class::Http as u8
@@ -146,7 +142,7 @@ fn fits(settings: &Settings, work: &Work, stream: &Stream, common: &Common) -> b
             || u32::from(common.recent_hooks) == settings.hooks & 0xffff)
 }
 
-/// Goes over lines up to the blank one, [`LINES_PER_STEP`] in a step.
+/// Goes over lines up to the blank one, one in a step. (Two, four or eight in a step were not faster.)
 struct Scan<'a> {
     window: &'a Window,
     lines: &'a mut Lines,
@@ -167,18 +163,14 @@ enum Found {
 impl Step for Scan<'_> {
     #[inline(always)]
     fn step(&mut self) -> ControlFlow<()> {
-        let mut lines = 0;
-        while lines < LINES_PER_STEP {
-            match self.line() {
-                Found::Line => lines += 1,
-                Found::Blank => return ControlFlow::Break(()),
-                Found::Unfit => {
-                    self.lines.end = 0;
-                    return ControlFlow::Break(());
-                }
+        match self.line() {
+            Found::Line => ControlFlow::Continue(()),
+            Found::Blank => ControlFlow::Break(()),
+            Found::Unfit => {
+                self.lines.end = 0;
+                ControlFlow::Break(())
             }
         }
-        ControlFlow::Continue(())
     }
 }
 
