@@ -42,7 +42,8 @@ const FLUSH_DEADLINE: Duration = Duration::from_secs(5);
 pub fn run(config: &Config) -> Result<()> {
     // What needs root's other powers comes first: files and sockets of others' folders.
     let now = live::wall_clock();
-    let kernel_config = live::kernel_config(config)?;
+    let mut kernel_config = live::kernel_config(config)?;
+    let not_pinned = live::open_pins(config, &mut kernel_config).map_err(prerequisite)?;
     let object = kernel::object(config.ebpf_object.as_deref()).map_err(prerequisite)?;
     let access = Access::of(config.socket_group.as_deref(), config.write_group.as_deref())?;
     let socket = Listener::bind(&config.socket, access)?;
@@ -59,7 +60,7 @@ pub fn run(config: &Config) -> Result<()> {
     let loaded = catalogue.as_mut().map(reloads::first_catalogue).transpose()?;
 
     caps::restrict(live::needs(config, &kernel_config)).map_err(prerequisite)?;
-    let (kernel, ring) = Kernel::start(&object, kernel_config).map_err(prerequisite)?;
+    let (kernel, ring) = Kernel::prepare(&object, kernel_config).map_err(prerequisite)?;
     let kernel = Arc::new(kernel);
     caps::give_up_start_only().context("give up capabilities")?;
 
@@ -97,12 +98,15 @@ pub fn run(config: &Config) -> Result<()> {
         ring_bytes: config.ring_bytes,
         started: now,
         upstreams: reloads::upstreams(config),
+        not_pinned: not_pinned.clone(),
     };
     let policy = PolicyFile::new(config.policy.as_deref(), &config.store);
     let shared = Arc::new(Shared::new(facts, policy, audit));
     let reloads = Reloads::start(catalogue, loaded, Arc::clone(&shared))?;
 
-    live::say_started(&kernel, config);
+    // The policy first: what takes the place of an earlier agent's programs must enforce from its first packet on.
+    kernel.attach();
+    live::say_started(&kernel, config, not_pinned.as_deref());
     runtime.block_on(async {
         tokio::spawn(socket.serve(Arc::new(Asked(Arc::clone(&shared)))));
         if let Some(listener) = metrics {
@@ -119,6 +123,7 @@ pub fn run(config: &Config) -> Result<()> {
     let left = runtime.block_on(sinks.close(FLUSH_DEADLINE));
     live::close_store(&live, last);
     live::say_stopped(&left);
+    live::say_left(&kernel);
     // Tasks that answer are cut here; a client sees the end of its connection.
     runtime.shutdown_timeout(Duration::from_secs(1));
     Ok(())

@@ -20,7 +20,7 @@ use sensor_tests::{
 fn attach(namespace: &Namespace, hook: HookKind) -> (Kernel, Ring) {
     let include = vec![format!("@{}", namespace.path().display()).parse().unwrap()];
     let selection = Selection { include, exclude: Vec::new() };
-    let config = KernelConfig { load: load_config(Mode::Observe), selection, hook };
+    let config = KernelConfig::new(load_config(Mode::Observe), selection, hook);
     Kernel::start(&object().unwrap(), config).unwrap()
 }
 
@@ -98,7 +98,7 @@ fn clsact_filters_outlive_the_agent_are_adopted_and_detached_beside_others() {
     std::mem::forget(heir);
 
     let mut done = Detached::default();
-    detach_namespace(&kernel::Namespace::File(left.path()), &mut done);
+    detach_namespace(&kernel::Namespace::File(left.path()), None, &mut done);
     assert_eq!(done.filters.len(), 4, "two of eth0, two of lo: {done:?}");
     assert!(done.errors.is_empty(), "{done:?}");
     let after = filters(&left, "eth0", "ingress");
@@ -151,11 +151,8 @@ fn three_capabilities_suffice_and_a_missing_one_is_named() {
     let sightings = within(&space, || {
         caps::restrict(caps::Needs::default()).unwrap();
         // The thread stands for the agent: its own namespace is the laboratory's.
-        let config = KernelConfig {
-            load: load_config(Mode::Observe),
-            selection: Selection::default(),
-            hook: HookKind::Auto,
-        };
+        let load = load_config(Mode::Observe);
+        let config = KernelConfig::new(load, Selection::default(), HookKind::Auto);
         let (kernel, _ring) = Kernel::start(&object().unwrap(), config).unwrap();
         assert!(kernel.is_attached(), "{:?}", kernel.interfaces());
         let refused = std::net::TcpStream::connect("127.0.0.1:9");

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use super::{
-    Exit, collect, completions, config, detach, exit, inventory, output, policy, replay, run,
-    status,
+    Exit, collect, completions, config, detach, enforcement, exit, inventory, output, policy,
+    replay, run, status,
 };
 
 /// Sees API calls in the Linux kernel, learns which endpoints exist, and tells which of them nobody declared.
@@ -41,6 +41,8 @@ enum Command {
     Status(status::Args),
     /// Removes everything of ours from all interfaces
     Detach(detach::Args),
+    /// Switches all enforcement off or on, with the agent alive or dead, or shows it
+    Enforcement(enforcement::Args),
     /// Receives what sensors stream by `--upstream` and writes it
     Collect(collect::Args),
     /// Works with policy files (allow, block, limits)
@@ -62,6 +64,7 @@ pub fn main() -> ExitCode {
         Command::Coverage(args) => inventory::coverage(&args),
         Command::Status(args) => status::run(&args),
         Command::Detach(args) => detach::run(&args),
+        Command::Enforcement(args) => enforcement::run(&args),
         Command::Collect(args) => collect::run(&args),
         Command::Config(args) => config::run(&args),
         Command::Policy(args) => policy::run(&args),

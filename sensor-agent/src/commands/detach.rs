@@ -2,20 +2,23 @@
 
 use anyhow::Result;
 
-use super::{Exit, Prerequisite};
+use super::{Exit, Prerequisite, place::PinPlace};
 
 /// Removes what sensors left attached to interfaces of this host.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-TCX links end with the agent; filters of clsact (kernels before 6.6) outlive it, so that a restart leaves no gap. This removes them
-in all named network namespaces. A clsact qdisc stays: others may use it. Needs root.
+In mode enforce, links and maps are pinned and outlive the agent, so that a restart leaves no gap; so do filters of clsact (kernels before
+6.6). This removes them all, in every network namespace that has a name. A clsact qdisc stays: others may use it. Needs root.
 
-Example:
-  sudo sensor-agent detach --all")]
+Examples:
+  sudo sensor-agent detach --all
+  sudo sensor-agent detach --all --instance edge          only those of one of several sensors")]
 pub(super) struct Args {
     /// From all interfaces of all named network namespaces
     #[arg(long, required = true)]
     all: bool,
+    #[command(flatten)]
+    pinned: PinPlace,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -31,11 +34,14 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
             Prerequisite::new("`detach --all` needs root: sudo sensor-agent detach --all").into()
         );
     }
-    let done = crate::kernel::detach_all();
+    let done = crate::kernel::detach_all(crate::kernel::DetachScope {
+        pin_folder: &args.pinned.resolve()?.pin_folder,
+        instance: args.pinned.instance(),
+    });
     if args.json {
         output::print_json(&done)?;
     } else {
-        let lines = [("filter", &done.filters), ("TCX link", &done.links)];
+        let lines = [("filter", &done.filters), ("TCX link", &done.links), ("pins in", &done.pins)];
         let lines = lines.into_iter().flat_map(|(what, names)| {
             names.iter().map(move |name| format!("removed {what} {}\n", output::clean(name)))
         });

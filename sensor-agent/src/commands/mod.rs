@@ -5,6 +5,7 @@ mod collect;
 mod completions;
 mod config;
 mod detach;
+mod enforcement;
 mod exit;
 mod inventory;
 pub mod output;

@@ -29,6 +29,41 @@ impl Place {
     }
 }
 
+/// Options of commands that work on what is pinned.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(super) struct PinPlace {
+    /// Configuration file, for the folder of pins and the socket [default: /etc/api-sensor/config.yaml if it is there]
+    #[arg(long, short = 'c', env = "SENSOR_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Control socket of the agent [default: /run/api-sensor/agent.sock]
+    #[arg(long, env = "SENSOR_SOCKET", value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Folder in a bpf file system where links and maps are pinned [default: /sys/fs/bpf/api-sensor]
+    #[arg(long, env = "SENSOR_PIN_FOLDER", value_name = "FOLDER")]
+    pin_folder: Option<PathBuf>,
+    /// Only this sensor of the host [default: all]
+    #[arg(long, env = "SENSOR_INSTANCE", value_name = "NAME")]
+    instance: Option<String>,
+}
+
+impl PinPlace {
+    /// Lays the options over the file.
+    pub(super) fn resolve(&self) -> Result<Config> {
+        let flags = Raw {
+            socket: self.socket.clone(),
+            pin_folder: self.pin_folder.clone(),
+            instance: self.instance.clone(),
+            ..Raw::default()
+        };
+        Ok(Config::resolve(file(self.config.as_deref())?.overlaid_by(flags))?)
+    }
+
+    /// The sensor that was named.
+    pub(super) fn instance(&self) -> Option<&str> {
+        self.instance.as_deref()
+    }
+}
+
 /// The named file, or the default one if it is there.
 pub(super) fn file(named: Option<&std::path::Path>) -> Result<Raw> {
     match named {

@@ -108,6 +108,7 @@ fn text(view: &StatusView) -> String {
             }
         }
     }
+    enforcement(view).into_iter().for_each(&mut line);
     out.push('\n');
     out.push_str(&interfaces(&view.interfaces));
     if !view.rules.is_empty() {
@@ -134,6 +135,40 @@ const LOOKUP_LIMITS: [(&str, &str); 2] = [
         "look-ups were of services that too many documents name; not all of them were asked",
     ),
 ];
+
+/// Whether rules are carried out, and what stands in the way.
+fn enforcement(view: &StatusView) -> Vec<String> {
+    let state = &view.enforcement;
+    let mut lines = Vec::new();
+    if view.mode == "enforce" {
+        let on = if state.switched_off { "OFF, every rule only monitors" } else { "on" };
+        let without = match (&state.folder, &state.not_pinned) {
+            (Some(folder), _) => format!("stays without the agent ({folder})"),
+            (None, Some(reason)) => format!("ends with the agent: {reason}"),
+            (None, None) => "ends with the agent".into(),
+        };
+        let layout = state.layout.as_deref().unwrap_or("unknown");
+        let start = if state.taken_over { "taken over" } else { "new" };
+        lines.push(format!("enforcement {on}; {without}; layout {layout}, {start}"));
+    }
+    for layout in &state.other_layouts {
+        lines.push(format!(
+            "  layout {layout} of an earlier agent is still in force, until a policy of this one is"
+        ));
+    }
+    for one in &view.interfaces {
+        for (hook, chain) in [("ingress", &one.ingress), ("egress", &one.egress)] {
+            let ahead = chain.as_ref().map(|chain| chain.ahead.join(", ")).unwrap_or_default();
+            if !ahead.is_empty() {
+                lines.push(format!(
+                    "  {} {hook}: {ahead} runs before us; packets that it takes or drops are not seen",
+                    one.name
+                ));
+            }
+        }
+    }
+    lines
+}
 
 fn interfaces(all: &[InterfaceView]) -> String {
     let rows: Vec<_> = all

@@ -15,6 +15,6 @@ pub use file::{ConfigError, DEFAULT_FILE, read, schema};
 pub use folder::{CatalogueFolder, FolderError, Loaded};
 pub use host::host_facts;
 pub use policy_file::{PolicyFileError, read_policy, read_policy_text, unix_ns};
-pub use raw::{ClientAddress, Hook, Mode, Raw, SamplingBudget, TcAttach};
+pub use raw::{ClientAddress, Hook, Mode, Pin, Raw, SamplingBudget, TcAttach};
 pub use resolved::{Config, Interfaces, MetricsListen};
 pub use units::{Bytes, Share, Span};

@@ -59,6 +59,21 @@ pub enum TcAttach {
     Clsact,
 }
 
+/// Whether enforcement goes on without the agent.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Pin {
+    /// In mode enforce where bpffs can be written; otherwise the agent runs without, and says so
+    #[default]
+    Auto,
+    /// In mode enforce, or the agent does not start
+    Always,
+    /// Enforcement ends with the agent
+    Never,
+}
+
 /// Whether the sampling rate follows the fill of the ring.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
@@ -121,6 +136,18 @@ pub struct Raw {
     /// How programs are attached with hook tc: auto, tcx or clsact [default: auto]
     #[arg(long, env = "SENSOR_TC_ATTACH", value_enum, hide_possible_values = true)]
     pub tc_attach: Option<TcAttach>,
+    /// Whether enforcement goes on when the agent ends, by links and maps pinned in bpffs: auto, always or never [default: auto]
+    #[arg(long, env = "SENSOR_PIN", value_enum, hide_possible_values = true)]
+    pub pin: Option<Pin>,
+    /// Folder in a bpf file system where they are pinned [default: /sys/fs/bpf/api-sensor]
+    #[arg(long, env = "SENSOR_PIN_FOLDER", value_name = "FOLDER")]
+    pub pin_folder: Option<PathBuf>,
+    /// Name of this sensor among those of the host [default: `default`, or made from the socket when that is not the default one]
+    #[arg(long, env = "SENSOR_INSTANCE", value_name = "NAME")]
+    pub instance: Option<String>,
+    /// Rules only monitor when the agent has given no sign of life for this long [default: they stay in force]
+    #[arg(long, env = "SENSOR_STALE_OPEN_AFTER", value_name = "TIME")]
+    pub stale_open_after: Option<Span>,
     /// Share of the flows that is sampled [default: 1]
     #[arg(long, env = "SENSOR_SAMPLING", value_name = "SHARE")]
     pub sampling: Option<Share>,
@@ -194,6 +221,10 @@ impl Raw {
             netns,
             hook,
             tc_attach,
+            pin,
+            pin_folder,
+            instance,
+            stale_open_after,
             sampling,
             sampling_budget,
             ring_bytes,

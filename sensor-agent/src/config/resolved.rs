@@ -11,10 +11,11 @@ use std::{
 
 use super::{
     file::ConfigError,
-    raw::{ClientAddress, Hook, Mode, Raw, SamplingBudget, TcAttach},
-    units::Share,
+    raw::{ClientAddress, Hook, Mode, Pin, Raw, SamplingBudget, TcAttach},
+    units::{Share, Span},
 };
 use crate::sink::SinkSpec;
+use sensor_core::digest::Digest;
 
 /// Interfaces by name globs (`*`, `?`), each with `@PATH` behind it when it is in another network namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +48,14 @@ pub struct Config {
     pub interfaces: Interfaces,
     /// Namespace of the globs that name none, if not this one.
     pub netns: Option<PathBuf>,
+    /// Whether enforcement outlives the agent.
+    pub pin: Pin,
+    /// Folder in bpffs.
+    pub pin_folder: PathBuf,
+    /// Name of this sensor; letters, digits, `-` and `_`, [`Config::INSTANCE_BYTES`].
+    pub instance: String,
+    /// Silence of the agent after which rules only monitor; none = they stay in force.
+    pub stale_open_after: Option<Duration>,
     /// Share of flows sampled.
     pub sampling: Share,
     /// Whether it follows the fill of the ring.
@@ -102,6 +111,12 @@ impl Config {
     pub const POLL_MS: (u64, u64) = (1, 1_000);
     /// Default of `poll_interval`, milliseconds.
     pub const POLL_MS_DEFAULT: u64 = 10;
+    /// Where links and maps are pinned unless another folder is named.
+    pub const PIN_FOLDER_DEFAULT: &str = "/sys/fs/bpf/api-sensor";
+    /// Limits of the length of `instance`.
+    pub const INSTANCE_BYTES: (usize, usize) = (1, 64);
+    /// Limits of `stale_open_after`, seconds: the agent gives a sign of life every second.
+    pub const STALE_SECONDS: (u64, u64) = (10, 30 * 86_400);
     /// Limits of `window`, days.
     pub const WINDOW_DAYS: (u64, u64) = (0, 3_650);
     /// Default of `window`, days.
@@ -146,10 +161,18 @@ impl Config {
             raw.head_bytes_max.map_or(Self::HEAD_BYTES_DEFAULT, |bytes| bytes.0),
             Self::HEAD_BYTES,
         )?;
+        if let Some(Span(stale)) = raw.stale_open_after {
+            within("stale_open_after", stale.as_secs(), Self::STALE_SECONDS)?;
+        }
+        let socket = raw.socket.unwrap_or_else(default_socket);
         Ok(Self {
             mode,
             hook,
             tc_attach: raw.tc_attach.unwrap_or_default(),
+            pin: raw.pin.unwrap_or_default(),
+            pin_folder: raw.pin_folder.unwrap_or_else(|| Self::PIN_FOLDER_DEFAULT.into()),
+            instance: instance(raw.instance, &socket)?,
+            stale_open_after: raw.stale_open_after.map(|span| span.0),
             interfaces: interfaces(raw.interfaces, raw.exclude_interfaces)?,
             netns: raw.netns.map(netns_path),
             sampling: raw.sampling.unwrap_or(Share::ALL),
@@ -165,7 +188,7 @@ impl Config {
             exchange_events: raw.exchange_events.unwrap_or(false),
             client_address: raw.client_address.unwrap_or_default(),
             store: raw.store.unwrap_or_else(default_store),
-            socket: raw.socket.unwrap_or_else(default_socket),
+            socket,
             socket_group: raw.socket_group,
             write_group: raw.write_group,
             metrics: metrics(raw.metrics_listen.as_deref())?,
@@ -221,6 +244,29 @@ fn netns_path(given: PathBuf) -> PathBuf {
     } else {
         given
     }
+}
+
+/// The name of this sensor. Two sensors need sockets of their own, so a name made from the socket tells them apart.
+fn instance(named: Option<String>, socket: &Path) -> Result<String, ConfigError> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    let (min, max) = Config::INSTANCE_BYTES;
+    if let Some(name) = named {
+        if (min..=max).contains(&name.len()) && name.chars().all(allowed) {
+            return Ok(name);
+        }
+        return Err(ConfigError::Value {
+            key: "instance",
+            problem: format!(
+                "`{name}` is no name: write {min} to {max} letters, digits, `-` or `_`"
+            ),
+        });
+    }
+    if socket == default_socket() {
+        return Ok("default".into());
+    }
+    let mut digest = Digest::default();
+    digest.field(socket.as_os_str().as_encoded_bytes());
+    Ok(format!("socket-{:016x}", digest.value()))
 }
 
 fn sinks(

@@ -16,6 +16,6 @@ pub use protocol::{
 };
 pub use server::{Access, BindError, Listener, Responder};
 pub use status::{
-    AuditStatus, CatalogueStatus, ChainStatus, ChangeView, InterfaceView, PolicyStatus,
+    AuditStatus, CatalogueStatus, ChainStatus, ChangeView, EnforcementStatus, InterfaceView, PolicyStatus,
     ProgramMissing, ProvisionalStatus, RingStatus, RuleStatus, STATUS_SCHEMA, StatusView,
 };

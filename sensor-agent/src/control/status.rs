@@ -35,6 +35,9 @@ pub struct StatusView {
     pub hook: String,
     /// Wanted interfaces.
     pub interfaces: Vec<InterfaceView>,
+    /// Whether rules are carried out, and whether they are without the agent.
+    #[serde(default)]
+    pub enforcement: EnforcementStatus,
     /// Programs that the kernel refused: what they do is missing.
     pub programs_missing: Vec<ProgramMissing>,
     /// Packets judged.
@@ -90,6 +93,33 @@ pub struct ChainStatus {
     pub ahead: Vec<String>,
     /// Programs after ours.
     pub behind: Vec<String>,
+}
+
+/// Enforcement, and what of it goes on without the agent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct EnforcementStatus {
+    /// `enforcement off`: every rule only monitors.
+    pub switched_off: bool,
+    /// Links and maps are pinned: rules stay in force when the agent ends.
+    pub pinned: bool,
+    /// Why they are not, where they should be.
+    pub not_pinned: Option<String>,
+    /// Where they are.
+    pub folder: Option<String>,
+    /// Name of the maps' layout.
+    pub layout: Option<String>,
+    /// Maps of an earlier agent were taken over, with their counts.
+    pub taken_over: bool,
+    /// Layouts of earlier agents that are still attached, until a policy of this one is in force.
+    pub other_layouts: Vec<String>,
+    /// Silence of the agent after which rules only monitor; 0 = never.
+    pub stale_open_after_ms: u64,
+    /// Links that could not be pinned: they end with the agent.
+    pub links_not_pinned: u64,
+    /// Times that our program was put in front of another one again.
+    pub put_in_front: u64,
+    /// Pins and filters of earlier agents, or of devices that are gone, that were removed.
+    pub swept: u64,
 }
 
 /// A program that the kernel refused.

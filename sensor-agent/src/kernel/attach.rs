@@ -13,7 +13,13 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    netlink::{filter, record::Link, socket::Socket},
+    netlink::{
+        filter::{self, Handle, Install, Place},
+        record::Link,
+        socket::Socket,
+    },
+    object,
+    pin::LinkPins,
     sys::{self, TcHook},
 };
 
@@ -71,11 +77,16 @@ pub(crate) struct Programs {
     ingress_ip: Option<OwnedFd>,
     egress_ip: Option<OwnedFd>,
     socket_eth: Option<OwnedFd>,
-    /// Kernel ids of all of them: tells ours from neighbours in a chain.
+    /// Kernel ids of all of them: tells ours from others'.
     pub(crate) ids: Vec<u32>,
 }
 
 impl Programs {
+    /// Whether a filter's program is one of these; one of which the kernel tells no id is not.
+    pub(crate) fn has(&self, program: Option<u32>) -> bool {
+        program.is_some_and(|id| self.ids.contains(&id))
+    }
+
     /// Keeps a loaded program by its name; one that is attached nowhere (`sensor_empty`) is not kept.
     pub(crate) fn insert(&mut self, name: &str, program: OwnedFd) {
         match name {
@@ -88,14 +99,24 @@ impl Programs {
         }
     }
 
+    /// Name of the program of a hook.
+    pub(crate) const fn name(hook: TcHook, layer: LinkLayer) -> &'static str {
+        match (hook, layer) {
+            (TcHook::Ingress, LinkLayer::Ethernet) => "sensor_tc_ingress_eth",
+            (TcHook::Egress, LinkLayer::Ethernet) => "sensor_tc_egress_eth",
+            (TcHook::Ingress, LinkLayer::RawIp) => "sensor_tc_ingress_ip",
+            (TcHook::Egress, LinkLayer::RawIp) => "sensor_tc_egress_ip",
+        }
+    }
+
     fn tc(&self, hook: TcHook, layer: LinkLayer) -> Option<(&'static str, BorrowedFd<'_>)> {
-        let (name, program) = match (hook, layer) {
-            (TcHook::Ingress, LinkLayer::Ethernet) => ("sensor_tc_ingress_eth", &self.ingress_eth),
-            (TcHook::Egress, LinkLayer::Ethernet) => ("sensor_tc_egress_eth", &self.egress_eth),
-            (TcHook::Ingress, LinkLayer::RawIp) => ("sensor_tc_ingress_ip", &self.ingress_ip),
-            (TcHook::Egress, LinkLayer::RawIp) => ("sensor_tc_egress_ip", &self.egress_ip),
+        let program = match (hook, layer) {
+            (TcHook::Ingress, LinkLayer::Ethernet) => &self.ingress_eth,
+            (TcHook::Egress, LinkLayer::Ethernet) => &self.egress_eth,
+            (TcHook::Ingress, LinkLayer::RawIp) => &self.ingress_ip,
+            (TcHook::Egress, LinkLayer::RawIp) => &self.egress_ip,
         };
-        program.as_ref().map(|program| (name, program.as_fd()))
+        program.as_ref().map(|program| (Self::name(hook, layer), program.as_fd()))
     }
 }
 
@@ -127,10 +148,18 @@ pub(crate) enum AttachError {
     NoSocket(usize),
 }
 
-/// An attachment; dropping it detaches TCX links and parks packet sockets, `clsact` filters want [`detach`].
+/// A TCX link with the number that it has in the chain.
+#[derive(Debug)]
+pub(crate) struct TcxLink {
+    _fd: OwnedFd,
+    id: u32,
+}
+
+/// An attachment; dropping it detaches TCX links that are not pinned and parks packet sockets, `clsact` filters want
+/// [`Attacher::detach`].
 #[derive(Debug)]
 pub(crate) enum Attachment {
-    Tcx { _links: [OwnedFd; 2] },
+    Tcx { links: [TcxLink; 2] },
     Clsact { priorities: [u16; 2] },
     Socket { socket: OwnedFd },
 }
@@ -159,6 +188,13 @@ impl Attachment {
 pub(crate) struct Attacher {
     programs: Arc<Programs>,
     hook: HookKind,
+    handle: Handle,
+    /// Where TCX links are kept for the next agent.
+    pins: Option<LinkPins>,
+    /// Filters of an earlier agent stay beside ours: what they enforce is not in our maps yet.
+    pub(crate) beside: bool,
+    /// Links that could not be pinned.
+    pub(crate) unpinned: u64,
     netlink: Socket,
     /// Packet sockets opened while CAP_NET_RAW was there.
     sockets: Vec<OwnedFd>,
@@ -167,7 +203,13 @@ pub(crate) struct Attacher {
 
 impl Attacher {
     /// Makes one for the calling thread's namespace; opens `sockets` packet sockets for `HookKind::Socket`.
-    pub(crate) fn new(programs: Arc<Programs>, hook: HookKind, sockets: usize) -> io::Result<Self> {
+    pub(crate) fn new(
+        programs: Arc<Programs>,
+        hook: HookKind,
+        handle: Handle,
+        pins: Option<LinkPins>,
+        sockets: usize,
+    ) -> io::Result<Self> {
         let sockets = match hook {
             HookKind::Socket => {
                 (0..sockets).map(|_| sys::packet_socket()).collect::<io::Result<Vec<_>>>()?
@@ -177,6 +219,10 @@ impl Attacher {
         Ok(Self {
             programs,
             hook,
+            handle,
+            pins,
+            beside: false,
+            unpinned: 0,
             netlink: Socket::open()?,
             sockets_opened: sockets.len(),
             sockets,
@@ -204,49 +250,81 @@ impl Attacher {
 
     /// Undoes [`Attacher::attach`] on an interface that is still there.
     pub(crate) fn detach(&mut self, ifindex: u32, attachment: Attachment) -> io::Result<()> {
+        if let Some(pins) = &self.pins {
+            pins.remove(ifindex);
+        }
         if let Attachment::Clsact { priorities } = &attachment {
             for (hook, priority) in TcHook::ALL.into_iter().zip(priorities) {
-                filter::remove(&mut self.netlink, ifindex, hook, *priority)?;
+                self.remove_filter(ifindex, hook, *priority)?;
             }
         }
         drop(attachment);
         Ok(())
     }
 
+    /// Removes our filter of a priority, after looking that it is one with a program of ours.
+    fn remove_filter(&mut self, ifindex: u32, hook: TcHook, priority: u16) -> io::Result<()> {
+        let (handle, programs) = (self.handle, Arc::clone(&self.programs));
+        let there = filter::filters(&mut self.netlink, ifindex, hook)?;
+        let ours = there.iter().any(|filter| {
+            filter.priority == priority && filter.is_of(handle) && programs.has(filter.program)
+        });
+        if ours {
+            filter::remove(&mut self.netlink, &Place { ifindex, hook, handle, priority })?;
+        }
+        Ok(())
+    }
+
+    /// Removes filters of this instance that an earlier agent left and that are not the attachment; returns how many.
+    pub(crate) fn sweep(&mut self, ifindex: u32) -> io::Result<usize> {
+        let (handle, programs) = (self.handle, Arc::clone(&self.programs));
+        let mut swept = 0;
+        for hook in TcHook::ALL {
+            let there = filter::filters(&mut self.netlink, ifindex, hook)?;
+            for old in there.iter().filter(|old| old.is_of(handle) && !programs.has(old.program)) {
+                let place = Place { ifindex, hook, handle, priority: old.priority };
+                filter::remove(&mut self.netlink, &place)?;
+                swept += 1;
+            }
+        }
+        Ok(swept)
+    }
+
     /// Takes back what is left of an attachment whose interface has vanished.
-    pub(crate) fn vanished(&mut self, attachment: Attachment) {
+    pub(crate) fn vanished(&mut self, ifindex: u32, attachment: Attachment) {
+        if let Some(pins) = &self.pins {
+            pins.remove(ifindex);
+        }
         // The kernel has unbound the packet socket; it can be bound again without CAP_NET_RAW.
         if let Attachment::Socket { socket } = attachment {
             self.sockets.push(socket);
         }
     }
 
-    /// Program ids in front of ours at a hook, `None` where that cannot be told.
-    pub(crate) fn chain(&mut self, ifindex: u32, hook: TcHook, kind: HookKind) -> Option<Chain> {
-        match kind {
-            HookKind::Tcx => {
-                let ids = sys::tcx_chain(ifindex, hook).ok()?;
-                let at = ids.iter().position(|id| self.programs.ids.contains(id));
-                let name = |id: &u32| format!("program {id}");
-                Some(Chain {
-                    attached: at.is_some(),
-                    ahead: ids.iter().take(at.unwrap_or(0)).map(name).collect(),
-                    behind: ids.iter().skip(at.map_or(0, |at| at + 1)).map(name).collect(),
-                })
+    /// Who is in front of us and behind us at a hook, `None` where that cannot be told.
+    pub(crate) fn chain(
+        &mut self,
+        ifindex: u32,
+        hook: TcHook,
+        attachment: &Attachment,
+    ) -> Option<Chain> {
+        match attachment {
+            Attachment::Tcx { links: [ingress, egress] } => {
+                let ours = if hook == TcHook::Ingress { ingress.id } else { egress.id };
+                let chain = sys::tcx_chain(ifindex, hook).ok()?;
+                let at = chain.iter().position(|entry| entry.link == ours);
+                Some(Chain::around(at, chain.iter().map(ToString::to_string)))
             }
-            HookKind::Clsact => {
+            Attachment::Clsact { .. } => {
                 let filters = filter::filters(&mut self.netlink, ifindex, hook).ok()?;
-                let at = filters.iter().position(filter::Filter::is_ours);
-                let name = |filter: &filter::Filter| {
-                    format!("filter {} ({})", filter.priority, filter.name)
-                };
-                Some(Chain {
-                    attached: at.is_some(),
-                    ahead: filters.iter().take(at.unwrap_or(0)).map(name).collect(),
-                    behind: filters.iter().skip(at.map_or(0, |at| at + 1)).map(name).collect(),
-                })
+                // TCX programs run before all filters; an older kernel has none.
+                let tcx = sys::tcx_chain(ifindex, hook).unwrap_or_default();
+                let at = filters.iter().position(|filter| filter.is_of(self.handle));
+                let names = tcx.iter().map(ToString::to_string);
+                let names = names.chain(filters.iter().map(ToString::to_string));
+                Some(Chain::around(at.map(|at| at + tcx.len()), names))
             }
-            HookKind::Auto | HookKind::Socket => None,
+            Attachment::Socket { .. } => None,
         }
     }
 
@@ -258,13 +336,98 @@ impl Attacher {
         self.programs.tc(hook, layer).ok_or(AttachError::NoProgram(hook))
     }
 
-    fn tcx(&self, ifindex: u32, layer: LinkLayer) -> Result<Attachment, AttachError> {
-        let attach = |hook| {
-            let (_, program) = self.program(hook, layer)?;
-            sys::tcx_attach_first(program, ifindex, hook)
-                .map_err(|source| AttachError::Refused { step: "attach a TCX link", source })
-        };
-        Ok(Attachment::Tcx { _links: [attach(TcHook::Ingress)?, attach(TcHook::Egress)?] })
+    fn tcx(&mut self, ifindex: u32, layer: LinkLayer) -> Result<Attachment, AttachError> {
+        let ingress = self.tcx_hook(ifindex, TcHook::Ingress, layer)?;
+        let egress = self.tcx_hook(ifindex, TcHook::Egress, layer)?;
+        Ok(Attachment::Tcx { links: [ingress, egress] })
+    }
+
+    /// Gives the link that an earlier agent left our program, else attaches one at the head and pins it.
+    fn tcx_hook(
+        &mut self,
+        ifindex: u32,
+        hook: TcHook,
+        layer: LinkLayer,
+    ) -> Result<TcxLink, AttachError> {
+        let refused = |step| move |source| AttachError::Refused { step, source };
+        let (_, program) = self.program(hook, layer)?;
+        let left = self.pins.as_ref().and_then(|pins| pins.open(ifindex, hook));
+        if let Some(fd) = left {
+            match object::link_update(fd.as_fd(), program) {
+                Ok(()) => return TcxLink::of(fd).map_err(refused("read a TCX link")),
+                // Ours goes in front of it, then takes its place in the folder: it ends with its descriptor.
+                Err(error) => {
+                    tracing::warn!(ifindex, ?hook, %error, "a link could not be taken over")
+                }
+            }
+        }
+        let fd =
+            sys::tcx_attach_first(program, ifindex, hook).map_err(refused("attach a TCX link"))?;
+        self.keep(ifindex, hook, fd.as_fd());
+        TcxLink::of(fd).map_err(refused("read a TCX link"))
+    }
+
+    /// Pins a link; one that cannot be pinned works all the same, until the agent ends.
+    fn keep(&mut self, ifindex: u32, hook: TcHook, link: BorrowedFd<'_>) {
+        let Some(pins) = &self.pins else { return };
+        if let Err(error) = object::pin_over(link, &pins.path(ifindex, hook)) {
+            self.unpinned += 1;
+            tracing::warn!(ifindex, ?hook, %error, "a TCX link is not pinned: it ends with the agent");
+        }
+    }
+
+    /// Goes to the head of a chain: by TCX with a fresh `copy` of our program (the kernel takes none twice), by clsact at a smaller priority.
+    /// The old place is left when the new one is taken, so nothing passes in between.
+    pub(crate) fn to_front(
+        &mut self,
+        ifindex: u32,
+        hook: TcHook,
+        copy: impl FnOnce() -> io::Result<OwnedFd>,
+        attachment: &mut Attachment,
+    ) -> io::Result<()> {
+        let side = usize::from(hook == TcHook::Egress);
+        match attachment {
+            Attachment::Tcx { links } => {
+                let fd = sys::tcx_attach_first(copy()?.as_fd(), ifindex, hook)?;
+                self.keep(ifindex, hook, fd.as_fd());
+                if let Some(link) = links.get_mut(side) {
+                    *link = TcxLink::of(fd)?;
+                }
+                Ok(())
+            }
+            Attachment::Clsact { priorities } => {
+                let Some(priority) = priorities.get_mut(side) else { return Ok(()) };
+                let old = *priority;
+                *priority = self.smaller_priority(ifindex, hook, old)?;
+                self.remove_filter(ifindex, hook, old)
+            }
+            Attachment::Socket { .. } => Ok(()),
+        }
+    }
+
+    /// Adds our filter once more where it runs earlier.
+    fn smaller_priority(&mut self, ifindex: u32, hook: TcHook, old: u16) -> io::Result<u16> {
+        let programs = Arc::clone(&self.programs);
+        let there = filter::filters(&mut self.netlink, ifindex, hook)?;
+        let ours = there.iter().find(|filter| filter.is_of(self.handle) && filter.priority == old);
+        let layers = [LinkLayer::Ethernet, LinkLayer::RawIp];
+        let mut candidates = layers.into_iter().filter_map(|layer| programs.tc(hook, layer));
+        let found = candidates.find(|(name, _)| ours.is_some_and(|ours| *ours.name == **name));
+        let (name, program) = found.ok_or(io::ErrorKind::NotFound)?;
+        let mut last = io::Error::other("every smaller priority is taken");
+        for priority in filter::PRIORITIES.into_iter().filter(|priority| *priority < old) {
+            let place = Place { ifindex, hook, handle: self.handle, priority };
+            match filter::install(&mut self.netlink, &place, name, program, Install::Add) {
+                Ok(()) => return Ok(priority),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// The pins of this namespace's links.
+    pub(crate) const fn pins(&self) -> Option<&LinkPins> {
+        self.pins.as_ref()
     }
 
     fn clsact(&mut self, ifindex: u32, layer: LinkLayer) -> Result<Attachment, AttachError> {
@@ -275,12 +438,9 @@ impl Attacher {
             Ok(egress) => Ok(Attachment::Clsact { priorities: [ingress, egress] }),
             Err(error) => {
                 // Half an attachment would see requests without responses.
-                filter::remove(&mut self.netlink, ifindex, TcHook::Ingress, ingress).map_err(
-                    |source| AttachError::Refused {
-                        step: "remove the ingress filter again",
-                        source,
-                    },
-                )?;
+                self.remove_filter(ifindex, TcHook::Ingress, ingress).map_err(|source| {
+                    AttachError::Refused { step: "remove the ingress filter again", source }
+                })?;
                 Err(error)
             }
         }
@@ -298,15 +458,18 @@ impl Attacher {
         let (name, program) = programs.tc(hook, layer).ok_or(AttachError::NoProgram(hook))?;
         let there = filter::filters(&mut self.netlink, ifindex, hook)
             .map_err(refused("list BPF filters"))?;
-        if let Some(old) = there.iter().find(|filter| filter.is_ours() && *filter.name == *name) {
-            filter::install(&mut self.netlink, ifindex, hook, old.priority, name, program, true)
+        let mut place = Place { ifindex, hook, handle: self.handle, priority: 0 };
+        let left = there.iter().find(|filter| filter.is_of(self.handle) && *filter.name == *name);
+        if let Some(old) = left.filter(|_| !self.beside) {
+            place.priority = old.priority;
+            filter::install(&mut self.netlink, &place, name, program, Install::Replace)
                 .map_err(refused("adopt the BPF filter of an earlier agent"))?;
             return Ok(old.priority);
         }
         let mut last = io::Error::from_raw_os_error(nix::libc::EBUSY);
         for priority in filter::PRIORITIES {
-            match filter::install(&mut self.netlink, ifindex, hook, priority, name, program, false)
-            {
+            place.priority = priority;
+            match filter::install(&mut self.netlink, &place, name, program, Install::Add) {
                 Ok(()) => return Ok(priority),
                 Err(error) => last = error,
             }
@@ -334,6 +497,13 @@ impl Attacher {
     }
 }
 
+impl TcxLink {
+    fn of(fd: OwnedFd) -> io::Result<Self> {
+        let id = object::link(fd.as_fd())?.id;
+        Ok(Self { _fd: fd, id })
+    }
+}
+
 /// Who else is at a hook.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Chain {
@@ -343,4 +513,15 @@ pub struct Chain {
     pub ahead: Vec<String>,
     /// Runs after ours.
     pub behind: Vec<String>,
+}
+
+impl Chain {
+    /// Splits the names of a chain at our place.
+    fn around(at: Option<usize>, names: impl Iterator<Item = String> + Clone) -> Self {
+        Self {
+            attached: at.is_some(),
+            ahead: names.clone().take(at.unwrap_or(0)).collect(),
+            behind: names.skip(at.map_or(0, |at| at + 1)).collect(),
+        }
+    }
 }

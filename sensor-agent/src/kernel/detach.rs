@@ -1,9 +1,13 @@
 //! `detach --all`: removes what an agent left attached, in this namespace and all named ones.
 //!
-//! Removed are BPF filters with our handle and one of our names, and TCX links whose program has one of our
-//! names (of a process that still runs: they end with it otherwise). Qdiscs and everybody else's filters stay.
+//! Removed are BPF filters with a sensor's handle and one of our names, TCX links whose program has one of our names, and everything that is
+//! pinned in our folder of bpffs, the folder included. Qdiscs and everybody else's filters stay.
 
-use std::io;
+use std::{
+    fs, io,
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+};
 
 use serde::Serialize;
 use zerocopy::IntoBytes;
@@ -11,11 +15,12 @@ use zerocopy::IntoBytes;
 use super::{
     namespace,
     netlink::{
-        filter,
+        filter::{self, Filter, Handle},
         message::Request,
         record::{self, LinkHeader},
         socket::Socket,
     },
+    object, pin,
     select::Namespace,
     sys::{self, TcHook},
 };
@@ -28,20 +33,40 @@ pub struct Detached {
     pub filters: Vec<String>,
     /// TCX links detached, as `interface number program`.
     pub links: Vec<String>,
+    /// Folders of pins removed.
+    pub pins: Vec<String>,
     /// What could not be looked at or removed.
     pub errors: Vec<String>,
+}
+
+/// What to remove.
+#[derive(Clone, Copy, Debug)]
+pub struct DetachScope<'a> {
+    /// Our folder in bpffs.
+    pub pin_folder: &'a Path,
+    /// Only of this sensor of the host.
+    pub instance: Option<&'a str>,
 }
 
 /// Prefix that all our programs' names have; the kernel keeps 15 characters of a name.
 const PROGRAM_PREFIX: &str = "sensor_tc_";
 
 /// Removes everything of ours. Needs CAP_NET_ADMIN, and CAP_SYS_ADMIN for other namespaces and others' links.
-pub fn detach_all() -> Detached {
+pub fn detach_all(scope: DetachScope<'_>) -> Detached {
     let mut done = Detached::default();
-    detach_namespace(&Namespace::Own, &mut done);
+    detach_pinned(scope, &mut done);
+    detach_namespace(&Namespace::Own, scope.instance, &mut done);
     for place in namespace::named() {
-        detach_namespace(&place, &mut done);
+        detach_namespace(&place, scope.instance, &mut done);
     }
+    if scope.instance.is_none() {
+        detach_links(&mut done);
+    }
+    done
+}
+
+/// Links that a process holds without a pin.
+fn detach_links(done: &mut Detached) {
     match sys::tcx_links() {
         Ok(links) => {
             for link in links.into_iter().filter(|link| link.program.starts_with(PROGRAM_PREFIX)) {
@@ -53,12 +78,50 @@ pub fn detach_all() -> Detached {
         }
         Err(error) => done.errors.push(format!("list BPF links: {error}")),
     }
-    done
+}
+
+/// Ends the pinned links, in whichever namespace they are, then removes the pins and their folders.
+fn detach_pinned(scope: DetachScope<'_>, done: &mut Detached) {
+    let instances = pin::folders(scope.pin_folder);
+    let wanted = |folder: &PathBuf| {
+        scope.instance.is_none_or(|name| folder.file_name() == Some(name.as_ref()))
+    };
+    for instance in instances.into_iter().filter(wanted) {
+        for layout in pin::folders(&instance) {
+            for path in pin::links_of(&layout) {
+                match object::open(&path).and_then(|link| {
+                    let there = object::link(link.as_fd())?;
+                    object::link_detach(link.as_fd()).map(|()| there)
+                }) {
+                    Ok(link) => {
+                        done.links.push(format!("{} program {}", link.ifindex, link.program));
+                    }
+                    Err(error) => done.errors.push(format!("{}: {error}", path.display())),
+                }
+            }
+            match pin::remove_layout(&layout) {
+                Ok(()) => done.pins.push(layout.display().to_string()),
+                Err(error) => done.errors.push(format!("{}: {error}", layout.display())),
+            }
+        }
+        if let Err(error) = fs::remove_dir(&instance) {
+            done.errors.push(format!("{}: {error}", instance.display()));
+        }
+    }
+    if pin::folders(scope.pin_folder).is_empty() {
+        // It is not there, or the next agent makes it again.
+        drop(fs::remove_dir(scope.pin_folder));
+    }
 }
 
 /// Removes our filters of one network namespace.
-pub fn detach_namespace(place: &Namespace, done: &mut Detached) {
-    match namespace::within(place, detach_filters) {
+pub fn detach_namespace(place: &Namespace, instance: Option<&str>, done: &mut Detached) {
+    let handle = instance.map(Handle::of);
+    let is_meant = |filter: &Filter| match handle {
+        Some(handle) => filter.is_of(handle),
+        None => filter.is_a_sensors(),
+    };
+    match namespace::within(place, || detach_filters(is_meant)) {
         Ok(found) => {
             done.filters
                 .extend(found.removed.into_iter().map(|filter| format!("{place} {filter}")));
@@ -75,7 +138,7 @@ struct Found {
 }
 
 /// Removes our filters in the calling thread's namespace.
-fn detach_filters() -> io::Result<Found> {
+fn detach_filters(is_meant: impl Fn(&Filter) -> bool) -> io::Result<Found> {
     let mut socket = Socket::open()?;
     let header = LinkHeader::default();
     let links = socket.dump(
@@ -87,8 +150,8 @@ fn detach_filters() -> io::Result<Found> {
     for link in links {
         for hook in TcHook::ALL {
             let there = filter::filters(&mut socket, link.ifindex, hook)?;
-            for filter in there.into_iter().filter(filter::Filter::is_ours) {
-                match filter::remove(&mut socket, link.ifindex, hook, filter.priority) {
+            for filter in there.into_iter().filter(&is_meant) {
+                match filter::remove_any(&mut socket, link.ifindex, hook, &filter) {
                     Ok(()) => found
                         .removed
                         .push(format!("{} {} {}", link.name, filter.priority, filter.name)),

@@ -1,7 +1,8 @@
 //! The loaded and attached sensor: what the rest of the agent asks the kernel side for.
 //!
-//! [`Kernel::start`] loads, attaches and keeps attaching; dropping it detaches. All methods take `&self` and may be
-//! called from any thread; none blocks for longer than a map walk.
+//! [`Kernel::start`] loads, attaches and keeps attaching; [`Kernel::prepare`] leaves the attaching for later, when a policy is in the maps.
+//! Dropping it detaches, except for what is pinned. All methods take `&self` and may be called from any thread; none blocks for
+//! longer than a map walk.
 
 use std::{
     io,
@@ -11,17 +12,23 @@ use std::{
 
 use aya::maps::MapError;
 use sensor_core::{locality::LocalAddresses, policy::PolicyTables, time::MonoNs};
-use sensor_ebpf::abi::{policy::RuleHits, settings::ListenerCounts};
+use sensor_ebpf::abi::{
+    policy::RuleHits,
+    settings::{ListenerCounts, Settings},
+};
 
 use super::{
     attach::HookKind,
     counters::{Counters, KernelLedger},
     listeners::Listeners,
-    load::{self, Degraded, LoadConfig, LoadError, Wanted},
+    load::{self, Copies, Degraded, LoadConfig, LoadError, Mode, Wanted},
+    netlink::filter::Handle,
+    pin::{self, PinMode, Pins},
     policy_maps::{Applied, ApplyError, PolicyMaps},
     ring::Ring,
     select::{Namespace, Selection},
-    status::{InterfaceStatus, Shared},
+    settings::First,
+    status::{InterfaceStatus, Shared, WatchCounts},
     watch::{Watch, WatchConfig},
 };
 
@@ -34,6 +41,25 @@ pub struct KernelConfig {
     pub selection: Selection,
     /// Hook; `Auto` unless asked for.
     pub hook: HookKind,
+    /// Which of the host's sensors this is: tells its filters from others'.
+    pub instance: String,
+    /// Whether what is in the kernel outlives the agent.
+    pub pin: PinMode,
+    /// The instance's folder in bpffs, if there is one.
+    pub pins: Option<Arc<Pins>>,
+}
+
+/// What this run found when it started, and whether it outlives the agent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Takeover {
+    /// Links and maps are pinned in this folder.
+    pub folder: Option<std::path::PathBuf>,
+    /// Name of the layout.
+    pub layout: Option<String>,
+    /// Maps of an earlier agent are in use.
+    pub adopted: bool,
+    /// Layouts of earlier agents that are still attached, because no policy of this one is in force yet.
+    pub others: Vec<String>,
 }
 
 /// Why the sensor could not start.
@@ -52,6 +78,23 @@ pub enum StartError {
     },
 }
 
+impl KernelConfig {
+    /// Pins nothing.
+    #[must_use]
+    pub fn new(load: LoadConfig, selection: Selection, hook: HookKind) -> Self {
+        let (instance, pin, pins) = ("default".into(), PinMode::Never, None);
+        Self { load, selection, hook, instance, pin, pins }
+    }
+
+    /// Whether links and maps are pinned: in mode observe there is nothing that must go on without the agent.
+    #[must_use]
+    pub fn pinned(&self) -> bool {
+        self.load.mode == Mode::Enforce
+            && self.hook != HookKind::Socket
+            && self.pin != PinMode::Never
+    }
+}
+
 /// The sensor in the kernel.
 pub struct Kernel {
     // Dropped first: what is attached goes before the maps that it uses.
@@ -62,7 +105,19 @@ pub struct Kernel {
     listeners: Mutex<Listeners>,
     policy: Mutex<PolicyMaps>,
     config: KernelConfig,
-    _ebpf: aya::Ebpf,
+    layout: Option<String>,
+    adopted: bool,
+    state: Mutex<State>,
+    _copies: Arc<Copies>,
+}
+
+/// What has happened since the start.
+#[derive(Debug, Default)]
+struct State {
+    attached: bool,
+    /// A policy of this agent is in the maps.
+    published: bool,
+    retired: bool,
 }
 
 impl std::fmt::Debug for Kernel {
@@ -74,11 +129,21 @@ impl std::fmt::Debug for Kernel {
 impl Kernel {
     /// Loads the programs and attaches them to every wanted interface that is there; later ones follow by themselves.
     pub fn start(object: &[u8], config: KernelConfig) -> Result<(Self, Ring), StartError> {
+        let (kernel, ring) = Self::prepare(object, config)?;
+        kernel.attach();
+        Ok((kernel, ring))
+    }
+
+    /// Loads the programs and looks at the interfaces; nothing is attached before [`Kernel::attach`]. Other threads may be made
+    /// in between: everything that needs capabilities beyond the usual is done here.
+    pub fn prepare(object: &[u8], config: KernelConfig) -> Result<(Self, Ring), StartError> {
         let wanted = if config.hook == HookKind::Socket { Wanted::Socket } else { Wanted::Tc };
-        let loaded = load::load(object, &config.load, wanted)?;
+        let pins = config.pins.as_deref().filter(|_| config.pinned());
+        let loaded = load::load(object, &config.load, wanted, pins)?;
         let namespaces = config.selection.namespaces();
         let shared = Arc::new(Shared::new(namespaces.len(), Arc::clone(&loaded.settings)));
         let selection = Arc::new(config.selection.clone());
+        let copies = Arc::new(Copies::new(loaded.ebpf));
         let mut watches = Vec::with_capacity(namespaces.len());
         for (index, namespace) in namespaces.into_iter().enumerate() {
             let watch = Watch::start(WatchConfig {
@@ -86,7 +151,11 @@ impl Kernel {
                 index,
                 selection: Arc::clone(&selection),
                 hook: config.hook,
+                mode: config.load.mode,
+                handle: Handle::of(&config.instance),
+                links: pins.and_then(Pins::links),
                 programs: Arc::clone(&loaded.programs),
+                copies: Arc::clone(&copies),
                 shared: Arc::clone(&shared),
             });
             watches.push(watch.map_err(|source| StartError::Namespace { namespace, source })?);
@@ -99,10 +168,96 @@ impl Kernel {
             counters: loaded.counters,
             listeners: Mutex::new(loaded.listeners),
             policy: Mutex::new(loaded.policy),
+            layout: loaded.layout,
+            adopted: loaded.first == First::Adopted,
+            state: Mutex::default(),
             config,
-            _ebpf: loaded.ebpf,
+            _copies: copies,
         };
         Ok((kernel, ring))
+    }
+
+    /// Attaches to every wanted interface that is there, in the place of what an earlier agent left. As long as no policy of this agent
+    /// is in the maps, an earlier agent of another layout stays attached behind, and goes on enforcing its own.
+    pub fn attach(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let beside = !self.others().is_empty() && !self.supersedes(&state);
+        let watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
+        watches.iter().for_each(|watch| watch.attach(beside));
+        watches.iter().for_each(Watch::attached);
+        if let Some(links) = self.pins().and_then(Pins::links) {
+            let watched: Vec<_> = watches.iter().filter_map(|watch| watch.space).collect();
+            pin::sweep_spaces(&links, &watched);
+        }
+        drop(watches);
+        self.shared.hooks_taken_over();
+        state.attached = true;
+        self.retire(&mut state);
+    }
+
+    /// Removes what agents of other layouts left, once nothing of it is needed.
+    fn retire(&self, state: &mut State) {
+        if !state.attached || state.retired || !self.supersedes(state) {
+            return;
+        }
+        state.retired = true;
+        let Some(pins) = &self.config.pins else { return };
+        if pins.others().is_empty() {
+            return;
+        }
+        match pins.retire() {
+            Ok(()) => tracing::info!("what an agent of another layout left is removed"),
+            Err(error) => {
+                tracing::warn!(%error, "what an agent of another layout left could not be removed");
+            }
+        }
+        let watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
+        watches.iter().for_each(Watch::retire);
+    }
+
+    /// Whether an earlier agent's policy is not needed any more. In mode observe the operator wants nothing to be dropped.
+    fn supersedes(&self, state: &State) -> bool {
+        state.published || self.config.load.mode == Mode::Observe
+    }
+
+    /// A policy of this agent is in force.
+    fn published(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.published = true;
+        self.retire(&mut state);
+    }
+
+    fn pins(&self) -> Option<&Pins> {
+        self.config.pins.as_deref().filter(|_| self.config.pinned())
+    }
+
+    fn others(&self) -> Vec<std::path::PathBuf> {
+        self.config.pins.as_deref().map(Pins::others).unwrap_or_default()
+    }
+
+    /// What it took over and what will outlive it.
+    #[must_use]
+    pub fn takeover(&self) -> Takeover {
+        let name = |path: &std::path::PathBuf| {
+            path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+        };
+        Takeover {
+            folder: self.pins().map(|pins| pins.folder().to_owned()),
+            layout: self.layout.clone(),
+            adopted: self.adopted,
+            others: self.others().iter().map(name).collect(),
+        }
+    }
+
+    /// Bytes that an earlier agent kept beside its maps by [`Kernel::keep`].
+    #[must_use]
+    pub fn kept(&self) -> Option<Vec<u8>> {
+        self.pins()?.kept()
+    }
+
+    /// Keeps bytes for the next agent; without pins there is nothing to keep them for.
+    pub fn keep(&self, bytes: &[u8]) -> io::Result<()> {
+        self.pins().map_or(Ok(()), |pins| pins.keep(bytes))
     }
 
     /// What it was started with.
@@ -130,10 +285,16 @@ impl Kernel {
         !interfaces.is_empty() && interfaces.iter().all(InterfaceStatus::is_in_order)
     }
 
-    /// How often interface events were lost and all interfaces were read again.
+    /// The settings in force.
     #[must_use]
-    pub fn resyncs(&self) -> u64 {
-        self.shared.resyncs()
+    pub fn settings(&self) -> Settings {
+        self.shared.settings()
+    }
+
+    /// What the interface watches count.
+    #[must_use]
+    pub fn counts(&self) -> WatchCounts {
+        self.shared.counts()
     }
 
     /// What is local to this host, as of now. The same `Arc` as long as nothing changes: give it to the pipeline
@@ -161,7 +322,9 @@ impl Kernel {
 
     /// Writes a policy; entries that stay are never unlisted meanwhile.
     pub fn apply_policy(&self, tables: &PolicyTables) -> Result<Applied, ApplyError> {
-        self.policy.lock().unwrap_or_else(PoisonError::into_inner).apply(tables)
+        let applied = self.policy.lock().unwrap_or_else(PoisonError::into_inner).apply(tables)?;
+        self.published();
+        Ok(applied)
     }
 
     /// Hits by rule number.
@@ -169,8 +332,11 @@ impl Kernel {
         self.policy.lock().unwrap_or_else(PoisonError::into_inner).hits()
     }
 
-    /// Detaches from everything; the maps stay readable.
+    /// Detaches from everything that is not pinned; the maps stay readable.
     pub fn detach(&self) {
+        if self.pins().is_some() {
+            self.shared.rest();
+        }
         self.watches.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }

@@ -8,7 +8,7 @@ use std::{
     io,
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use aya::{
@@ -20,13 +20,15 @@ use sensor_ebpf::abi::settings::Settings;
 use serde::Serialize;
 
 use super::{
-    attach::Programs,
+    attach::{LinkLayer, Programs},
     counters::Counters,
+    layout::Layout,
     listeners::Listeners,
+    pin::{PinError, Pins},
     pod::Wire,
     policy_maps::PolicyMaps,
-    settings::{SettingsMap, random_hash_key},
-    sys,
+    settings::{First, SettingsMap, random_hash_key},
+    sys::{self, TcHook},
 };
 
 /// What says how the object is loaded.
@@ -100,6 +102,9 @@ pub enum LoadError {
         /// Why.
         source: MapError,
     },
+    /// What an earlier agent left cannot be taken over.
+    #[error("take over what an earlier agent left: {0}")]
+    Pins(#[from] PinError),
     /// Not one program was accepted.
     #[error("the kernel refused every program; the first, {}: {}", .0.program, .0.reason)]
     Refused(Degraded),
@@ -117,8 +122,32 @@ pub(crate) struct Loaded {
     pub(crate) counters: Counters,
     pub(crate) listeners: Listeners,
     pub(crate) policy: PolicyMaps,
+    /// The layout's name, where the object tells it.
+    pub(crate) layout: Option<String>,
+    /// The maps were in use before, by an agent of the same layout.
+    pub(crate) first: First,
     /// Owns the programs for test runs; the maps above are taken out of it.
     pub(crate) ebpf: Ebpf,
+}
+
+/// Makes further copies of the loaded programs.
+pub(crate) struct Copies(Mutex<Ebpf>);
+
+impl Copies {
+    pub(crate) const fn new(ebpf: Ebpf) -> Self {
+        Self(Mutex::new(ebpf))
+    }
+
+    /// Loads the program of a hook once more, on the same maps.
+    pub(crate) fn copy(&self, hook: TcHook, layer: LinkLayer) -> io::Result<OwnedFd> {
+        let name = Programs::name(hook, layer);
+        let mut ebpf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Program::SchedClassifier(program)) = ebpf.program_mut(name) {
+            // Closes aya's descriptor only: ours, and what is attached, stay.
+            program.unload().map_err(io::Error::other)?;
+        }
+        load_one(&mut ebpf, name).map_err(io::Error::other)
+    }
 }
 
 /// Which programs a load is for: each costs the verifier its time.
@@ -175,6 +204,7 @@ pub(crate) fn load(
     object: &[u8],
     config: &LoadConfig,
     wanted: Wanted,
+    pins: Option<&Pins>,
 ) -> Result<Loaded, LoadError> {
     let enforce = u32::from(config.mode == Mode::Enforce);
     let test_clock = u32::from(config.test_clock);
@@ -195,11 +225,20 @@ pub(crate) fn load(
             loader.map_max_entries(name, entries);
         }
     }
+    let layout = Layout::of(object, &sizes(config));
+    if let (Some(pins), Some(layout)) = (pins, &layout) {
+        pins.enter(layout)?;
+        for name in layout.maps.keys() {
+            if let Some(path) = pins.map(name) {
+                loader.map_pin_path(name, path);
+            }
+        }
+    }
     let mut ebpf = loader.load(object)?;
     let (programs, degraded) = load_programs(&mut ebpf, wanted)?;
     let ring = RingBuf::try_from(take(&mut ebpf, "RING")?)
         .map_err(|source| LoadError::Map { name: "RING", source })?;
-    let settings = Array::<_, Wire<Settings>>::try_from(take(&mut ebpf, "SETTINGS")?)
+    let (settings, first) = Array::<_, Wire<Settings>>::try_from(take(&mut ebpf, "SETTINGS")?)
         .and_then(|map| SettingsMap::new(map, config.settings))
         .map_err(|source| LoadError::Map { name: "SETTINGS", source })?;
     let settings = Arc::new(settings);
@@ -213,8 +252,17 @@ pub(crate) fn load(
             .map_err(|source| LoadError::Map { name: "LISTENERS", source })?,
         policy: PolicyMaps::new(&mut ebpf, Arc::clone(&settings))?,
         settings,
+        layout: layout.map(|layout| layout.name),
+        first,
         ebpf,
     })
+}
+
+/// Numbers of entries that differ from the object's own.
+fn sizes(config: &LoadConfig) -> Vec<(&'static str, u32)> {
+    let tries = PolicyMaps::TRIES.map(|name| (name, config.policy_entries));
+    let all = [("RING", Some(config.ring_bytes)), ("FLOWS", config.flows)].into_iter().chain(tries);
+    all.filter_map(|(name, entries)| Some((name, entries?))).collect()
 }
 
 /// Takes a map out of the object.

@@ -23,15 +23,27 @@ struct State {
     current: Settings,
 }
 
+/// Whether a load's maps were in use before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum First {
+    /// They are new.
+    Fresh,
+    /// An agent of the same layout left them pinned.
+    Adopted,
+}
+
 impl SettingsMap {
-    /// Takes the map over and writes the first entry.
+    /// Takes the map over and writes the first entry: of an earlier agent's, what is in force stays in force.
     pub(crate) fn new(
         map: Array<MapData, Wire<Settings>>,
         first: Settings,
-    ) -> Result<Self, MapError> {
-        let settings = Self { state: Mutex::new(State { map, current: first }) };
+    ) -> Result<(Self, First), MapError> {
+        let Wire(left) = map.get(&0, 0)?;
+        let adopted = left.sample_weight != 0;
+        let current = if adopted { take_over(left, first) } else { first };
+        let settings = Self { state: Mutex::new(State { map, current }) };
         settings.update(|_| {})?;
-        Ok(settings)
+        Ok((settings, if adopted { First::Adopted } else { First::Fresh }))
     }
 
     /// Changes fields and writes the entry.
@@ -45,6 +57,19 @@ impl SettingsMap {
     /// The entry in force.
     pub(crate) fn current(&self) -> Settings {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).current
+    }
+}
+
+/// What the agent is configured with, and of what an earlier one left all that is not its configuration: the policy in force, the
+/// switch, the number of hooks that are attached, and the sampling key, so that no flow changes sides in the middle.
+const fn take_over(left: Settings, first: Settings) -> Settings {
+    Settings {
+        sample_threshold: first.sample_threshold,
+        sample_weight: first.sample_weight,
+        head_bytes_max: first.head_bytes_max,
+        wake_bytes: first.wake_bytes,
+        stale_open_after_ns: first.stale_open_after_ns,
+        ..left
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::{
 
 use arc_swap::ArcSwap;
 use sensor_core::locality::LocalAddresses;
+use sensor_ebpf::abi::settings::Settings;
 use serde::Serialize;
 
 use super::{
@@ -14,6 +15,7 @@ use super::{
     netlink::record::Link,
     select::Namespace,
     settings::SettingsMap,
+    sys::TcHook,
     view::{self, NamespaceView},
 };
 
@@ -93,6 +95,15 @@ impl InterfaceStatus {
         matches!(self.state, InterfaceState::Attached | InterfaceState::Unsupported)
     }
 
+    /// The chain of a hook, where it can be told.
+    #[must_use]
+    pub const fn chain(&self, hook: TcHook) -> Option<&Chain> {
+        match hook {
+            TcHook::Ingress => self.ingress.as_ref(),
+            TcHook::Egress => self.egress.as_ref(),
+        }
+    }
+
     /// Nobody runs before our programs.
     #[must_use]
     pub fn is_first(&self) -> bool {
@@ -107,7 +118,20 @@ impl InterfaceStatus {
 struct NamespaceState {
     view: NamespaceView,
     interfaces: Vec<InterfaceStatus>,
-    resyncs: u64,
+    counts: WatchCounts,
+}
+
+/// What the watches count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct WatchCounts {
+    /// Interface events were lost and everything was read again.
+    pub resyncs: u64,
+    /// Our program was put in front of another one again.
+    pub fronted: u64,
+    /// Pins of vanished devices and filters of earlier agents that were removed.
+    pub swept: u64,
+    /// Links that could not be pinned.
+    pub unpinned: u64,
 }
 
 /// What the watches publish and the rest of the agent reads.
@@ -115,17 +139,25 @@ pub(crate) struct Shared {
     namespaces: Mutex<Vec<NamespaceState>>,
     local: ArcSwap<LocalAddresses>,
     hooks: AtomicU32,
+    /// Hooks that an earlier agent had: they stay attached until ours have all taken their place.
+    hooks_before: AtomicU32,
     settings: Arc<SettingsMap>,
 }
 
 impl Shared {
     pub(crate) fn new(namespaces: usize, settings: Arc<SettingsMap>) -> Self {
+        let hooks_before = AtomicU32::new(settings.current().hooks);
         Self {
             namespaces: Mutex::new((0..namespaces).map(|_| NamespaceState::default()).collect()),
             local: ArcSwap::default(),
             hooks: AtomicU32::new(0),
+            hooks_before,
             settings,
         }
+    }
+
+    pub(crate) fn settings(&self) -> Settings {
+        self.settings.current()
     }
 
     pub(crate) fn local(&self) -> Arc<LocalAddresses> {
@@ -137,14 +169,17 @@ impl Shared {
         namespaces.iter().flat_map(|state| state.interfaces.iter().cloned()).collect()
     }
 
-    /// How often events were lost and everything was read again.
-    pub(crate) fn resyncs(&self) -> u64 {
-        self.namespaces
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-            .map(|state| state.resyncs)
-            .sum()
+    /// What the watches count, together.
+    pub(crate) fn counts(&self) -> WatchCounts {
+        let namespaces = self.namespaces.lock().unwrap_or_else(PoisonError::into_inner);
+        namespaces.iter().map(|state| state.counts).fold(WatchCounts::default(), |sum, one| {
+            WatchCounts {
+                resyncs: sum.resyncs + one.resyncs,
+                fronted: sum.fronted + one.fronted,
+                swept: sum.swept + one.swept,
+                unpinned: sum.unpinned + one.unpinned,
+            }
+        })
     }
 
     pub(crate) fn publish(
@@ -152,11 +187,11 @@ impl Shared {
         index: usize,
         view: NamespaceView,
         interfaces: Vec<InterfaceStatus>,
-        resyncs: u64,
+        counts: WatchCounts,
     ) {
         let mut namespaces = self.namespaces.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(state) = namespaces.get_mut(index) {
-            *state = NamespaceState { view, interfaces, resyncs };
+            *state = NamespaceState { view, interfaces, counts };
         }
         // The same content keeps the same Arc, so that readers can tell a change by its address.
         let local = view::merge(namespaces.iter().map(|state| &state.view));
@@ -173,7 +208,21 @@ impl Shared {
         self.hooks_write(self.hooks.fetch_sub(count, Ordering::SeqCst).saturating_sub(count));
     }
 
+    /// All namespaces are attached: what an earlier agent had counts no more.
+    pub(crate) fn hooks_taken_over(&self) {
+        self.hooks_before.store(0, Ordering::SeqCst);
+        self.hooks_write(self.hooks.load(Ordering::SeqCst));
+    }
+
+    /// Nobody will read the ring: nothing more is to be written to it.
+    pub(crate) fn rest(&self) {
+        if let Err(error) = self.settings.update(|settings| settings.sample_threshold = 0) {
+            tracing::warn!(%error, "sampling could not be stopped");
+        }
+    }
+
     fn hooks_write(&self, hooks: u32) {
+        let hooks = hooks.max(self.hooks_before.load(Ordering::SeqCst));
         if let Err(error) = self.settings.update(|settings| settings.hooks = hooks) {
             tracing::warn!(%error, "the number of hooks could not be written");
         }

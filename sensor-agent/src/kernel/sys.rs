@@ -26,7 +26,7 @@ const BPF_LINK_DETACH: libc::c_long = 34;
 const BPF_TCX_INGRESS: u32 = 46;
 const BPF_TCX_EGRESS: u32 = 47;
 const BPF_F_BEFORE: u32 = 1 << 3;
-const BPF_LINK_TYPE_TCX: u32 = 11;
+pub(super) const BPF_LINK_TYPE_TCX: u32 = 11;
 
 /// Which of the two TC hooks of an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -96,12 +96,12 @@ struct InfoAttr {
 /// Head of `struct bpf_link_info` as far as a TCX link fills it.
 #[repr(C)]
 #[derive(Default, FromBytes, IntoBytes, Immutable)]
-struct LinkInfo {
-    kind: u32,
-    id: u32,
-    prog_id: u32,
+pub(super) struct LinkInfo {
+    pub(super) kind: u32,
+    pub(super) id: u32,
+    pub(super) prog_id: u32,
     pad: u32,
-    ifindex: u32,
+    pub(super) ifindex: u32,
     attach_type: u32,
 }
 
@@ -123,7 +123,10 @@ struct ProgInfo {
     name: [u8; 16],
 }
 
-fn bpf<T: FromBytes + IntoBytes>(command: libc::c_long, attr: &mut T) -> io::Result<libc::c_long> {
+pub(super) fn bpf<T: FromBytes + IntoBytes>(
+    command: libc::c_long,
+    attr: &mut T,
+) -> io::Result<libc::c_long> {
     // SAFETY: `attr` is an exclusive borrow of `size_of::<T>()` initialised bytes for which every bit pattern
     // is valid, so the kernel may read and write them; pointers inside are of buffers that outlive the call.
     let result =
@@ -131,17 +134,17 @@ fn bpf<T: FromBytes + IntoBytes>(command: libc::c_long, attr: &mut T) -> io::Res
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
-fn owned(fd: libc::c_long) -> io::Result<OwnedFd> {
+pub(super) fn owned(fd: libc::c_long) -> io::Result<OwnedFd> {
     let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
     // SAFETY: the kernel has just returned this descriptor to us and nobody else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-fn raw(fd: BorrowedFd<'_>) -> u32 {
+pub(super) fn raw(fd: BorrowedFd<'_>) -> u32 {
     fd.as_raw_fd().unsigned_abs()
 }
 
-fn address<T>(buffer: &mut T) -> u64 {
+pub(super) fn address<T>(buffer: &mut T) -> u64 {
     std::ptr::from_mut(buffer).expose_provenance() as u64
 }
 
@@ -163,19 +166,36 @@ pub(crate) fn tcx_attach_first(
     owned(bpf(BPF_LINK_CREATE, &mut attr)?)
 }
 
-/// Program ids of an interface's TCX chain, first to last. Needs CAP_NET_ADMIN; names would need CAP_SYS_ADMIN.
-pub fn tcx_chain(ifindex: u32, hook: TcHook) -> io::Result<Vec<u32>> {
-    let mut ids = [0_u32; CHAIN_MAX];
+/// One program of a TCX chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChainEntry {
+    /// Id of the program.
+    pub program: u32,
+    /// Id of its link; 0 when it was attached without one.
+    pub link: u32,
+}
+
+impl std::fmt::Display for ChainEntry {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "program {}", self.program)
+    }
+}
+
+/// An interface's TCX chain, first to last. Needs CAP_NET_ADMIN; names would need CAP_SYS_ADMIN.
+pub fn tcx_chain(ifindex: u32, hook: TcHook) -> io::Result<Vec<ChainEntry>> {
+    let (mut programs, mut links) = ([0_u32; CHAIN_MAX], [0_u32; CHAIN_MAX]);
     let mut attr = ProgQueryAttr {
         target_ifindex: ifindex,
         attach_type: hook.tcx_attach_type(),
-        prog_ids: address(&mut ids),
+        prog_ids: address(&mut programs),
+        link_ids: address(&mut links),
         count: u32::try_from(CHAIN_MAX).unwrap_or(0),
         ..ProgQueryAttr::default()
     };
     bpf(BPF_PROG_QUERY, &mut attr)?;
     let count = usize::try_from(attr.count).unwrap_or(0).min(CHAIN_MAX);
-    Ok(ids.iter().copied().take(count).collect())
+    let entries = programs.into_iter().zip(links).take(count);
+    Ok(entries.map(|(program, link)| ChainEntry { program, link }).collect())
 }
 
 /// A TCX link of any process.
@@ -238,10 +258,43 @@ fn object_by_id(command: libc::c_long, id: u32) -> io::Result<OwnedFd> {
     owned(bpf(command, &mut IdAttr { id, ..IdAttr::default() })?)
 }
 
-fn object_info<T: FromBytes + IntoBytes>(object: BorrowedFd<'_>, info: &mut T) -> io::Result<()> {
+pub(super) fn object_info<T: FromBytes + IntoBytes>(
+    object: BorrowedFd<'_>,
+    info: &mut T,
+) -> io::Result<()> {
     let info_len = u32::try_from(size_of::<T>()).map_err(io::Error::other)?;
     let mut attr = InfoAttr { bpf_fd: raw(object), info_len, info: address(info) };
     bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr).map(drop)
+}
+
+/// Stores one word of the first page of an mmapable array map's values, at once; the rest is not touched.
+pub(super) fn store_word(map: BorrowedFd<'_>, offset: usize, word: u32) -> io::Result<()> {
+    const PAGE: usize = 4096;
+    if offset % 4 != 0 || offset + 4 > PAGE {
+        return Err(io::Error::other("not the place of a word in the first page"));
+    }
+    // SAFETY: a new mapping at an address of the kernel's choice; nothing of ours is replaced.
+    let page = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            PAGE,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED,
+            map.as_raw_fd(),
+            0,
+        )
+    };
+    if page == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: offset and four bytes more lie in the page that was just mapped.
+    let place = unsafe { page.byte_add(offset) };
+    // SAFETY: the place is aligned to four, mapped for reading and writing until the call below, and written by others atomically.
+    let shared = unsafe { std::sync::atomic::AtomicU32::from_ptr(place.cast()) };
+    shared.store(word, std::sync::atomic::Ordering::SeqCst);
+    // SAFETY: unmaps what was mapped above; no reference to it is used any more.
+    let result = unsafe { libc::munmap(page, PAGE) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Makes a BPF program the filter of a socket (`SO_ATTACH_BPF`).

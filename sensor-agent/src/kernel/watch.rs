@@ -1,14 +1,20 @@
 //! Keeps one network namespace observed: interfaces come and go, each wanted one is attached at once.
 //!
 //! One thread per namespace. It reads rtnetlink events, attaches and lets go, and publishes two things: the
-//! status of the interfaces and the namespace's part of what is local. Lost events cause a full re-read.
-//! Bounds: [`INTERFACES_MAX`] attachments per namespace; status at most every [`PUBLISH_MS`].
+//! status of the interfaces and the namespace's part of what is local. Nothing is attached before [`Watch::attach`]. Lost events cause a
+//! full re-read. Bounds: [`INTERFACES_MAX`] attachments per namespace; status at most every [`PUBLISH_MS`]; [`FRONTED_MAX`] times an
+//! hour an interface's program is put in front of others again.
 
 use std::{
     collections::{HashMap, HashSet},
     io,
     os::fd::AsFd,
-    sync::{Arc, mpsc},
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+        mpsc::{self, Receiver, SyncSender},
+    },
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -21,15 +27,19 @@ use nix::{
 use zerocopy::IntoBytes;
 
 use super::{
-    attach::{AttachError, Attacher, Attachment, HookKind, Programs},
-    caps, namespace,
+    attach::{AttachError, Attacher, Attachment, HookKind, LinkLayer, Programs},
+    caps,
+    load::{Copies, Mode},
+    namespace,
     netlink::{
+        filter::Handle,
         message::Request,
         record::{self, Address, AddressHeader, Link, LinkHeader, RouteHeader},
         socket::{Events, Socket},
     },
+    pin::LinkPins,
     select::{Namespace, Selection},
-    status::{InterfaceState, InterfaceStatus, Shared},
+    status::{InterfaceState, InterfaceStatus, Shared, WatchCounts},
     sys::TcHook,
     view::NamespaceView,
 };
@@ -44,13 +54,23 @@ const RECHECK: Duration = Duration::from_secs(5);
 const PUBLISH_MS: u64 = 50;
 /// Reads of the event socket before attaching what they told.
 const READS_PER_ROUND: usize = 64;
+/// Somebody else must stand in front of us at so many looks before we go in front again.
+const LOOKS_BEHIND: u32 = 2;
+/// Times per hour that we go in front of others at one interface: two tools that both want to be first must not fight for ever.
+const FRONTED_MAX: u32 = 3;
+const FRONTED_SPAN: Duration = Duration::from_hours(1);
+/// Pins are compared with what is attached in every so many looks.
+const SWEEP_EVERY: u32 = 12;
 const IFLA_EXT_MASK: u16 = 29;
 const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
 
-/// A running watch; dropping it detaches everything of its namespace.
+/// A running watch; dropping it ends it, and detaches everything of its namespace that is not pinned.
 #[derive(Debug)]
 pub(crate) struct Watch {
-    stop: Arc<EventFd>,
+    orders: Arc<Orders>,
+    done: Receiver<()>,
+    /// Namespace of the watch as links are named by it.
+    pub(crate) space: Option<u64>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -61,38 +81,90 @@ pub(crate) struct WatchConfig {
     pub(crate) index: usize,
     pub(crate) selection: Arc<Selection>,
     pub(crate) hook: HookKind,
+    pub(crate) mode: Mode,
+    pub(crate) handle: Handle,
+    /// Folder of pinned links.
+    pub(crate) links: Option<PathBuf>,
     pub(crate) programs: Arc<Programs>,
+    pub(crate) copies: Arc<Copies>,
     pub(crate) shared: Arc<Shared>,
 }
 
+/// What the thread is asked to do, as bits.
+#[derive(Debug)]
+struct Orders {
+    wake: EventFd,
+    bits: AtomicU32,
+}
+
+const STOP: u32 = 1;
+/// Attach to everything that is wanted, beside what an earlier agent left.
+const ATTACH_BESIDE: u32 = 1 << 1;
+/// The same, in the place of it.
+const ATTACH: u32 = 1 << 2;
+/// Remove what an earlier agent left.
+const RETIRE: u32 = 1 << 3;
+
+impl Orders {
+    fn give(&self, order: u32) -> bool {
+        self.bits.fetch_or(order, Ordering::AcqRel);
+        self.wake.write(1).is_ok()
+    }
+
+    fn take(&self) -> u32 {
+        // Nothing to read is as good as read.
+        let _empty = self.wake.read();
+        self.bits.swap(0, Ordering::AcqRel)
+    }
+}
+
 impl Watch {
-    /// Starts the thread and returns once all interfaces that are there have been attached to.
+    /// Starts the thread and returns once the namespace's interfaces are known.
     pub(crate) fn start(config: WatchConfig) -> io::Result<Self> {
-        let stop = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
+        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+        let orders =
+            Arc::new(Orders { wake: EventFd::from_flags(flags)?, bits: AtomicU32::new(0) });
         let (ready, started) = mpsc::sync_channel(1);
-        let stopped = Arc::clone(&stop);
-        let thread = std::thread::Builder::new().name("sensor-watch".into()).spawn(move || {
-            let outcome = Worker::new(config);
-            match outcome {
-                Ok(mut worker) => {
-                    if ready.send(Ok(())).is_ok() {
-                        worker.run(&stopped);
+        let (did, done) = mpsc::sync_channel(1);
+        let asked = Arc::clone(&orders);
+        let thread =
+            std::thread::Builder::new().name("sensor-watch".into()).spawn(
+                move || match Worker::new(config) {
+                    Ok(mut worker) => {
+                        if ready.send(Ok(worker.space())).is_ok() {
+                            worker.run(&asked, &did);
+                        }
+                        worker.release();
                     }
-                    worker.release();
-                }
-                Err(error) => drop(ready.send(Err(error))),
-            }
-        })?;
-        started
+                    Err(error) => drop(ready.send(Err(error))),
+                },
+            )?;
+        let space = started
             .recv()
             .map_err(|_| io::Error::other("the interface watch ended at its start"))??;
-        Ok(Self { stop, thread: Some(thread) })
+        Ok(Self { orders, done, space, thread: Some(thread) })
+    }
+
+    /// Lets it attach; [`Watch::attached`] waits for it.
+    pub(crate) fn attach(&self, beside: bool) {
+        self.orders.give(if beside { ATTACH_BESIDE } else { ATTACH });
+    }
+
+    /// Waits until all interfaces that are there have been attached to.
+    pub(crate) fn attached(&self) {
+        // An error is the thread's end.
+        let _ended = self.done.recv();
+    }
+
+    /// Removes filters that an earlier agent left.
+    pub(crate) fn retire(&self) {
+        self.orders.give(RETIRE);
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        if self.stop.write(1).is_err() {
+        if !self.orders.give(STOP) {
             return;
         }
         if let Some(thread) = self.thread.take() {
@@ -105,6 +177,11 @@ impl Drop for Watch {
 struct Attached {
     attachment: Attachment,
     status: InterfaceStatus,
+    layer: Option<LinkLayer>,
+    /// Looks in a row at which somebody else was in front.
+    behind: u32,
+    /// When we went in front again, within the last hour.
+    fronted: Vec<Instant>,
 }
 
 struct Worker {
@@ -118,14 +195,19 @@ struct Worker {
     attached: HashMap<u32, Attached>,
     /// Wanted interfaces that could not be attached to, with the reason.
     failed: HashMap<u32, InterfaceStatus>,
-    resyncs: u64,
+    counts: WatchCounts,
+    looks: u32,
     published: Instant,
+    /// Nothing is attached before it is asked for.
+    active: bool,
 }
 
 impl Worker {
     fn new(config: WatchConfig) -> io::Result<Self> {
         namespace::enter(&config.namespace)?;
-        let attacher = Attacher::new(Arc::clone(&config.programs), config.hook, SOCKETS)?;
+        let pins = config.links.clone().map(LinkPins::of_this_thread).transpose()?;
+        let programs = Arc::clone(&config.programs);
+        let attacher = Attacher::new(programs, config.hook, config.handle, pins, SOCKETS)?;
         caps::give_up_start_only()?;
         let mut worker = Self {
             attacher,
@@ -137,17 +219,22 @@ impl Worker {
             default_routes: HashSet::new(),
             attached: HashMap::new(),
             failed: HashMap::new(),
-            resyncs: 0,
+            counts: WatchCounts::default(),
+            looks: 0,
             published: Instant::now(),
+            active: false,
             config,
         };
         worker.resync()?;
-        worker.reconcile();
         worker.publish();
         Ok(worker)
     }
 
-    fn run(&mut self, stop: &EventFd) {
+    fn space(&self) -> Option<u64> {
+        self.attacher.pins().map(LinkPins::space)
+    }
+
+    fn run(&mut self, orders: &Orders, done: &SyncSender<()>) {
         let mut dirty = false;
         let mut checked = Instant::now();
         loop {
@@ -155,14 +242,22 @@ impl Worker {
             let timeout = PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX);
             let mut fds = [
                 PollFd::new(self.events.as_fd(), PollFlags::POLLIN),
-                PollFd::new(stop.as_fd(), PollFlags::POLLIN),
+                PollFd::new(orders.wake.as_fd(), PollFlags::POLLIN),
             ];
             // An interrupted wait is as good as one that ended: then nothing is ready.
-            let ready = poll(&mut fds, timeout).unwrap_or(0);
-            if ready > 0 && fds[1].any().unwrap_or(false) {
+            let _ready = poll(&mut fds, timeout);
+            let order = orders.take();
+            if order & STOP != 0 {
                 return;
             }
             dirty |= self.read_events();
+            if order != 0 {
+                self.carry_out(order);
+                if order & (ATTACH | ATTACH_BESIDE) != 0 {
+                    // Nobody may wait for it any more.
+                    let _nobody = done.try_send(());
+                }
+            }
             if checked.elapsed() >= RECHECK {
                 checked = Instant::now();
                 self.recheck();
@@ -178,6 +273,43 @@ impl Worker {
         }
     }
 
+    fn carry_out(&mut self, order: u32) {
+        if order & (ATTACH | ATTACH_BESIDE) != 0 {
+            self.active = true;
+            self.attacher.beside = order & ATTACH_BESIDE != 0;
+            self.reconcile();
+        }
+        if order & (ATTACH | RETIRE) != 0 {
+            self.attacher.beside = false;
+            self.sweep_filters();
+        }
+        if order & (ATTACH | ATTACH_BESIDE) != 0 {
+            self.sweep_pins();
+        }
+        self.publish();
+    }
+
+    /// Removes filters of this instance that are not ours: an earlier agent's, or of another way to attach.
+    fn sweep_filters(&mut self) {
+        for link in self.links.values() {
+            match self.attacher.sweep(link.ifindex) {
+                Ok(swept) => self.counts.swept += swept as u64,
+                Err(error) => {
+                    tracing::debug!(interface = &*link.name, %error, "filters were not swept");
+                }
+            }
+        }
+    }
+
+    /// Removes pins of links to devices that are gone or not wanted any more.
+    fn sweep_pins(&mut self) {
+        let Some(pins) = self.attacher.pins() else { return };
+        let attached = |index| self.attached.get(&index);
+        let is_tcx =
+            |index| attached(index).is_some_and(|one| one.attachment.kind() == HookKind::Tcx);
+        self.counts.swept += pins.sweep(is_tcx) as u64;
+    }
+
     /// Reads what waits; `true` when something changed.
     fn read_events(&mut self) -> bool {
         let mut changes = Vec::new();
@@ -189,7 +321,7 @@ impl Worker {
                 Ok(Events::Some) => {}
                 Ok(Events::None) => break,
                 Ok(Events::Lost) | Err(_) => {
-                    self.resyncs += 1;
+                    self.counts.resyncs += 1;
                     if let Err(error) = self.resync() {
                         tracing::warn!(%error, "interfaces could not be read again");
                     }
@@ -269,6 +401,9 @@ impl Worker {
 
     /// Attaches to what is wanted and lets go of what is gone or not wanted any more.
     fn reconcile(&mut self) {
+        if !self.active {
+            return;
+        }
         let wanted = |link: &Link| self.config.selection.wants(&self.config.namespace, &link.name);
         let gone: Vec<_> = self
             .attached
@@ -307,8 +442,11 @@ impl Worker {
                     self.config.shared.hooks_sub(1);
                 }
                 status.hook = Some(attachment.kind());
-                self.look_at_chain(&mut status);
-                self.attached.insert(link.ifindex, Attached { attachment, status });
+                self.look_at_chain(&mut status, &attachment);
+                let layer = LinkLayer::of_device(link.arphrd);
+                let (behind, fronted) = (0, Vec::new());
+                let attached = Attached { attachment, status, layer, behind, fronted };
+                self.attached.insert(link.ifindex, attached);
             }
             Err(error) => {
                 self.config.shared.hooks_sub(2);
@@ -323,19 +461,20 @@ impl Worker {
     }
 
     fn let_go(&mut self, ifindex: u32) {
-        let Some(Attached { attachment, .. }) = self.attached.remove(&ifindex) else { return };
+        let Some(Attached { attachment, .. }) = self.attached.remove(&ifindex) else {
+            return;
+        };
         self.config.shared.hooks_sub(attachment.hooks());
         if !self.links.contains_key(&ifindex) {
-            self.attacher.vanished(attachment);
+            self.attacher.vanished(ifindex, attachment);
         } else if let Err(error) = self.attacher.detach(ifindex, attachment) {
             tracing::warn!(ifindex, %error, "could not detach");
         }
     }
 
-    fn look_at_chain(&mut self, status: &mut InterfaceStatus) {
-        let hook = status.hook.unwrap_or(HookKind::Auto);
-        status.ingress = self.attacher.chain(status.ifindex, TcHook::Ingress, hook);
-        status.egress = self.attacher.chain(status.ifindex, TcHook::Egress, hook);
+    fn look_at_chain(&mut self, status: &mut InterfaceStatus, attachment: &Attachment) {
+        status.ingress = self.attacher.chain(status.ifindex, TcHook::Ingress, attachment);
+        status.egress = self.attacher.chain(status.ifindex, TcHook::Egress, attachment);
         status.judge();
     }
 
@@ -348,7 +487,8 @@ impl Worker {
         let mut lost = Vec::new();
         let mut attached = std::mem::take(&mut self.attached);
         for (ifindex, entry) in &mut attached {
-            self.look_at_chain(&mut entry.status);
+            self.look_at_chain(&mut entry.status, &entry.attachment);
+            self.stay_in_front(entry);
             // A filter vanishes with a qdisc that another tool deletes: put it back. A TCX link is only ever
             // detached from outside on purpose (`detach --all`): leave it, the status says so.
             let hooks = [&entry.status.ingress, &entry.status.egress];
@@ -364,6 +504,40 @@ impl Worker {
                 self.config.shared.hooks_sub(entry.attachment.hooks());
             }
         }
+        self.looks = self.looks.wrapping_add(1);
+        if self.active && self.looks.is_multiple_of(SWEEP_EVERY) {
+            self.sweep_pins();
+        }
+    }
+
+    /// Goes in front of a program that came in front of ours. In mode observe it is only said: nothing gets past us there.
+    fn stay_in_front(&mut self, entry: &mut Attached) {
+        if entry.status.is_first() {
+            entry.behind = 0;
+            return;
+        }
+        entry.behind += 1;
+        entry.fronted.retain(|at| at.elapsed() < FRONTED_SPAN);
+        let often = entry.fronted.len() >= FRONTED_MAX as usize;
+        if entry.behind < LOOKS_BEHIND || often || self.config.mode == Mode::Observe {
+            return;
+        }
+        let (ifindex, Some(layer)) = (entry.status.ifindex, entry.layer) else { return };
+        for hook in TcHook::ALL {
+            if entry.status.chain(hook).is_none_or(|chain| chain.ahead.is_empty()) {
+                continue;
+            }
+            let copy = || self.config.copies.copy(hook, layer);
+            match self.attacher.to_front(ifindex, hook, copy, &mut entry.attachment) {
+                Ok(()) => self.counts.fronted += 1,
+                Err(error) => {
+                    let interface = &*entry.status.name;
+                    tracing::warn!(interface, ?hook, %error, "another program stays in front of ours");
+                }
+            }
+        }
+        entry.fronted.push(Instant::now());
+        self.look_at_chain(&mut entry.status, &entry.attachment);
     }
 
     fn publish(&mut self) {
@@ -384,11 +558,15 @@ impl Worker {
             }
         }
         interfaces.sort_by_key(|interface| interface.ifindex);
-        self.config.shared.publish(self.config.index, view, interfaces, self.resyncs);
+        self.counts.unpinned = self.attacher.unpinned;
+        self.config.shared.publish(self.config.index, view, interfaces, self.counts);
     }
 
-    /// Detaches everything: `clsact` filters too, when the agent ends in order.
+    /// Detaches everything when the agent ends in order, unless it is to go on without it.
     fn release(&mut self) {
+        if self.attacher.pins().is_some() {
+            self.attached.clear();
+        }
         let indices: Vec<_> = self.attached.keys().copied().collect();
         for ifindex in indices {
             self.let_go(ifindex);

@@ -14,13 +14,13 @@ use sensor_core::{
     pipeline::{ExchangeEvents, Pipeline, Settings},
     time::{MonoNs, UnixNs},
 };
-use sensor_ebpf::abi::counter::Counter;
+use sensor_ebpf::abi::{counter::Counter, settings::Settings as KernelSettings};
 
 use crate::{
-    config::{ClientAddress, Config, Hook, Mode, SamplingBudget, TcAttach},
+    config::{ClientAddress, Config, Hook, Mode, Pin, SamplingBudget, TcAttach},
     kernel::{
-        self, HookKind, InterfaceState, Kernel, KernelConfig, Namespace, Owners, Selection,
-        caps::Needs,
+        self, HookKind, InterfaceState, Kernel, KernelConfig, Namespace, Owners, PinConfig,
+        PinError, PinMode, Pins, Selection, caps::Needs,
     },
     sink::{Feed, SinkStatus, encode},
     source::{
@@ -279,6 +279,18 @@ fn mask(config: &Config, key: [u64; 2]) -> Mask {
     Mask::new(mode, key)
 }
 
+fn first_settings(config: &Config) -> KernelSettings {
+    let stale_ns = config.stale_open_after.map_or(0, |time| time.as_nanos());
+    KernelSettings {
+        stale_open_after_ns: u64::try_from(stale_ns).unwrap_or(u64::MAX),
+        ..kernel::first_settings(
+            config.sampling.as_f64(),
+            config.head_bytes_max,
+            config.ring_bytes / 2,
+        )
+    }
+}
+
 /// What to load and where to attach.
 pub(super) fn kernel_config(config: &Config) -> Result<KernelConfig> {
     let in_namespace = |glob: &String| match &config.netns {
@@ -309,18 +321,44 @@ pub(super) fn kernel_config(config: &Config) -> Result<KernelConfig> {
             policy_entries: None,
             test_clock: false,
             resets_unbounded: false,
-            settings: kernel::first_settings(
-                config.sampling.as_f64(),
-                config.head_bytes_max,
-                config.ring_bytes / 2,
-            ),
+            settings: first_settings(config),
         },
         selection: Selection {
             include: specs(&config.interfaces.include)?,
             exclude: specs(&config.interfaces.exclude)?,
         },
         hook,
+        instance: config.instance.clone(),
+        pin: match config.pin {
+            Pin::Auto => PinMode::Auto,
+            Pin::Always => PinMode::Always,
+            Pin::Never => PinMode::Never,
+        },
+        pins: None,
     })
+}
+
+/// Opens the folder where links and maps outlive the agent; done while root's powers are there. Without one the agent runs all the
+/// same, unless the configuration says otherwise: then the reason is given to show.
+pub(super) fn open_pins(
+    config: &Config,
+    kernel: &mut KernelConfig,
+) -> Result<Option<String>, PinError> {
+    let place = PinConfig {
+        mode: kernel.pin,
+        root: config.pin_folder.clone(),
+        instance: config.instance.clone(),
+        socket: std::path::absolute(&config.socket).unwrap_or_else(|_| config.socket.clone()),
+    };
+    match Pins::open(&place, kernel.pinned()) {
+        Ok(pins) => {
+            kernel.pins = pins.map(Arc::new);
+            Ok(None)
+        }
+        Err(error @ PinError::Busy(_)) => Err(error),
+        Err(error) if kernel.pin == PinMode::Always => Err(error),
+        Err(error) => Ok(Some(error.to_string())),
+    }
 }
 
 /// Capabilities beyond the usual.
@@ -359,7 +397,7 @@ pub(super) fn host_name() -> String {
 }
 
 /// Tells a person at a terminal what happens and what to do next.
-pub(super) fn say_started(kernel: &Kernel, config: &Config) {
+pub(super) fn say_started(kernel: &Kernel, config: &Config, not_pinned: Option<&str>) {
     let interfaces = kernel.interfaces();
     let (attached, others): (Vec<_>, Vec<_>) =
         interfaces.iter().partition(|one| one.state == InterfaceState::Attached);
@@ -372,6 +410,7 @@ pub(super) fn say_started(kernel: &Kernel, config: &Config) {
             "not attached"
         );
     }
+    say_takeover(kernel, not_pinned);
     for missing in kernel.degraded() {
         tracing::warn!(
             program = missing.program,
@@ -380,6 +419,27 @@ pub(super) fn say_started(kernel: &Kernel, config: &Config) {
         );
     }
     tracing::info!("ask it: sensor-agent inventory, sensor-agent coverage, sensor-agent status");
+}
+
+fn say_takeover(kernel: &Kernel, not_pinned: Option<&str>) {
+    if let Some(reason) = not_pinned {
+        tracing::warn!(reason, "not pinned: enforcement ends with the agent");
+    }
+    let takeover = kernel.takeover();
+    if let Some(folder) = &takeover.folder {
+        tracing::info!(
+            folder = %folder.display(),
+            layout = takeover.layout.as_deref().unwrap_or_default(),
+            taken_over = takeover.adopted,
+            "pinned: enforcement goes on without the agent"
+        );
+    }
+    if !takeover.others.is_empty() {
+        tracing::warn!(
+            layouts = takeover.others.join(" "),
+            "an earlier agent's rules stay in force beside until a policy of this one is"
+        );
+    }
 }
 
 /// Tells what was left in sinks.
@@ -393,4 +453,14 @@ pub(super) fn say_stopped(sinks: &[SinkStatus]) {
         );
     }
     tracing::info!("stopped");
+}
+
+/// Tells that rules are still in force.
+pub(super) fn say_left(kernel: &Kernel) {
+    if let Some(folder) = kernel.takeover().folder {
+        tracing::info!(
+            folder = %folder.display(),
+            "rules stay in force without the agent; sensor-agent detach --all removes them"
+        );
+    }
 }

@@ -20,7 +20,7 @@ use crate::{
     audit::AuditLog,
     config::{Hook, Mode},
     control::{
-        Answer, CatalogueStatus, ChainStatus, Change, InterfaceView, Peer, PolicyStatus,
+        Answer, CatalogueStatus, ChainStatus, Change, EnforcementStatus, InterfaceView, Peer, PolicyStatus,
         ProgramMissing, Question, Responder, RingStatus, RuleStatus, STATUS_SCHEMA, StatusView,
     },
     kernel::{self, Chain, HookKind, InterfaceState, InterfaceStatus, Kernel},
@@ -43,6 +43,8 @@ pub(super) struct Facts {
     pub(super) ring_bytes: u32,
     pub(super) started: UnixNs,
     pub(super) upstreams: Vec<SocketAddr>,
+    /// Why links and maps are not pinned where they should be.
+    pub(super) not_pinned: Option<String>,
 }
 
 /// What the reload thread tells.
@@ -131,6 +133,7 @@ impl Shared {
                 Hook::Socket => "socket".into(),
             },
             interfaces: interfaces.iter().map(interface).collect(),
+            enforcement: self.enforcement(),
             programs_missing: facts
                 .kernel
                 .degraded()
@@ -150,6 +153,24 @@ impl Shared {
             policy: reloaded.policy,
             catalogue: reloaded.catalogue,
             audit: self.audit_status(),
+        }
+    }
+
+    fn enforcement(&self) -> EnforcementStatus {
+        let kernel = &self.facts.kernel;
+        let (takeover, settings, counts) = (kernel.takeover(), kernel.settings(), kernel.counts());
+        EnforcementStatus {
+            switched_off: settings.enforcement_off != 0,
+            pinned: takeover.folder.is_some(),
+            not_pinned: self.facts.not_pinned.clone(),
+            folder: takeover.folder.map(|folder| folder.display().to_string()),
+            layout: takeover.layout,
+            taken_over: takeover.adopted,
+            other_layouts: takeover.others,
+            stale_open_after_ms: settings.stale_open_after_ns / 1_000_000,
+            links_not_pinned: counts.unpinned,
+            put_in_front: counts.fronted,
+            swept: counts.swept,
         }
     }
 

@@ -8,7 +8,7 @@ use prometheus_client::{
 };
 
 use super::Own;
-use crate::control::StatusView;
+use crate::control::{ChainStatus, InterfaceView, StatusView};
 
 /// Text for one scrape.
 pub(super) fn render(view: StatusView) -> Result<String, std::fmt::Error> {
@@ -83,6 +83,7 @@ impl Scrape {
             None,
             view.interfaces.len() as u64,
         )?;
+        self.enforcement(out)?;
         gauge(
             out,
             "programs_missing",
@@ -128,6 +129,31 @@ impl Scrape {
             )?;
         }
         Ok(())
+    }
+
+    fn enforcement(&self, out: &mut DescriptorEncoder<'_>) -> Written {
+        let view = &self.0;
+        let behind = |chain: &Option<ChainStatus>| {
+            chain.as_ref().is_some_and(|chain| !chain.ahead.is_empty())
+        };
+        let behind = |one: &&InterfaceView| behind(&one.ingress) || behind(&one.egress);
+        let behind = view.interfaces.iter().filter(behind).count() as u64;
+        let help = "Interfaces where another program runs before ours and may end the chain";
+        gauge(out, "interfaces_behind", help, None, behind)?;
+        let state = &view.enforcement;
+        let help = "1 when rules are carried out: mode enforce, and not switched off";
+        let on = view.mode == "enforce" && !state.switched_off;
+        gauge(out, "enforcement_on", help, None, on.into())?;
+        let help = "1 when rules stay in force without the agent";
+        gauge(out, "enforcement_pinned", help, None, state.pinned.into())?;
+        let help = "Layouts of earlier agents that are still attached";
+        gauge(out, "other_layouts", help, None, state.other_layouts.len() as u64)?;
+        let help = "Links that could not be pinned";
+        counter(out, "links_not_pinned", help, state.links_not_pinned)?;
+        let help = "Times that our program was put in front of another one again";
+        counter(out, "put_in_front", help, state.put_in_front)?;
+        let help = "Pins and filters of earlier agents or vanished devices that were removed";
+        counter(out, "pins_swept", help, state.swept)
     }
 
     fn rules(&self, out: &mut DescriptorEncoder<'_>) -> Written {

@@ -39,6 +39,20 @@ impl Lab {
         self.folder.path()
     }
 
+    /// Mounts a bpf file system in the test's own folder; it goes with the laboratory, and what is pinned in it.
+    pub fn bpffs(&self) -> Result<PathBuf> {
+        let folder = self.bpf_folder();
+        if !folder.exists() {
+            std::fs::create_dir(&folder)?;
+            run(Command::new("mount").args(["-t", "bpf", "bpf"]).arg(&folder))?;
+        }
+        Ok(folder)
+    }
+
+    fn bpf_folder(&self) -> PathBuf {
+        self.folder().join("bpf")
+    }
+
     /// Makes a network namespace with loopback up.
     pub fn namespace(&self, name: &str) -> Result<Namespace> {
         let name = format!("{}{name}", self.prefix);
@@ -69,6 +83,16 @@ impl Lab {
             namespace.sh(&format!("ip link set {interface} up"))?;
         }
         Ok(())
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        let folder = self.bpf_folder();
+        if folder.exists() {
+            // Lazily: an agent that a failed test left may still hold it.
+            let _gone = run(Command::new("umount").arg("-l").arg(folder));
+        }
     }
 }
 

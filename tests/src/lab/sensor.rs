@@ -49,8 +49,15 @@ pub struct Sensor {
 }
 
 impl Sensor {
-    /// Starts the agent in a namespace and waits until it is attached.
+    /// Starts the agent in a namespace and waits until it is attached. It pins nothing unless it is told where.
     pub fn start(lab: &Lab, namespace: &Namespace, options: &SensorOptions) -> Result<Self> {
+        let mut sensor = Self::spawn(lab, namespace, options)?;
+        sensor.wait()?;
+        Ok(sensor)
+    }
+
+    /// Starts the agent.
+    pub fn spawn(lab: &Lab, namespace: &Namespace, options: &SensorOptions) -> Result<Self> {
         let folder = lab.folder().join(format!("sensor-{}", namespace.name()));
         std::fs::create_dir_all(&folder)?;
         let socket = folder.join("agent.sock");
@@ -62,20 +69,27 @@ impl Sensor {
             .args(["--metrics-listen", "127.0.0.1:9464"])
             .args(options.interfaces.iter().flat_map(|name| ["--interface", name.as_str()]))
             .args(&options.arguments);
+        if !options.arguments.iter().any(|argument| argument == "--pin-folder") {
+            command.args(["--pin", "never"]);
+        }
         if let Ok(object) = env::var("SENSOR_EBPF_OBJECT") {
             command.args(["--ebpf-object", &object]);
         }
-        let mut sensor = Self { child: Child::spawn(&mut command)?, socket };
+        Ok(Self { child: Child::spawn(&mut command)?, socket })
+    }
+
+    /// Waits until it is attached.
+    pub fn wait(&mut self) -> Result<()> {
         for _ in 0..400 {
-            if !sensor.child.is_running()? {
+            if !self.child.is_running()? {
                 bail!("the agent ended at start");
             }
-            if sensor.status().is_ok_and(|status| status["ready"] == Value::Bool(true)) {
-                return Ok(sensor);
+            if self.status().is_ok_and(|status| status["ready"] == Value::Bool(true)) {
+                return Ok(());
             }
             std::thread::sleep(Duration::from_millis(25));
         }
-        bail!("the agent was not ready within 10 s: {:?}", sensor.status())
+        bail!("the agent was not ready within 10 s: {:?}", self.status())
     }
 
     /// Runs a command of the agent against this sensor's socket and reads its JSON.

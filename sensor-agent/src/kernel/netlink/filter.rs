@@ -1,14 +1,15 @@
 //! `clsact` qdiscs and BPF filters: what TC attachment needs on kernels without TCX.
 //!
-//! A filter is ours when its handle is [`HANDLE`] and its name is one of our programs'. Nothing else is ever
-//! replaced or deleted, and no qdisc is ever deleted: others may use it.
+//! A filter is a sensor's when its handle begins with [`FAMILY`] and its name is one of our programs'; the handle's other half says
+//! which sensor of the host. Nothing else is ever replaced or deleted, and no qdisc is ever deleted: others may use it.
 
 use std::{
-    io,
+    fmt, io,
     os::fd::{AsRawFd, BorrowedFd},
 };
 
 use nix::libc;
+use sensor_core::digest::Digest;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::{
@@ -17,8 +18,8 @@ use super::{
 };
 use crate::kernel::sys::TcHook;
 
-/// Handle of our filters ("SEN" in ASCII): with the program's name it tells them from others'.
-pub(crate) const HANDLE: u32 = 0x53_45_4e;
+/// Upper half of the handle of a sensor's filters ("SE" in ASCII): with the program's name it tells them from others'.
+const FAMILY: u32 = 0x53_45_00_00;
 /// Priorities tried in turn: the first is the head of the chain; another tool may hold it for another protocol.
 pub(crate) const PRIORITIES: [u16; 4] = [1, 2, 3, 4];
 
@@ -27,6 +28,7 @@ const TCA_OPTIONS: u16 = 2;
 const TCA_BPF_FD: u16 = 6;
 const TCA_BPF_NAME: u16 = 7;
 const TCA_BPF_FLAGS: u16 = 8;
+const TCA_BPF_ID: u16 = 11;
 const TCA_BPF_FLAG_ACT_DIRECT: u32 = 1;
 const CLSACT: u32 = 0xffff_0000;
 const CLSACT_PARENT: u32 = 0xffff_fff1;
@@ -46,18 +48,63 @@ struct TcHeader {
     info: u32,
 }
 
+/// Handle of the filters of one sensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Handle(u32);
+
+impl Handle {
+    /// That of an instance.
+    pub(crate) fn of(instance: &str) -> Self {
+        let mut digest = Digest::default();
+        digest.field(instance.as_bytes());
+        let [low, high, ..] = digest.value().to_le_bytes();
+        Self(FAMILY | u32::from(u16::from_le_bytes([low, high])))
+    }
+}
+
+/// Where a filter of ours is, or goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) ifindex: u32,
+    pub(crate) hook: TcHook,
+    pub(crate) handle: Handle,
+    pub(crate) priority: u16,
+}
+
+/// Whether a filter may be there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Install {
+    /// It must not.
+    Add,
+    /// It is ours, and gets the new program without a gap.
+    Replace,
+}
+
 /// A BPF filter of an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Filter {
     pub(crate) priority: u16,
     pub(crate) handle: u32,
     pub(crate) name: Box<str>,
+    /// Id of its program.
+    pub(crate) program: Option<u32>,
 }
 
 impl Filter {
-    /// Whether this filter is the sensor's.
-    pub(crate) fn is_ours(&self) -> bool {
-        self.handle == HANDLE && self.name.starts_with("sensor_tc_")
+    /// Whether this filter is that of a sensor.
+    pub(crate) fn is_a_sensors(&self) -> bool {
+        self.handle & 0xffff_0000 == FAMILY && self.name.starts_with("sensor_tc_")
+    }
+
+    /// Whether this filter is that of the sensor with this handle.
+    pub(crate) fn is_of(&self, handle: Handle) -> bool {
+        self.is_a_sensors() && self.handle == handle.0
+    }
+}
+
+impl fmt::Display for Filter {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "filter {} ({})", self.priority, self.name)
     }
 }
 
@@ -72,12 +119,12 @@ fn info(priority: u16) -> u32 {
     (u32::from(priority) << 16) | u32::from(ETH_P_ALL.to_be())
 }
 
-fn header(ifindex: u32, hook: TcHook, priority: u16) -> TcHeader {
+fn header(place: &Place) -> TcHeader {
     TcHeader {
-        ifindex,
-        handle: HANDLE,
-        parent: parent(hook),
-        info: info(priority),
+        ifindex: place.ifindex,
+        handle: place.handle.0,
+        parent: parent(place.hook),
+        info: info(place.priority),
         ..TcHeader::default()
     }
 }
@@ -95,25 +142,22 @@ pub(crate) fn ensure_clsact(socket: &mut Socket, ifindex: u32) -> io::Result<()>
     }
 }
 
-/// Adds our filter, or gives an adopted one (`replace`) the new program without a gap.
+/// Adds our filter, or gives one that is there the new program.
 pub(crate) fn install(
     socket: &mut Socket,
-    ifindex: u32,
-    hook: TcHook,
-    priority: u16,
+    place: &Place,
     name: &str,
     program: BorrowedFd<'_>,
-    replace: bool,
+    install: Install,
 ) -> io::Result<()> {
-    let flags = if replace {
-        libc::NLM_F_ACK
-    } else {
-        libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_EXCL
+    let flags = match install {
+        Install::Replace => libc::NLM_F_ACK,
+        Install::Add => libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_EXCL,
     };
     let mut name = name.as_bytes().to_vec();
     name.push(0);
     let request = Request::new(libc::RTM_NEWTFILTER, flags)
-        .push(header(ifindex, hook, priority).as_bytes())
+        .push(header(place).as_bytes())
         .attr(TCA_KIND, b"bpf\0")
         .nested(TCA_OPTIONS, |request| {
             request
@@ -124,18 +168,24 @@ pub(crate) fn install(
     socket.change(request)
 }
 
-/// Removes our filter; the caller has verified by [`filters`] that it is ours.
-pub(crate) fn remove(
+/// Removes a sensor's filter; the caller has verified by [`filters`] that it is one.
+pub(crate) fn remove(socket: &mut Socket, place: &Place) -> io::Result<()> {
+    socket.change(
+        Request::new(libc::RTM_DELTFILTER, libc::NLM_F_ACK)
+            .push(header(place).as_bytes())
+            .attr(TCA_KIND, b"bpf\0"),
+    )
+}
+
+/// Removes a sensor's filter as it was found, whichever sensor's it is.
+pub(crate) fn remove_any(
     socket: &mut Socket,
     ifindex: u32,
     hook: TcHook,
-    priority: u16,
+    filter: &Filter,
 ) -> io::Result<()> {
-    socket.change(
-        Request::new(libc::RTM_DELTFILTER, libc::NLM_F_ACK)
-            .push(header(ifindex, hook, priority).as_bytes())
-            .attr(TCA_KIND, b"bpf\0"),
-    )
+    let (handle, priority) = (Handle(filter.handle), filter.priority);
+    remove(socket, &Place { ifindex, hook, handle, priority })
 }
 
 /// BPF filters of one hook of an interface, in the order in which they run. None when there is no `clsact`.
@@ -164,6 +214,10 @@ fn filter(payload: &[u8]) -> Option<Filter> {
     let name = attrs(options)
         .find(|(kind, _)| *kind == TCA_BPF_NAME)
         .and_then(|(_, value)| value_str(value));
+    let program = attrs(options)
+        .find(|(kind, _)| *kind == TCA_BPF_ID)
+        .and_then(|(_, value)| value.first_chunk().map(|id| u32::from_ne_bytes(*id)));
     let priority = u16::try_from(header.info >> 16).ok()?;
-    Some(Filter { priority, handle: header.handle, name: name.unwrap_or_default().into() })
+    let name = name.unwrap_or_default().into();
+    Some(Filter { priority, handle: header.handle, name, program })
 }

@@ -1,0 +1,377 @@
+//! What outlives the agent: links and maps pinned under bpffs, in `<root>/<instance>/<layout>/`.
+//!
+//! An instance is one sensor of the host; a running agent holds a lock on its folder, so two never take each other's. A layout folder
+//! holds `maps/` (every map that is worth keeping), `links/` (TCX links, named by network namespace, device and hook), `META` (who wrote it,
+//! and where the switch of enforcement lies) and `KEPT` (numbers that the policy's compiler wants to see again). An agent of the same
+//! layout takes everything over; one of another attaches its own beside it and [`Pins::retire`]s the old one afterwards. bpffs has no plain
+//! files, so `META` and `KEPT` are array maps of one entry.
+
+use std::{
+    fs::{self, DirBuilder, File, TryLockError},
+    io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::{DirBuilderExt, MetadataExt},
+    },
+    path::{Path, PathBuf},
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    btf::MapShape,
+    layout::Layout,
+    meta::{KEPT_BYTES, Meta},
+    object,
+    sys::TcHook,
+};
+
+/// Where bpffs usually is, and our folder in it.
+pub const ROOT: &str = "/sys/fs/bpf/api-sensor";
+/// How long the lock of an agent that is just ending is waited for.
+const LOCK_WAIT: Duration = Duration::from_secs(3);
+/// Instances and layouts that are looked at.
+const FOLDERS_MAX: usize = 256;
+
+/// Whether links and maps are pinned in mode enforce. In mode observe nothing is: there is nothing that must go on without the agent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PinMode {
+    /// Where bpffs can be written; otherwise the agent runs without, and says so.
+    #[default]
+    Auto,
+    /// Or the agent does not start.
+    Always,
+    /// Enforcement ends with the agent.
+    Never,
+}
+
+/// Where to pin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PinConfig {
+    /// Whether.
+    pub mode: PinMode,
+    /// A folder in a bpf file system.
+    pub root: PathBuf,
+    /// Which of the host's sensors this is; letters, digits, `-` and `_`.
+    pub instance: String,
+    /// Control socket of the agent, written into the folder: who switches enforcement asks there first.
+    pub socket: PathBuf,
+}
+
+/// Why nothing can be pinned, or why what is there cannot be taken over.
+#[derive(Debug, thiserror::Error)]
+pub enum PinError {
+    /// No bpf file system.
+    #[error(
+        "{} is not in a bpf file system: mount one (mount -t bpf bpf /sys/fs/bpf), or write `pin: never` if enforcement may end with the agent",
+        .0.display()
+    )]
+    NoBpffs(PathBuf),
+    /// The system said no.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The folder or the pin.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another agent runs on this folder.
+    #[error("{}: another agent of this instance is running; give this one a name of its own with --instance", .0.display())]
+    Busy(PathBuf),
+    /// Somebody else may write there.
+    #[error("{}: other users may write to this folder, so what lies in it cannot be trusted", .0.display())]
+    Unsafe(PathBuf),
+    /// A pin that no agent of this layout made.
+    #[error("{}: {problem}; it is not used. Remove it with `sensor-agent detach --all`, then start again", path.display())]
+    Foreign {
+        /// The pin.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+/// The folder of one instance, locked for as long as this lives.
+#[derive(Debug)]
+pub struct Pins {
+    folder: PathBuf,
+    socket: String,
+    layout: OnceLock<PathBuf>,
+    _lock: File,
+}
+
+impl Pins {
+    /// Opens and locks the instance's folder. `create` makes it when it is not there; without, `None` is given then.
+    pub fn open(config: &PinConfig, create: bool) -> Result<Option<Self>, PinError> {
+        let folder = config.root.join(&config.instance);
+        if !create && !folder.is_dir() {
+            return Ok(None);
+        }
+        if !in_bpffs(&folder) {
+            return if create { Err(PinError::NoBpffs(folder)) } else { Ok(None) };
+        }
+        if create {
+            make(&folder)?;
+        }
+        let meta = fs::metadata(&folder).map_err(failed(&folder))?;
+        let trusted = meta.uid() == 0 || meta.uid() == nix::unistd::geteuid().as_raw();
+        if !trusted || meta.mode() & 0o022 != 0 {
+            return Err(PinError::Unsafe(folder));
+        }
+        let lock = lock(&folder)?;
+        let socket = config.socket.to_string_lossy().into_owned();
+        Ok(Some(Self { folder, socket, layout: OnceLock::new(), _lock: lock }))
+    }
+
+    /// The instance's folder.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Makes or takes over the folder of a layout: what lies there is as the layout says, or refused.
+    pub(crate) fn enter(&self, layout: &Layout) -> Result<(), PinError> {
+        let folder = self.folder.join(&layout.name);
+        make(&folder.join(MAPS))?;
+        make(&folder.join(LINKS))?;
+        for (name, shape) in &layout.maps {
+            check(&folder.join(MAPS).join(name), shape)?;
+        }
+        let meta = array(&folder.join("META"), Meta::BYTES)?;
+        let path = folder.join("META");
+        object::write_first(meta.as_fd(), &Meta::now(&layout.name, &self.socket).to_bytes())
+            .map_err(failed(&path))?;
+        array(&folder.join("KEPT"), KEPT_BYTES)?;
+        let _first = self.layout.set(folder);
+        Ok(())
+    }
+
+    /// Where a map of the entered layout is pinned.
+    pub(crate) fn map(&self, name: &str) -> Option<PathBuf> {
+        self.layout.get().map(|layout| layout.join(MAPS).join(name))
+    }
+
+    /// The links of the entered layout.
+    pub(crate) fn links(&self) -> Option<PathBuf> {
+        self.layout.get().map(|layout| layout.join(LINKS))
+    }
+
+    /// What [`Pins::keep`] was given last, also by an agent before this one.
+    pub(crate) fn kept(&self) -> Option<Vec<u8>> {
+        let map = object::open(&self.layout.get()?.join("KEPT")).ok()?;
+        super::meta::kept(&object::read_first(map.as_fd()).ok()?)
+    }
+
+    /// Keeps bytes beside the maps, at most `KEPT_BYTES` less their length's eight.
+    pub(crate) fn keep(&self, bytes: &[u8]) -> io::Result<()> {
+        let layout = self.layout.get().ok_or(io::ErrorKind::NotFound)?;
+        let value = super::meta::keep(bytes).ok_or(io::ErrorKind::FileTooLarge)?;
+        object::write_first(object::open(&layout.join("KEPT"))?.as_fd(), &value)
+    }
+
+    /// Layouts of this instance other than the entered one.
+    pub(crate) fn others(&self) -> Vec<PathBuf> {
+        let mut layouts = folders(&self.folder);
+        layouts.retain(|layout| Some(layout) != self.layout.get());
+        layouts
+    }
+
+    /// Removes the layouts of [`Pins::others`]: their links end, and their maps with them.
+    pub(crate) fn retire(&self) -> io::Result<()> {
+        self.others().iter().try_for_each(|layout| remove_layout(layout))
+    }
+}
+
+const MAPS: &str = "maps";
+const LINKS: &str = "links";
+
+/// Pinned links of one network namespace.
+#[derive(Clone, Debug)]
+pub(crate) struct LinkPins {
+    folder: PathBuf,
+    /// Inode of the namespace: unique for as long as one of its devices has a link.
+    space: u64,
+}
+
+impl LinkPins {
+    /// Those of the calling thread's namespace.
+    pub(crate) fn of_this_thread(folder: PathBuf) -> io::Result<Self> {
+        let space = fs::metadata("/proc/thread-self/ns/net")?.ino();
+        Ok(Self { folder, space })
+    }
+
+    pub(crate) fn path(&self, ifindex: u32, hook: TcHook) -> PathBuf {
+        let hook = match hook {
+            TcHook::Ingress => "ingress",
+            TcHook::Egress => "egress",
+        };
+        self.folder.join(format!("{:x}-{ifindex}-{hook}", self.space))
+    }
+
+    /// The link of a device that is still attached to it. A pin whose link has ended is removed.
+    pub(crate) fn open(&self, ifindex: u32, hook: TcHook) -> Option<OwnedFd> {
+        let path = self.path(ifindex, hook);
+        let found = object::open(&path).ok()?;
+        match object::link(found.as_fd()) {
+            Ok(link) if link.ifindex == ifindex => Some(found),
+            _ => {
+                drop(fs::remove_file(path));
+                None
+            }
+        }
+    }
+
+    /// Lets a device's links go with their descriptors.
+    pub(crate) fn remove(&self, ifindex: u32) {
+        for hook in TcHook::ALL {
+            drop(fs::remove_file(self.path(ifindex, hook)));
+        }
+    }
+
+    /// Removes the pins of this namespace's devices that are not `wanted`.
+    pub(crate) fn sweep(&self, wanted: impl Fn(u32) -> bool) -> usize {
+        let swept = links(&self.folder).into_iter().filter(|(_, space, ifindex)| {
+            *space == Some(self.space) && !ifindex.is_some_and(&wanted)
+        });
+        swept.filter(|(path, ..)| fs::remove_file(path).is_ok()).count()
+    }
+}
+
+/// Removes the pins of namespaces that nobody watches any more.
+pub(crate) fn sweep_spaces(folder: &Path, watched: &[u64]) -> usize {
+    let swept = links(folder)
+        .into_iter()
+        .filter(|(_, space, _)| !space.is_some_and(|space| watched.contains(&space)));
+    swept.filter(|(path, ..)| fs::remove_file(path).is_ok()).count()
+}
+
+impl LinkPins {
+    pub(crate) const fn space(&self) -> u64 {
+        self.space
+    }
+}
+
+/// Pins of a folder of links, with namespace and device by their names.
+fn links(folder: &Path) -> Vec<(PathBuf, Option<u64>, Option<u32>)> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let parsed = entries.flatten().map(|entry| {
+        let name = entry.file_name();
+        let mut parts = name.to_str().unwrap_or_default().split('-');
+        let space = parts.next().and_then(|part| u64::from_str_radix(part, 16).ok());
+        (entry.path(), space, parts.next().and_then(|part| part.parse().ok()))
+    });
+    parsed.collect()
+}
+
+/// Folders in a folder, sorted.
+pub(crate) fn folders(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.retain(|path| path.is_dir());
+    paths.sort();
+    paths.truncate(FOLDERS_MAX);
+    paths
+}
+
+/// Removes a layout's folder, links first.
+pub(crate) fn remove_layout(layout: &Path) -> io::Result<()> {
+    for folder in [layout.join(LINKS), layout.join(MAPS), layout.to_owned()] {
+        let Ok(entries) = fs::read_dir(&folder) else { continue };
+        for entry in entries.flatten().filter(|entry| !entry.path().is_dir()) {
+            fs::remove_file(entry.path())?;
+        }
+        fs::remove_dir(&folder)?;
+    }
+    Ok(())
+}
+
+/// Pinned links of a layout.
+pub(crate) fn links_of(layout: &Path) -> Vec<PathBuf> {
+    links(&layout.join(LINKS)).into_iter().map(|(path, ..)| path).collect()
+}
+
+/// Where a layout's map is pinned.
+pub(crate) fn map_of(layout: &Path, name: &str) -> PathBuf {
+    layout.join(MAPS).join(name)
+}
+
+/// Whether an agent holds an instance's folder.
+pub(crate) fn is_held(instance: &Path) -> bool {
+    let tried = File::open(instance).map(|file| file.try_lock());
+    matches!(tried, Ok(Err(TryLockError::WouldBlock)))
+}
+
+/// Whether a path, or the nearest folder above it that exists, is in a bpf file system.
+fn in_bpffs(path: &Path) -> bool {
+    let mut above = path.ancestors();
+    above
+        .find(|folder| folder.exists())
+        .and_then(|folder| nix::sys::statfs::statfs(folder).ok())
+        .is_some_and(|stat| stat.filesystem_type() == nix::sys::statfs::BPF_FS_MAGIC)
+}
+
+fn make(folder: &Path) -> Result<(), PinError> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed(folder))
+}
+
+/// `flock` on the folder; the kernel gives it up when the process ends, however it ends.
+fn lock(folder: &Path) -> Result<File, PinError> {
+    let file = File::open(folder).map_err(failed(folder))?;
+    let start = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if start.elapsed() < LOCK_WAIT => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Err(TryLockError::WouldBlock) => return Err(PinError::Busy(folder.into())),
+            Err(TryLockError::Error(source)) => return Err(failed(folder)(source)),
+        }
+    }
+}
+
+/// A map that is pinned must be the one of the layout: its name is in the folder's digest, its bytes are what is read.
+fn check(path: &Path, shape: &MapShape) -> Result<(), PinError> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let foreign = |problem: String| PinError::Foreign { path: path.into(), problem };
+    let found = object::open(path)
+        .and_then(|map| object::map(map.as_fd()))
+        .map_err(|error| foreign(format!("this pin is no map that can be used ({error})")))?;
+    let is = [found.kind, found.key_size, found.max_entries, found.flags, found.value_size];
+    let value = if shape.value_size == 0 { found.value_size } else { shape.value_size };
+    let wanted = [shape.kind, shape.key_size, shape.max_entries, shape.flags, value];
+    if is == wanted {
+        return Ok(());
+    }
+    Err(foreign(format!(
+        "this map is (type, key, entries, flags, value) {is:?} where {wanted:?} is expected"
+    )))
+}
+
+/// Opens or makes the array map of a path.
+fn array(path: &Path, bytes: u32) -> Result<OwnedFd, PinError> {
+    if path.exists() {
+        let shape = MapShape {
+            kind: 2,
+            key_size: 4,
+            value_size: bytes,
+            max_entries: 1,
+            ..MapShape::default()
+        };
+        check(path, &shape)?;
+        return object::open(path).map_err(failed(path));
+    }
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let map = object::array(&name, bytes).map_err(failed(path))?;
+    object::pin(map.as_fd(), path).map_err(failed(path))?;
+    Ok(map)
+}
+
+fn failed(path: &Path) -> impl FnOnce(io::Error) -> PinError {
+    let path = path.to_owned();
+    move |source| PinError::Io { path, source }
+}
