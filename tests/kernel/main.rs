@@ -18,6 +18,7 @@ mod forwarding;
 mod golden;
 mod laboratory;
 mod owners;
+mod pins;
 mod reload;
 mod reset;
 mod safety;

@@ -16,6 +16,7 @@ pub use protocol::{
 };
 pub use server::{Access, BindError, Listener, Responder};
 pub use status::{
-    AuditStatus, CatalogueStatus, ChainStatus, ChangeView, EnforcementStatus, InterfaceView, PolicyStatus,
-    ProgramMissing, ProvisionalStatus, RingStatus, RuleStatus, STATUS_SCHEMA, StatusView,
+    AuditStatus, CatalogueStatus, ChainStatus, ChangeView, EnforcementStatus, InterfaceView,
+    PolicyStatus, ProgramMissing, ProvisionalStatus, RingStatus, RuleStatus, STATUS_SCHEMA,
+    StatusView,
 };

@@ -20,8 +20,9 @@ use crate::{
     audit::AuditLog,
     config::{Hook, Mode},
     control::{
-        Answer, CatalogueStatus, ChainStatus, Change, EnforcementStatus, InterfaceView, Peer, PolicyStatus,
-        ProgramMissing, Question, Responder, RingStatus, RuleStatus, STATUS_SCHEMA, StatusView,
+        Answer, CatalogueStatus, ChainStatus, Change, EnforcementStatus, InterfaceView, Peer,
+        PolicyStatus, ProgramMissing, Question, Responder, RingStatus, RuleStatus, STATUS_SCHEMA,
+        StatusView,
     },
     kernel::{self, Chain, HookKind, InterfaceState, InterfaceStatus, Kernel},
     reload::PolicyFile,
