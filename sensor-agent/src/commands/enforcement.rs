@@ -8,7 +8,8 @@ use super::{Exit, Prerequisite, place::PinPlace};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 off: every rule of every sensor of this host only monitors, at once, until it is switched on again; a restart of the agent does not change
-it. Works on the maps in the kernel, whether the agent runs, hangs or is dead. Needs root.
+it. A running agent is told, so that it is in its audit log; one that hangs or is dead is not waited for: then the maps in the kernel are
+changed directly. Needs root.
 
 Examples:
   sudo sensor-agent enforcement off
@@ -53,7 +54,7 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
         .into());
     }
     let config = options.pinned.resolve()?;
-    linux::switch(&config.pin_folder, options.pinned.instance(), off, options.json)
+    linux::switch(&config, options.pinned.instance(), off, options.json)
 }
 
 /// Switches or shows.
@@ -69,17 +70,35 @@ mod linux {
     use anyhow::Result;
 
     use super::super::{Exit, Prerequisite, output};
-    use crate::kernel::{PinnedLayout, pinned_layouts, switch_layout};
+    use crate::{
+        config::Config,
+        control::{AskError, Change, Terms, tell_switch},
+        kernel::{PinnedLayout, pinned_layouts, switch_layout},
+    };
 
     pub(super) fn switch(
-        root: &Path,
+        config: &Config,
         instance: Option<&str>,
         off: Option<bool>,
         json: bool,
     ) -> Result<Exit> {
+        let root = &config.pin_folder;
         let (before, mut errors) = pinned_layouts(root, instance);
         if let Some(off) = off {
-            errors.extend(before.iter().filter_map(|one| switch_layout(&one.folder, off).err()));
+            // The agent first: what it does by itself is in its audit log. What it left of other layouts is switched as well.
+            for one in before.iter().filter(|one| one.running_pid.is_some()) {
+                tell(one.socket.as_ref(), off);
+            }
+            let (now, _) = pinned_layouts(root, instance);
+            let wrong = now.iter().filter(|one| one.switched_off != off);
+            errors.extend(wrong.filter_map(|one| switch_layout(&one.folder, off).err()));
+            if before.is_empty() && tell(&config.socket, off) {
+                let word = if off { "OFF, every rule only monitors" } else { "on" };
+                output::print(&format!(
+                    "enforcement {word}; nothing is pinned: it ends with the agent\n"
+                ))?;
+                return Ok(Exit::Done);
+            }
         }
         let (layouts, _) = pinned_layouts(root, instance);
         if layouts.is_empty() && errors.is_empty() {
@@ -100,6 +119,20 @@ mod linux {
         }
         let done = off.is_none_or(|off| layouts.iter().all(|one| one.switched_off == off));
         Ok(if errors.is_empty() && done { Exit::Done } else { Exit::Negative })
+    }
+
+    /// Tells a running agent; whether it did it.
+    fn tell(socket: &Path, off: bool) -> bool {
+        let change = Change::Enforcement { on: !off, terms: Terms::default() };
+        match tell_switch(socket, &change) {
+            Ok(_) => true,
+            Err(AskError::NoAgent(_)) => false,
+            Err(error) => {
+                let error = error.to_string();
+                output::note(&format!("the agent was not told: {}", output::clean(&error)));
+                false
+            }
+        }
     }
 
     fn line(one: &PinnedLayout) -> String {

@@ -18,6 +18,9 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 /// A change reads and compiles up to a million prefixes.
 const CHANGE_TIMEOUT: Duration = Duration::from_mins(2);
 
+/// Enforcement is switched within a second, also when the agent hangs.
+const SWITCH_TIMEOUT: Duration = Duration::from_millis(400);
+
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
@@ -57,6 +60,11 @@ pub fn ask(socket: &Path, question: Question) -> Result<Value, AskError> {
 /// Has the running agent change something; `body` is the document that the change speaks of.
 pub fn tell(socket: &Path, change: &Change, body: &[u8]) -> Result<Value, AskError> {
     talk(socket, change, body, CHANGE_TIMEOUT)
+}
+
+/// Has the running agent switch enforcement; one that does not answer soon is as good as none.
+pub fn tell_switch(socket: &Path, change: &Change) -> Result<Value, AskError> {
+    talk(socket, change, &[], SWITCH_TIMEOUT)
 }
 
 fn talk(

@@ -10,7 +10,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-pub use client::{AskError, ask, tell};
+pub use client::{AskError, ask, tell, tell_switch};
 pub use protocol::{
     Answer, BODY_BYTES_MAX, Change, Peer, Question, REQUEST_BYTES_MAX, Request, Terms,
 };

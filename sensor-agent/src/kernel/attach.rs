@@ -357,7 +357,7 @@ impl Attacher {
                 Ok(()) => return TcxLink::of(fd).map_err(refused("read a TCX link")),
                 // Ours goes in front of it, then takes its place in the folder: it ends with its descriptor.
                 Err(error) => {
-                    tracing::warn!(ifindex, ?hook, %error, "a link could not be taken over")
+                    tracing::warn!(ifindex, ?hook, %error, "a link could not be taken over");
                 }
             }
         }
@@ -378,7 +378,7 @@ impl Attacher {
 
     /// Goes to the head of a chain: by TCX with a fresh `copy` of our program (the kernel takes none twice), by clsact at a smaller priority.
     /// The old place is left when the new one is taken, so nothing passes in between.
-    pub(crate) fn to_front(
+    pub(crate) fn go_first(
         &mut self,
         ifindex: u32,
         hook: TcHook,

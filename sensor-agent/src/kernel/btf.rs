@@ -53,7 +53,7 @@ struct Header {
     magic: u16,
     version: u8,
     flags: u8,
-    header_len: u32,
+    at: u32,
     types_at: u32,
     types_len: u32,
     strings_at: u32,
@@ -105,7 +105,7 @@ impl<'a> Btf<'a> {
             return None;
         }
         let part = |at: u32, len: u32| {
-            let from = usize::try_from(header.header_len.checked_add(at)?).ok()?;
+            let from = usize::try_from(header.at.checked_add(at)?).ok()?;
             section.get(from..from.checked_add(usize::try_from(len).ok()?)?)
         };
         let strings = part(header.strings_at, header.strings_len)?;
@@ -268,14 +268,14 @@ mod tests {
             map, kind(VAR, 0), 9, 1,                        // 10
             section, kind(DATASEC, 1), 0, 10, 0, 32,        // 11
         ];
-        let types: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let body: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         let (types_len, strings_len) =
-            (u32::try_from(types.len()).unwrap(), u32::try_from(strings.len()).unwrap());
+            (u32::try_from(body.len()).unwrap(), u32::try_from(strings.len()).unwrap());
         let mut section = vec![0x9f, 0xeb, 1, 0];
         for word in [24, 0, types_len, types_len, strings_len] {
             section.extend(u32::to_le_bytes(word));
         }
-        section.extend(types);
+        section.extend(body);
         section.extend(&strings);
         section
     }

@@ -186,8 +186,8 @@ impl Kernel {
         watches.iter().for_each(|watch| watch.attach(beside));
         watches.iter().for_each(Watch::attached);
         if let Some(links) = self.pins().and_then(Pins::links) {
-            let watched: Vec<_> = watches.iter().filter_map(|watch| watch.space).collect();
-            pin::sweep_spaces(&links, &watched);
+            let spaces: Vec<_> = watches.iter().filter_map(|watch| watch.space).collect();
+            pin::sweep_spaces(&links, &spaces);
         }
         drop(watches);
         self.shared.hooks_taken_over();
@@ -289,6 +289,11 @@ impl Kernel {
     #[must_use]
     pub fn settings(&self) -> Settings {
         self.shared.settings()
+    }
+
+    /// Switches enforcement: off, every rule only monitors, until it is on again.
+    pub fn set_enforcement(&self, on: bool) -> Result<(), MapError> {
+        self.shared.set_enforcement(on)
     }
 
     /// What the interface watches count.

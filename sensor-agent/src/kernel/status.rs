@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use arc_swap::ArcSwap;
+use aya::maps::MapError;
 use sensor_core::locality::LocalAddresses;
 use sensor_ebpf::abi::settings::Settings;
 use serde::Serialize;
@@ -158,6 +159,10 @@ impl Shared {
 
     pub(crate) fn settings(&self) -> Settings {
         self.settings.current()
+    }
+
+    pub(crate) fn set_enforcement(&self, on: bool) -> Result<(), MapError> {
+        self.settings.update(|settings| settings.enforcement_off = u32::from(!on))
     }
 
     pub(crate) fn local(&self) -> Arc<LocalAddresses> {

@@ -270,7 +270,7 @@ pub(super) fn object_info<T: FromBytes + IntoBytes>(
 /// Stores one word of the first page of an mmapable array map's values, at once; the rest is not touched.
 pub(super) fn store_word(map: BorrowedFd<'_>, offset: usize, word: u32) -> io::Result<()> {
     const PAGE: usize = 4096;
-    if offset % 4 != 0 || offset + 4 > PAGE {
+    if !offset.is_multiple_of(4) || offset + 4 > PAGE {
         return Err(io::Error::other("not the place of a word in the first page"));
     }
     // SAFETY: a new mapping at an address of the kernel's choice; nothing of ours is replaced.

@@ -528,7 +528,7 @@ impl Worker {
                 continue;
             }
             let copy = || self.config.copies.copy(hook, layer);
-            match self.attacher.to_front(ifindex, hook, copy, &mut entry.attachment) {
+            match self.attacher.go_first(ifindex, hook, copy, &mut entry.attachment) {
                 Ok(()) => self.counts.fronted += 1,
                 Err(error) => {
                     let interface = &*entry.status.name;

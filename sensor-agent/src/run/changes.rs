@@ -75,8 +75,23 @@ impl Shared {
                 policy.add(&body, by, terms.reason.clone(), now, &host)
             }
             Change::PolicyRemove { id, .. } => policy.remove(id, &host),
-            Change::Enforcement { .. } => Err("this agent cannot switch enforcement".into()),
+            Change::Enforcement { on, .. } => self.switch(*on, policy),
         }
+    }
+
+    /// Switches all rules between what they say and monitoring only.
+    fn switch(&self, on: bool, policy: &PolicyFile) -> Result<Changed, String> {
+        let kernel = &self.facts.kernel;
+        let was = kernel.settings().enforcement_off == 0;
+        kernel.set_enforcement(on).map_err(|error| format!("write the settings: {error}"))?;
+        let word = |on| if on { "on" } else { "off" };
+        let version = policy.version();
+        Ok(Changed {
+            before: version.clone(),
+            after: version,
+            diff: vec![format!("~ enforcement {} (was {})", word(on), word(was))],
+            notes: Vec::new(),
+        })
     }
 
     /// The host that policies are for.
