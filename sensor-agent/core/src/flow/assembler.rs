@@ -173,7 +173,10 @@ impl Assembler {
     }
 
     /// Gives a segment to its connection.
-    #[expect(clippy::inline_always, reason = "a call of its own costs what the look-up before it does")]
+    #[expect(
+        clippy::inline_always,
+        reason = "a call of its own costs what the look-up before it does"
+    )]
     #[inline(always)]
     fn take(
         &mut self,
