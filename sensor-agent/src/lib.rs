@@ -8,6 +8,8 @@ pub mod commands;
 pub mod config;
 pub mod control;
 #[cfg(target_os = "linux")]
+pub mod drops;
+#[cfg(target_os = "linux")]
 pub mod kernel;
 #[cfg(target_os = "linux")]
 pub mod reload;

@@ -272,7 +272,7 @@ pub struct Audit {
     /// Number of the entry, from 1 without a hole.
     #[prost(uint64, tag = "1")]
     pub number: u64,
-    /// start, apply, apply_provisional, confirm, revert, file, add, remove, expire, guard, enforcement, rotate, recover.
+    /// start, apply, apply_provisional, confirm, revert, file, add, remove, expire, guard, rearm, enforcement, rotate, recover.
     #[prost(string, tag = "2")]
     pub action: ::prost::alloc::string::String,
     /// User by peer credentials, path of a file, or agent.

@@ -36,6 +36,8 @@ pub enum Action {
     Expire,
     /// The guard turned a rule to monitor.
     Guard,
+    /// A rule that the guard stopped does again what it says.
+    Rearm,
     /// Enforcement was switched.
     Enforcement,
     /// Rotation dropped the oldest entries.
@@ -245,6 +247,7 @@ impl Action {
             Self::Remove => "remove",
             Self::Expire => "expire",
             Self::Guard => "guard",
+            Self::Rearm => "rearm",
             Self::Enforcement => "enforcement",
             Self::Rotate => "rotate",
             Self::Recover => "recover",

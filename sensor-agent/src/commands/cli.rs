@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use super::{
-    Exit, collect, completions, config, detach, enforcement, exit, inventory, output, policy,
-    replay, run, status,
+    Exit, audit, collect, completions, config, detach, drops, enforcement, exit, inventory, output,
+    policy, replay, run, status,
 };
 
 /// Sees API calls in the Linux kernel, learns which endpoints exist, and tells which of them nobody declared.
@@ -45,8 +45,12 @@ enum Command {
     Enforcement(enforcement::Args),
     /// Receives what sensors stream by `--upstream` and writes it
     Collect(collect::Args),
-    /// Works with policy files (allow, block, limits)
-    Policy(policy::Args),
+    /// Works with policies: files, what is in force, changes of it
+    Policy(Box<policy::Args>),
+    /// Shows what was dropped, and with --follow what is being dropped
+    Drops(drops::Args),
+    /// Reads and verifies the log of policy changes
+    Audit(audit::Args),
     /// Works with configuration files
     Config(config::Args),
     /// Prints a completion script for a shell
@@ -68,6 +72,8 @@ pub fn main() -> ExitCode {
         Command::Collect(args) => collect::run(&args),
         Command::Config(args) => config::run(&args),
         Command::Policy(args) => policy::run(&args),
+        Command::Drops(args) => drops::run(&args),
+        Command::Audit(args) => audit::run(&args),
         Command::Completions(args) => completions::run(&args),
     };
     ExitCode::from(result.map_or_else(|error| report(&error), Exit::code))

@@ -1,10 +1,12 @@
 //! The command line: one file per verb, each with its `Args` and `run(Args) -> Result<Exit>`.
 
+mod audit;
 mod cli;
 mod collect;
 mod completions;
 mod config;
 mod detach;
+mod drops;
 mod enforcement;
 mod exit;
 mod inventory;

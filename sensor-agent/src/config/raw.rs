@@ -199,6 +199,12 @@ pub struct Raw {
     /// Group that may change the policy by the socket, beside root; may read too
     #[arg(long, env = "SENSOR_WRITE_GROUP", value_name = "GROUP")]
     pub write_group: Option<String>,
+    /// Proxies that are believed when they name the client they speak for (X-Forwarded-For, Forwarded); address rules skip them
+    #[arg(long, env = "SENSOR_TRUSTED_PROXIES", value_name = "PREFIX", value_delimiter = ',')]
+    pub trusted_proxies: Option<Vec<String>>,
+    /// A rule that hits more than this share of a service's clients in 60s only monitors from then on; 100% = never [default: 5%]
+    #[arg(long, env = "SENSOR_GUARD_MAX_SHARE", value_name = "SHARE")]
+    pub guard_max_share: Option<Share>,
     /// Address of /metrics, /healthz and /readyz, or `off` [default: 127.0.0.1:9464]
     #[arg(long, env = "SENSOR_METRICS_LISTEN", value_name = "ADDRESS|off")]
     pub metrics_listen: Option<String>,
@@ -242,6 +248,8 @@ impl Raw {
             socket,
             socket_group,
             write_group,
+            trusted_proxies,
+            guard_max_share,
             metrics_listen,
             ebpf_object,
         )

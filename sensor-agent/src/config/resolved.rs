@@ -4,10 +4,12 @@
 //! the key and the bound.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
+
+use ipnet::IpNet;
 
 use super::{
     file::ConfigError,
@@ -88,6 +90,10 @@ pub struct Config {
     pub socket_group: Option<String>,
     /// Group that may change the policy.
     pub write_group: Option<String>,
+    /// Proxies whose word counts.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Share of a service's clients that a rule may hit.
+    pub guard_max_share: Share,
     /// Own metrics.
     pub metrics: MetricsListen,
     /// Object in place of the embedded one.
@@ -121,6 +127,10 @@ impl Config {
     pub const WINDOW_DAYS: (u64, u64) = (0, 3_650);
     /// Default of `window`, days.
     pub const WINDOW_DAYS_DEFAULT: u64 = 30;
+    /// Default of `guard_max_share`.
+    pub const GUARD_MAX_SHARE_DEFAULT: &str = "5%";
+    /// Proxies that can be named.
+    pub const TRUSTED_PROXIES_MAX: usize = 256;
     /// Default of `metrics_listen`.
     pub const METRICS_DEFAULT: &str = "127.0.0.1:9464";
 
@@ -191,6 +201,14 @@ impl Config {
             socket,
             socket_group: raw.socket_group,
             write_group: raw.write_group,
+            trusted_proxies: prefixes("trusted_proxies", &raw.trusted_proxies.unwrap_or_default())?,
+            guard_max_share: match raw.guard_max_share {
+                Some(share) => share,
+                None => Self::GUARD_MAX_SHARE_DEFAULT.parse().map_err(|_| ConfigError::Value {
+                    key: "guard_max_share",
+                    problem: "the default is no share".into(),
+                })?,
+            },
             metrics: metrics(raw.metrics_listen.as_deref())?,
             ebpf_object: raw.ebpf_object,
         })
@@ -267,6 +285,23 @@ fn instance(named: Option<String>, socket: &Path) -> Result<String, ConfigError>
     let mut digest = Digest::default();
     digest.field(socket.as_os_str().as_encoded_bytes());
     Ok(format!("socket-{:016x}", digest.value()))
+}
+
+fn prefixes(key: &'static str, texts: &[String]) -> Result<Vec<IpNet>, ConfigError> {
+    if texts.len() > Config::TRUSTED_PROXIES_MAX {
+        let problem = format!("{} are more than {}", texts.len(), Config::TRUSTED_PROXIES_MAX);
+        return Err(ConfigError::Value { key, problem });
+    }
+    let parse = |text: &String| {
+        let net = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+        net.map_err(|_| ConfigError::Value {
+            key,
+            problem: format!(
+                "`{text}` is no address or prefix: write one such as 192.0.2.10 or 10.0.0.0/24"
+            ),
+        })
+    };
+    texts.iter().map(parse).collect()
 }
 
 fn sinks(

@@ -78,6 +78,13 @@ pub enum Change {
         /// Terms.
         terms: Terms,
     },
+    /// Lets a rule that the guard stopped do again what it says.
+    PolicyRearm {
+        /// The rule.
+        id: String,
+        /// Terms.
+        terms: Terms,
+    },
     /// Switches enforcement.
     Enforcement {
         /// On or off.
@@ -126,6 +133,7 @@ impl Change {
             | Self::PolicyRevert { terms }
             | Self::PolicyAdd { terms, .. }
             | Self::PolicyRemove { terms, .. }
+            | Self::PolicyRearm { terms, .. }
             | Self::Enforcement { terms, .. } => terms,
         }
     }

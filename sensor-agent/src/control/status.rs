@@ -227,6 +227,9 @@ pub struct RuleStatus {
     /// When it ends, 0 = never.
     #[serde(default)]
     pub expires_unix_ns: u64,
+    /// Why the guard stopped it: it only monitors.
+    #[serde(default)]
+    pub stopped: Option<String>,
     /// File and line, or who added it.
     #[serde(default)]
     pub from: String,
@@ -271,4 +274,80 @@ pub struct ChangeView {
     pub provisional: Option<ProvisionalStatus>,
     /// The audit log with the entry of this change.
     pub audit: AuditStatus,
+}
+
+/// Version of the published JSON.
+pub const POLICY_SCHEMA: &str = "sensor.policy/v1";
+
+/// What is in force, as `policy list --json` shows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PolicyView {
+    /// Always [`POLICY_SCHEMA`].
+    pub schema: String,
+    /// When this was made.
+    pub time_unix_ns: u64,
+    /// observe or enforce.
+    pub mode: String,
+    /// The policy, if there is one.
+    pub policy: Option<PolicyStatus>,
+    /// Its rules, in the order in which they are asked.
+    pub rules: Vec<RuleStatus>,
+}
+
+/// What is in force as a document.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyText {
+    /// Generation in force.
+    pub generation: u64,
+    /// The document.
+    pub text: String,
+}
+
+/// Version of the published JSON.
+pub const DROPS_SCHEMA: &str = "sensor.drops/v1";
+
+/// Drops since a number, as `drops --json` takes them apart into lines.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DropsView {
+    /// Always [`DROPS_SCHEMA`].
+    pub schema: String,
+    /// Number of the last record of this answer: ask after it next.
+    pub last: u64,
+    /// Records that are not kept any more.
+    pub missed_records: u64,
+    /// Records, oldest first.
+    pub records: Vec<DropRecord>,
+    /// Drops so far that could not be told apart (the kernel's table was full).
+    pub unattributed: u64,
+    /// The ledger's blocked and limited so far.
+    pub ledger: u64,
+}
+
+/// Drops of one client by one rule since the last record of both.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DropRecord {
+    /// From 1, without a hole.
+    pub number: u64,
+    /// Of the last of them.
+    pub time_unix_ns: u64,
+    /// The rule.
+    pub rule: String,
+    /// block, limit, flow verdict or client verdict.
+    pub reason: String,
+    /// The client that the rule hit.
+    pub client: String,
+    /// Source of the first packet of this client and rule, with its port.
+    pub source: String,
+    /// Its destination.
+    pub destination: String,
+    /// tcp or udp.
+    pub protocol: String,
+    /// Where it was seen.
+    pub interface: String,
+    /// The first record of this client and rule.
+    pub first: bool,
+    /// Packets of this record.
+    pub packets: u64,
+    /// Packets of all records up to this one.
+    pub packets_so_far: u64,
 }

@@ -183,6 +183,30 @@ impl PolicyFile {
         }))
     }
 
+    /// Lets a rule only monitor from now on. What is provisional is taken back instead: the trial showed what it was for.
+    pub fn stop_rule(&mut self, id: &str, why: &str, host: &Host<'_>) -> Result<Changed, String> {
+        if self.provisional.is_some() {
+            let mut changed = self.revert(host)?;
+            changed.notes.push(format!("rule `{id}` {why}"));
+            return Ok(changed);
+        }
+        let in_force = self.in_force.as_ref().ok_or("no policy is in force")?;
+        let rule = in_force.policy.rules.iter().find(|rule| &*rule.about.id == id);
+        let rule = rule.ok_or_else(|| format!("there is no rule `{id}`"))?;
+        let layers = self.layers.stopping(rule, why.to_owned());
+        let mut changed = self.put(layers, host)?;
+        self.save(&mut changed);
+        Ok(changed)
+    }
+
+    /// Lets a rule that the guard stopped do again what it says.
+    pub fn rearm(&mut self, id: &str, host: &Host<'_>) -> Result<Changed, String> {
+        self.settled()?;
+        let mut changed = self.put(self.layers.rearmed(id)?, host)?;
+        self.save(&mut changed);
+        Ok(changed)
+    }
+
     fn settled(&self) -> Result<(), String> {
         match &self.status.provisional {
             Some(provisional) => Err(format!(
@@ -239,6 +263,7 @@ impl PolicyFile {
                 reason: added.reason.clone(),
             })
             .collect();
+        self.kept.stopped = self.layers.stopped.clone();
         self.write_kept(changed);
     }
 

@@ -4,6 +4,7 @@
 //! cannot be read is set aside and told. Bounds: those of [`Layers`](super::layers::Layers) and of a policy file.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Read as _, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
@@ -11,6 +12,8 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+
+use super::layers::Stopped;
 
 const CHANGES: &str = "changes.json";
 const APPLIED: &str = "applied.yaml";
@@ -31,6 +34,8 @@ pub(super) struct Kept {
     pub(super) applied: Option<KeptApplied>,
     /// Rules added by command.
     pub(super) added: Vec<KeptRule>,
+    /// Rules that the guard stopped.
+    pub(super) stopped: BTreeMap<String, Stopped>,
     /// A policy was provisional: who reads this after a start knows that the agent ended before it was confirmed.
     pub(super) provisional: bool,
 }

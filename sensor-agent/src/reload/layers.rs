@@ -3,15 +3,17 @@
 //! Merge order, documented once: the base is the policy file, or the document that `policy apply` put in its place (until the file changes:
 //! the last change wins). Rules added by command come before those of the base, the first added first, each within its list
 //! (allow, block, limits); so they decide where both name the same prefix. Ids are unique over both: a base that
-//! brings a rule of the same id takes the place of the added one. Bound: [`ADDED_RULES_MAX`].
+//! brings a rule of the same id takes the place of the added one. A rule that the guard stopped only monitors, as long as it is the same
+//! rule. Bound: [`ADDED_RULES_MAX`]; stops, by the rules there are.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use sensor_core::{
     digest::Digest,
-    policy::{self, Policy, Rule, What},
+    policy::{self, Policy, Rule, RuleAction, What},
     time::UnixNs,
 };
+use serde::{Deserialize, Serialize};
 
 use crate::audit::Hash;
 
@@ -94,6 +96,37 @@ impl Added {
 pub(super) struct Layers {
     pub(super) base: Option<Base>,
     pub(super) added: Vec<Added>,
+    /// Rules that only monitor, by id.
+    pub(super) stopped: BTreeMap<String, Stopped>,
+}
+
+/// A rule that the guard stopped.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Stopped {
+    /// Of the rule as it was: another rule of the same id is not stopped.
+    pub(super) fingerprint: u64,
+    /// Why, in words.
+    pub(super) why: String,
+}
+
+impl Stopped {
+    /// Whether it is this rule that was stopped.
+    pub(super) fn is(&self, rule: &Rule) -> bool {
+        self.fingerprint == fingerprint(rule)
+    }
+}
+
+/// Changes with everything that a rule says but its place in the file.
+pub(super) fn fingerprint(rule: &Rule) -> u64 {
+    let mut hasher = Digest::default();
+    for net in &rule.clients {
+        hasher.field(net.to_string().as_bytes());
+    }
+    let lists = rule.lists.iter().map(|list| (&list.path, list.format, list.on_error));
+    hasher.field(format!("{:?}", lists.collect::<Vec<_>>()).as_bytes());
+    hasher.field(format!("{:?}{:?}{:?}", rule.what, rule.when, rule.action).as_bytes());
+    hasher.field(format!("{}{}{:?}", rule.percent, rule.include_shared, rule.starts).as_bytes());
+    hasher.value()
 }
 
 impl Layers {
@@ -103,7 +136,7 @@ impl Layers {
         let (gone, added): (Vec<_>, Vec<_>) =
             self.added.iter().cloned().partition(|added| has(added.id()));
         let gone = gone.iter().map(|added| added.id().to_owned()).collect();
-        (Self { base: Some(base), added }, gone)
+        (Self { base: Some(base), added, stopped: self.stopped.clone() }, gone)
     }
 
     /// The same with one rule more.
@@ -144,7 +177,9 @@ impl Layers {
         if added.len() == self.added.len() {
             return Err(format!("there is no rule `{id}` (policy list shows them)"));
         }
-        Ok(Self { base: self.base.clone(), added })
+        let mut stopped = self.stopped.clone();
+        stopped.remove(id);
+        Ok(Self { base: self.base.clone(), added, stopped })
     }
 
     /// The same without rules whose time is over, and their ids.
@@ -152,7 +187,29 @@ impl Layers {
         let (gone, added): (Vec<_>, Vec<_>) =
             self.added.iter().cloned().partition(|added| added.expired(now));
         let gone = gone.iter().map(|added| added.id().to_owned()).collect();
-        (Self { base: self.base.clone(), added }, gone)
+        (Self { base: self.base.clone(), added, stopped: self.stopped.clone() }, gone)
+    }
+
+    /// The same with a rule that only monitors from now on.
+    pub(super) fn stopping(&self, rule: &Rule, why: String) -> Self {
+        let mut layers = self.clone();
+        let stopped = Stopped { fingerprint: fingerprint(rule), why };
+        layers.stopped.insert(rule.about.id.to_string(), stopped);
+        layers
+    }
+
+    /// The same with a rule that does again what it says.
+    pub(super) fn rearmed(&self, id: &str) -> Result<Self, String> {
+        let mut layers = self.clone();
+        match layers.stopped.remove(id) {
+            Some(_) => Ok(layers),
+            None => Err(format!("`{id}` is not stopped by the guard")),
+        }
+    }
+
+    /// Why a rule is stopped, if it is.
+    pub(super) fn stop_of(&self, id: &str) -> Option<&Stopped> {
+        self.stopped.get(id)
     }
 
     /// Everything as one policy.
@@ -161,17 +218,35 @@ impl Layers {
             Some(base) => Arc::clone(&base.policy),
             None => Arc::new(nothing()?),
         };
-        if self.added.is_empty() {
+        if self.added.is_empty() && self.stopped.is_empty() {
             return Ok(base);
         }
+        let mut stops: Vec<&String> = Vec::new();
         let mut merged = Policy::clone(&base);
-        let rules = std::mem::take(&mut merged.rules);
-        merged.rules = self.added.iter().map(|added| added.rule.clone()).chain(rules).collect();
-        merged.rules.sort_by_key(|rule| list(&rule.what));
+        if !self.added.is_empty() {
+            let rules = std::mem::take(&mut merged.rules);
+            merged.rules = self.added.iter().map(|added| added.rule.clone()).chain(rules).collect();
+            merged.rules.sort_by_key(|rule| list(&rule.what));
+        }
+        for rule in &mut merged.rules {
+            if let Some((id, _)) =
+                self.stopped.get_key_value(&*rule.about.id).filter(|(_, stopped)| stopped.is(rule))
+            {
+                rule.action = RuleAction::Monitor;
+                stops.push(id);
+            }
+        }
+        if self.added.is_empty() && stops.is_empty() {
+            return Ok(base);
+        }
         let mut digest = Digest::default();
         digest.field(&base.digest.to_le_bytes());
         for added in &self.added {
             digest.field(added.text.as_bytes());
+        }
+        for id in stops {
+            digest.field(b"stopped");
+            digest.field(id.as_bytes());
         }
         merged.digest = digest.value();
         Ok(Arc::new(merged))
@@ -204,55 +279,6 @@ const fn list(what: &What) -> u8 {
         What::Allow => 0,
         What::Block => 1,
         What::Limit(_) => 2,
-    }
-}
-
-/// One line for each rule that is new (`+`), gone (`-`) or another (`~`).
-pub(super) fn diff(before: &Policy, after: &Policy) -> Vec<String> {
-    use std::collections::HashMap;
-    let of = |policy| -> HashMap<&str, &Rule> {
-        let policy: &Policy = policy;
-        policy.rules.iter().map(|rule| (&*rule.about.id, rule)).collect()
-    };
-    let (old, new) = (of(before), of(after));
-    let line = |sign, rule: &Rule| {
-        let reason = rule.about.reason.as_deref().unwrap_or_default();
-        format!(
-            "{sign} {} {} ({} clients) {reason}",
-            kind(&rule.what),
-            rule.about.id,
-            rule.clients.len()
-        )
-        .trim_end()
-        .to_owned()
-    };
-    let same = |one: &Rule, other: &Rule| {
-        let mut moved = other.clone();
-        moved.about.line = one.about.line;
-        *one == moved
-    };
-    let mut lines = Vec::new();
-    for rule in &after.rules {
-        match old.get(&*rule.about.id) {
-            None => lines.push(line('+', rule)),
-            Some(before) if !same(before, rule) => lines.push(line('~', rule)),
-            Some(_) => {}
-        }
-    }
-    let gone = before.rules.iter().filter(|rule| !new.contains_key(&*rule.about.id));
-    lines.extend(gone.map(|rule| line('-', rule)));
-    if before.failsafe != after.failsafe {
-        lines.push("~ failsafe".into());
-    }
-    lines
-}
-
-/// Name of a rule's list.
-pub(super) const fn kind(what: &What) -> &'static str {
-    match what {
-        What::Allow => "allow",
-        What::Block => "block",
-        What::Limit(_) => "limit",
     }
 }
 
@@ -291,8 +317,9 @@ mod tests {
         assert_eq!(ids(&merged), ["two", "one", "from-file"]);
         assert_ne!(merged.digest, layers.base.as_ref().unwrap().policy.digest);
         assert_ne!(layers.sha256(), layers.without("one").unwrap().sha256());
-        let lines = diff(&layers.base.as_ref().unwrap().policy, &merged);
-        assert_eq!(lines, ["+ allow two (1 clients) CHG-1", "+ block one (1 clients) CHG-1"]);
+        let lines = policy::diff(&layers.base.as_ref().unwrap().policy, &merged);
+        let lines: Vec<String> = lines.iter().map(ToString::to_string).collect();
+        assert_eq!(lines, ["+ allow two: 1 clients, CHG-1", "+ block one: 1 clients, drop, CHG-1"]);
     }
 
     #[test]
@@ -305,6 +332,24 @@ mod tests {
         assert!(layers.without("nowhere").is_err());
         let (layers, gone) = layers.on(base(&rule("b", "block")));
         assert_eq!((ids(&layers.merged().unwrap()), gone), (vec!["b"], vec!["b".to_owned()]));
+    }
+
+    #[test]
+    fn a_stopped_rule_monitors_until_it_is_another_rule() {
+        let (layers, _) = Layers::default().on(base(&rule("a", "block")));
+        let before = layers.merged().unwrap();
+        let stopped = layers.stopping(&before.rules[0], "hit 12 %".into());
+        let merged = stopped.merged().unwrap();
+        assert_eq!(merged.rules[0].action, RuleAction::Monitor);
+        assert_ne!(merged.digest, before.digest);
+        // The same rule further down in the file is still the same rule, with another client it is not.
+        let (moved, _) = stopped.on(base(&format!("\n\n{}", rule("a", "block"))));
+        assert_eq!(moved.merged().unwrap().rules[0].action, RuleAction::Monitor);
+        let (other, _) =
+            stopped.on(base(&rule("a", "block").replace("203.0.113.7", "203.0.113.8")));
+        assert_eq!(other.merged().unwrap().rules[0].action, RuleAction::Drop);
+        assert_eq!(stopped.rearmed("a").unwrap().merged().unwrap().digest, before.digest);
+        assert!(layers.rearmed("a").is_err());
     }
 
     #[test]

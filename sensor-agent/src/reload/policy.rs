@@ -18,7 +18,7 @@ use super::{
     changes::{Changed, Provisional},
     fingerprint,
     kept::{Keep, Kept, KeptRule},
-    layers::{self, Added, Base, Layers, Origin},
+    layers::{Added, Base, Layers, Origin},
 };
 use crate::{
     audit::{Hash, Version},
@@ -74,7 +74,7 @@ impl PolicyFile {
     pub fn new(path: Option<&Path>, store: &Path) -> Self {
         let keep = Keep::of(store);
         let (kept, problem) = keep.load();
-        let mut layers = Layers::default();
+        let mut layers = Layers { stopped: kept.stopped.clone(), ..Layers::default() };
         let mut problems: Vec<String> = problem.into_iter().collect();
         for rule in &kept.added {
             let KeptRule { text, unix_ns, by, reason } = rule.clone();
@@ -215,7 +215,9 @@ impl PolicyFile {
         let before = self.version();
         let policy = layers.merged()?;
         let diff = match &self.in_force {
-            Some(in_force) => layers::diff(&in_force.policy, &policy),
+            Some(in_force) => {
+                policy::diff(&in_force.policy, &policy).iter().map(ToString::to_string).collect()
+            }
             None => Vec::new(),
         };
         let facts = host.facts(&policy.failsafe.ssh_ports);
@@ -306,6 +308,14 @@ impl PolicyFile {
         }
     }
 
+    /// What is in force as a document, with its generation.
+    #[must_use]
+    pub fn export(&self) -> Option<(u64, String)> {
+        let policy = &self.in_force.as_ref()?.policy;
+        let time = |at: UnixNs| sensor_proto::json::rfc3339(at.0);
+        Some((self.status.generation, policy::export(policy, &time)))
+    }
+
     fn layer(&self) -> &'static str {
         match self.layers.base.as_ref().map(|base| &base.origin) {
             Some(Origin::File) => "file",
@@ -363,7 +373,7 @@ impl PolicyFile {
         };
         RuleStatus {
             id: about.id.to_string(),
-            kind: layers::kind(&rule.what).into(),
+            kind: rule.what.list().into(),
             action: action(rule).into(),
             clients: rule.clients.len() as u64,
             expires_unix_ns: rule.expires.map_or(0, |at| at.0),
@@ -371,6 +381,7 @@ impl PolicyFile {
             reason: text(&about.reason),
             origin: text(&about.origin),
             owner: text(&about.owner),
+            stopped: self.layers.stop_of(&about.id).map(|stopped| stopped.why.clone()),
             ..RuleStatus::default()
         }
     }

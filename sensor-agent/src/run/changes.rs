@@ -27,7 +27,10 @@ impl Shared {
         body: Vec<u8>,
         peer: Peer,
     ) -> Result<ChangeView, String> {
-        if let Some(error) = self.audit_status().error {
+        // Whatever is wrong with the log: what is enforced can be switched off.
+        if !matches!(change, Change::Enforcement { .. })
+            && let Some(error) = self.audit_status().error
+        {
             return Err(format!("the audit log cannot be written, so nothing is changed: {error}"));
         }
         let mut policy = self.policy.lock().unwrap_or_else(PoisonError::into_inner);
@@ -76,6 +79,7 @@ impl Shared {
             }
             Change::PolicyRemove { id, .. } => policy.remove(id, &host),
             Change::Enforcement { on, .. } => self.switch(*on, policy),
+            Change::PolicyRearm { id, .. } => policy.rearm(id, &host),
         }
     }
 
@@ -219,6 +223,7 @@ const fn action_of(change: &Change) -> Action {
         Change::PolicyRevert { .. } => Action::Revert,
         Change::PolicyAdd { .. } => Action::Add,
         Change::PolicyRemove { .. } => Action::Remove,
+        Change::PolicyRearm { .. } => Action::Rearm,
         Change::Enforcement { .. } => Action::Enforcement,
     }
 }

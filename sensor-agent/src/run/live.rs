@@ -266,6 +266,7 @@ pub(super) fn settings(config: &Config, identity: &InstallationIdentity) -> Sett
         },
         mask: mask(config, key),
         key,
+        trusted_proxies: config.trusted_proxies.clone(),
         ..Settings::default()
     }
 }

@@ -20,9 +20,9 @@ use crate::{
     audit::AuditLog,
     config::{Hook, Mode},
     control::{
-        Answer, CatalogueStatus, ChainStatus, Change, EnforcementStatus, InterfaceView, Peer,
-        PolicyStatus, ProgramMissing, Question, Responder, RingStatus, RuleStatus, STATUS_SCHEMA,
-        StatusView,
+        Answer, CatalogueStatus, ChainStatus, Change, EnforcementStatus, InterfaceView,
+        POLICY_SCHEMA, Peer, PolicyStatus, PolicyText, PolicyView, ProgramMissing, Question,
+        Responder, RingStatus, RuleStatus, STATUS_SCHEMA, StatusView,
     },
     kernel::{self, Chain, HookKind, InterfaceState, InterfaceStatus, Kernel},
     reload::PolicyFile,
@@ -175,6 +175,23 @@ impl Shared {
         }
     }
 
+    fn policy_view(&self) -> PolicyView {
+        let reloaded = self.reloaded.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        PolicyView {
+            schema: POLICY_SCHEMA.into(),
+            time_unix_ns: wall_clock().0,
+            mode: self.facts.mode.as_str().into(),
+            policy: reloaded.policy,
+            rules: self.rule_status(reloaded.rules),
+        }
+    }
+
+    fn policy_text(&self) -> Option<PolicyText> {
+        let policy = self.policy.lock().unwrap_or_else(PoisonError::into_inner);
+        let (generation, text) = policy.export()?;
+        Some(PolicyText { generation, text })
+    }
+
     fn ring(&self) -> RingStatus {
         let counts = &self.facts.ring;
         RingStatus {
@@ -221,10 +238,19 @@ impl Responder for Asked {
             Question::Inventory => {
                 blocking(shared, |shared| serde_json::to_value(shared.view())).await
             }
-            Question::Policy
-            | Question::PolicyExport
-            | Question::PolicyExplain { .. }
-            | Question::Drops { .. } => return Answer::Error("not known".into()),
+            Question::Policy => {
+                blocking(shared, |shared| serde_json::to_value(shared.policy_view())).await
+            }
+            Question::PolicyExport => {
+                let text = blocking(shared, Shared::policy_text).await;
+                match text {
+                    Some(None) => return Answer::Error("no policy is in force".into()),
+                    text => text.map(serde_json::to_value),
+                }
+            }
+            Question::PolicyExplain { .. } | Question::Drops { .. } => {
+                return Answer::Error("not known".into());
+            }
         };
         match made {
             Some(Ok(value)) => Answer::Ok(value),

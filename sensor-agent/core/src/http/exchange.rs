@@ -3,7 +3,10 @@
 //! What comes again with every request of a client is shared (`Arc`): a head that is known is not copied.
 //! No body, no header value but the few named here; credentials are reduced to their scheme at parse time.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use crate::time::UnixNs;
 
@@ -112,6 +115,9 @@ pub struct OwnerHint {
     pub hook: u8,
 }
 
+/// Addresses kept of a chain of proxies.
+pub const FORWARDED_MAX: usize = 4;
+
 /// Facts of a request beside method, host and target.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequestFacts {
@@ -121,6 +127,12 @@ pub struct RequestFacts {
     pub content_type: Option<Arc<str>>,
     /// First product token of `User-Agent` without version (`curl`, `Mozilla`), at most 32 bytes.
     pub user_agent: Option<Arc<str>>,
+    /// Addresses that proxies wrote into `X-Forwarded-For` or `Forwarded`: the last [`FORWARDED_MAX`], the nearest proxy's last. Anyone can write
+    /// them: they mean something only from a proxy that is trusted.
+    pub forwarded: Vec<IpAddr>,
+    /// Hash of the credential in `Authorization` or in an API key header; never the credential. It is hashed again with the
+    /// installation's key before anything counts by it.
+    pub credential: Option<u64>,
     /// OPTIONS with `Origin` and `Access-Control-Request-Method` (CORS preflight).
     pub preflight: bool,
     /// `Content-Length`, or the body's size once known (chunked: wire bytes of the chunks' data).

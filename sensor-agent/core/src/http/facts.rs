@@ -7,7 +7,8 @@ use std::sync::Arc;
 use httparse::Header;
 
 use super::exchange::{AuthScheme, RequestFacts, ResponseFacts};
-use super::framing::FramingFields;
+use super::{forwarded, framing::FramingFields};
+use crate::keyed_hash::siphash24;
 
 const CONTENT_TYPE_BYTES_MAX: usize = 64;
 const USER_AGENT_BYTES_MAX: usize = 32;
@@ -44,6 +45,12 @@ pub(super) fn request_fields<'a>(headers: &[Header<'a>]) -> RequestFields<'a> {
         let is = |wanted: &[u8]| name.eq_ignore_ascii_case(wanted);
         match name.len() {
             4 if is(b"host") => fields.host = fields.host.or(Some(value)),
+            9 if is(b"forwarded") => {
+                forwarded::forwarded(value, &mut fields.facts.forwarded);
+            }
+            15 if is(b"x-forwarded-for") => {
+                forwarded::x_forwarded_for(value, &mut fields.facts.forwarded);
+            }
             6 if is(b"cookie") && auth == AuthScheme::None && has_session_cookie(value) => {
                 auth = AuthScheme::Cookie;
             }
@@ -54,12 +61,16 @@ pub(super) fn request_fields<'a>(headers: &[Header<'a>]) -> RequestFields<'a> {
             7 if is(b"upgrade") => fields.upgrade = true,
             10 if is(b"user-agent") => fields.facts.user_agent = user_agent(value),
             12 if is(b"content-type") => fields.facts.content_type = media_type(value),
-            13 if is(b"authorization") => auth = authorization(value),
+            13 if is(b"authorization") => {
+                auth = authorization(value);
+                fields.facts.credential = Some(credential(value));
+            }
             14 if is(b"content-length") => fields.framing.content_length(value),
             17 if is(b"transfer-encoding") => fields.framing.transfer_encoding(value),
             29 if is(b"access-control-request-method") => fields.preflight_method = true,
             _ if matches!(auth, AuthScheme::None | AuthScheme::Cookie) && is_api_key_name(name) => {
                 auth = AuthScheme::ApiKeyHeader;
+                fields.facts.credential = Some(credential(value));
             }
             _ => {}
         }
@@ -146,6 +157,11 @@ fn authorization(value: &[u8]) -> AuthScheme {
     } else {
         AuthScheme::Other
     }
+}
+
+/// Tells credentials apart without keeping them. Not keyed: what counts by it hashes it again with a key.
+fn credential(value: &[u8]) -> u64 {
+    siphash24([0, 0], value.trim_ascii())
 }
 
 fn has_session_cookie(value: &[u8]) -> bool {

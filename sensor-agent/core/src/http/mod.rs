@@ -4,6 +4,7 @@ mod chunked;
 mod detect;
 mod exchange;
 mod facts;
+mod forwarded;
 mod framing;
 mod head;
 mod hello;
@@ -12,7 +13,9 @@ mod reader;
 
 pub use chunked::{ChunkStep, Chunked};
 pub use detect::{Detect, preface, request, response, tls};
-pub use exchange::{AuthScheme, Exchange, Method, OwnerHint, RequestFacts, ResponseFacts};
+pub use exchange::{
+    AuthScheme, Exchange, FORWARDED_MAX, Method, OwnerHint, RequestFacts, ResponseFacts,
+};
 pub use framing::Framing;
 pub use head::{HeadError, RequestHead, ResponseHead, parse_request, parse_response};
 pub use hello::{ClientHello, HelloError, TlsVersion, parse_hello};

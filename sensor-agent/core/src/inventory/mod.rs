@@ -27,6 +27,7 @@ mod row;
 mod segment;
 mod service;
 mod slots;
+mod sources;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -41,6 +42,7 @@ pub use row::{
     Accuracy, CoverageRow, EgressRow, EndpointRow, INVENTORY_SCHEMA, InventoryTotals,
     InventoryView, Kind, LatencyRow,
 };
+pub use sources::{IDENTITIES, Mark, SHARED_NS, Sources, WINDOW_NS};
 pub use table::{EndpointId, Inventory, InventoryLosses, Observed};
 pub use view::RowFilter;
 pub use watch::{Attached, Span};

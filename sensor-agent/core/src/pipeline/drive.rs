@@ -18,7 +18,7 @@ use crate::{
     http::Exchange,
     inventory::{
         Attached, CoverageRow, EndpointRow, Inventory, InventoryView, ListenerTotals, Owners,
-        RowFilter,
+        RowFilter, Sources,
     },
     locality::Locality,
     sample::{DecodeError, Sample, decode},
@@ -97,6 +97,11 @@ impl Pipeline {
     /// Puts another set of local addresses in force.
     pub fn set_locality(&mut self, locality: Locality) {
         self.stages.locality.replace(locality);
+    }
+
+    /// Who is behind source addresses, and who talks to services.
+    pub fn sources_mut(&mut self) -> &mut Sources {
+        &mut self.stages.sources
     }
 
     /// Whether a listener at this address is on this host, as far as is known now.

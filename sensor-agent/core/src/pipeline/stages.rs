@@ -2,13 +2,15 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
+use ipnet::IpNet;
+
 use super::counts::{PipelineCounter, PipelineCounts};
 use crate::{
     catalogue::Catalogue,
     event::{EndpointEvent, Event, EventBody, ExchangeEvent, Mask, Peer},
     flow::{self, Assembled, FlowClass},
     http::Exchange,
-    inventory::{Attached, Inventory, Observed},
+    inventory::{Attached, Inventory, Observed, Sources},
     limits::{EVENTS_PENDING_MAX, InventoryLimits, WINDOW_NS_DEFAULT},
     locality::Locality,
     state::Role,
@@ -44,6 +46,8 @@ pub struct Settings {
     pub key: [u64; 2],
     /// Which servers are on this host.
     pub locality: Locality,
+    /// Proxies that are believed when they name the client that they speak for.
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 impl Default for Settings {
@@ -58,6 +62,7 @@ impl Default for Settings {
             mask: Mask::default(),
             key: [0, 0],
             locality: Locality::Everything,
+            trusted_proxies: Vec::new(),
         }
     }
 }
@@ -66,6 +71,7 @@ impl Default for Settings {
 #[derive(Debug)]
 pub(super) struct Stages {
     pub(super) inventory: Inventory,
+    pub(super) sources: Sources,
     pub(super) catalogue: Arc<Catalogue>,
     pub(super) locality: Locality,
     pub(super) mask: Mask,
@@ -83,6 +89,7 @@ impl Stages {
         inventory.set_window(settings.window_ns);
         Self {
             inventory,
+            sources: Sources::new(settings.key, settings.trusted_proxies),
             catalogue: Arc::new(Catalogue::default()),
             locality: settings.locality,
             mask: settings.mask,
@@ -98,8 +105,9 @@ impl Stages {
     pub(super) fn on_assembled(&mut self, assembled: Assembled) {
         match assembled {
             Assembled::Exchange(exchange) => self.on_exchange(exchange),
-            Assembled::Hello { server, hello, .. } => {
+            Assembled::Hello { time, client, server, hello } => {
                 if self.locality.is_local(server.ip()) {
+                    self.sources.client(server, client.ip(), time);
                     self.inventory.hello(server, hello.server_name.as_deref(), &hello.alpn);
                 }
             }
@@ -125,6 +133,9 @@ impl Stages {
         self.last = self.last.max(exchange.time);
         if exchange.weight > 1 {
             self.inventory.sampled(exchange.time);
+        }
+        if role == Role::Server {
+            self.sources.observe(&exchange);
         }
         let observed = self.inventory.observe(&exchange, role, &self.catalogue);
         if self.exchange_events == ExchangeEvents::On {

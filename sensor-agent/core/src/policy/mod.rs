@@ -7,9 +7,11 @@
 
 mod chain;
 mod compile;
+mod diff;
 mod duration;
 mod error;
 mod explain;
+mod export;
 mod facts;
 mod failsafe;
 pub mod image;
@@ -24,8 +26,10 @@ mod validate;
 mod tests;
 
 pub use compile::{Compiled, PolicyTables};
+pub use diff::{Difference, RuleChange, diff};
 pub use error::{PolicyError, PolicyErrors};
 pub use explain::{Decided, Packet, explain};
+pub use export::export;
 pub use facts::{HostFacts, Inactive, RuleState};
 pub use failsafe::{Builtin, Failsafe, FailsafeRule, Side};
 pub use list::{LIST_ENTRIES_MAX, List, ListFacts, Lists};

@@ -14,32 +14,23 @@ use sensor_core::{
 };
 use serde::Serialize;
 
-use super::{Exit, Prerequisite, output};
+use crate::commands::{Exit, Prerequisite, output};
 use crate::config::{PolicyFileError, host_facts, read_policy};
 
-/// Works with policy files.
+/// Says whether a policy file is valid, and what its rules come to on this host.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  sensor-agent policy check deploy/policy.example.yaml")]
 pub(super) struct Args {
-    #[command(subcommand)]
-    verb: Verb,
-}
-
-#[derive(Debug, clap::Subcommand)]
-enum Verb {
-    /// Says whether a policy file is valid, and what its rules come to on this host
-    #[command(after_help = "Example:\n  sensor-agent policy check deploy/policy.example.yaml")]
-    Check {
-        /// Policy file (YAML)
-        file: PathBuf,
-        /// Print the result as JSON
-        #[arg(long)]
-        json: bool,
-    },
+    /// Policy file (YAML)
+    file: PathBuf,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// Runs the verb.
 pub(super) fn run(args: &Args) -> Result<Exit> {
-    let Verb::Check { file, json } = &args.verb;
+    let Args { file, json } = args;
     let outcome = read_policy(file).and_then(|policy| {
         let facts = host_facts(MonoNs(0), &policy.failsafe.ssh_ports, Vec::new());
         let compiled = policy.compile(&facts)?;

@@ -1,0 +1,329 @@
+//! Who is behind a source address, and who talks to a service: from exchanges, beside the inventory.
+//!
+//! A source that carries [`IDENTITIES`] distinct forwarded addresses or accepted credentials within [`WINDOW_NS`] is shared by many clients (a load
+//! balancer, an ingress, NAT): rules by address must not hit it. What a client could write itself counts for nothing, or it could make
+//! itself shared and slip out of its limit: forwarded addresses are believed of configured trusted proxies only, and a credential
+//! only when the server accepted it. A service's distinct clients are estimated for the guard. Bounds: [`SOURCES_MAX`], [`SERVICES_MAX`].
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+};
+
+use ipnet::IpNet;
+
+use super::clients::ClientSketch;
+use crate::{http::Exchange, keyed_hash::siphash24, time::UnixNs};
+
+/// Distinct identities that make a source shared.
+pub const IDENTITIES: usize = 20;
+/// Within this time.
+pub const WINDOW_NS: u64 = 60_000_000_000;
+/// A source stays shared for this long after it last was.
+pub const SHARED_NS: u64 = 600_000_000_000;
+/// Sources whose identities are counted at once; the rest is counted as refused until there is room.
+const SOURCES_MAX: usize = 4_096;
+/// Services whose clients are counted.
+const SERVICES_MAX: usize = 1_024;
+
+/// Sources and services of the last minutes.
+#[derive(Debug)]
+pub struct Sources {
+    key: [u64; 2],
+    trusted: Vec<IpNet>,
+    by_address: HashMap<IpAddr, Source>,
+    services: HashMap<SocketAddr, Service>,
+    marks: Vec<Mark>,
+    swept: UnixNs,
+    refused: u64,
+}
+
+/// A source that many clients share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// Its address.
+    pub source: IpAddr,
+    /// Until when.
+    pub until: UnixNs,
+}
+
+/// Identities seen of a source, each with its last time; the oldest makes room.
+#[derive(Debug, Default)]
+struct Source {
+    identities: Vec<(u64, UnixNs)>,
+    marked_until: UnixNs,
+}
+
+/// Clients of a service in this window and the one before.
+#[derive(Debug, Default)]
+struct Service {
+    window: u64,
+    now: ClientSketch,
+    before: ClientSketch,
+}
+
+impl Sources {
+    /// With the key of the installation and the proxies whose word counts.
+    #[must_use]
+    pub fn new(key: [u64; 2], trusted: Vec<IpNet>) -> Self {
+        Self {
+            key,
+            trusted,
+            by_address: HashMap::new(),
+            services: HashMap::new(),
+            marks: Vec::new(),
+            swept: UnixNs(0),
+            refused: 0,
+        }
+    }
+
+    /// Counts an exchange whose server is on this host.
+    pub fn observe(&mut self, exchange: &Exchange) {
+        let (now, source) = (exchange.time, exchange.client.ip().to_canonical());
+        self.client(exchange.server, source, now);
+        let forwarded = self
+            .trusts(source)
+            .then(|| self.forwarded(&exchange.request.forwarded))
+            .flatten()
+            .map(|address| self.hash(b"address", &address_bytes(address)));
+        let accepted = exchange.status.is_some_and(|status| (200..400).contains(&status));
+        let credential = exchange
+            .request
+            .credential
+            .filter(|_| accepted)
+            .map(|credential| self.hash(b"credential", &credential.to_le_bytes()));
+        for identity in forwarded.into_iter().chain(credential) {
+            self.identity(source, identity, now);
+        }
+    }
+
+    /// Counts a client of a service (a TLS connection shows no more than that).
+    pub fn client(&mut self, service: SocketAddr, client: IpAddr, now: UnixNs) {
+        let hash = self.hash(b"client", &address_bytes(client));
+        let room = self.services.len() < SERVICES_MAX;
+        if !room && !self.services.contains_key(&service) {
+            self.refused += 1;
+            return;
+        }
+        let service = self.services.entry(service).or_default();
+        service.turn(now);
+        service.now.add(hash, true);
+    }
+
+    /// Distinct clients of a service within the last one to two windows.
+    #[must_use]
+    pub fn clients_of(&self, service: SocketAddr, now: UnixNs) -> u64 {
+        let Some(service) = self.services.get(&service) else { return 0 };
+        let mut sketch = match now.0 / WINDOW_NS - service.window.min(now.0 / WINDOW_NS) {
+            0 | 1 => service.now.clone(),
+            _ => return 0,
+        };
+        if now.0 / WINDOW_NS == service.window {
+            sketch.merge(&service.before);
+        }
+        sketch.estimate()
+    }
+
+    /// Sources that became shared, or still are, since this was asked last.
+    pub fn take_marks(&mut self) -> Vec<Mark> {
+        std::mem::take(&mut self.marks)
+    }
+
+    /// Identities that found no room.
+    #[must_use]
+    pub const fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// The client that a trusted proxy speaks for: the last address of the chain that is no trusted proxy itself.
+    #[must_use]
+    pub fn forwarded(&self, chain: &[IpAddr]) -> Option<IpAddr> {
+        chain
+            .iter()
+            .rev()
+            .copied()
+            .find(|address| !self.trusts(*address))
+            .or(chain.first().copied())
+    }
+
+    fn trusts(&self, source: IpAddr) -> bool {
+        self.trusted.iter().any(|net| net.contains(&source))
+    }
+
+    fn identity(&mut self, source: IpAddr, identity: u64, now: UnixNs) {
+        if self.by_address.len() >= SOURCES_MAX && !self.by_address.contains_key(&source) {
+            self.sweep(now);
+            if self.by_address.len() >= SOURCES_MAX {
+                self.refused += 1;
+                return;
+            }
+        }
+        let entry = self.by_address.entry(source).or_default();
+        entry.see(identity, now);
+        // Told again when half of its time is over, so that a source in use stays marked.
+        if entry.is_shared(now) && entry.marked_until.0 < now.0.saturating_add(SHARED_NS / 2) {
+            entry.marked_until = UnixNs(now.0.saturating_add(SHARED_NS));
+            self.marks.push(Mark { source, until: entry.marked_until });
+        }
+    }
+
+    /// Lets go of sources that were silent for a window, at most once a second.
+    fn sweep(&mut self, now: UnixNs) {
+        if now.0.saturating_sub(self.swept.0) < 1_000_000_000 {
+            return;
+        }
+        self.swept = now;
+        let live = |seen: &UnixNs| now.0.saturating_sub(seen.0) < WINDOW_NS;
+        self.by_address.retain(|_, source| source.identities.iter().any(|(_, seen)| live(seen)));
+    }
+
+    fn hash(&self, what: &[u8], bytes: &[u8]) -> u64 {
+        siphash24(self.key, &[what, bytes].concat())
+    }
+}
+
+impl Source {
+    fn see(&mut self, identity: u64, now: UnixNs) {
+        if let Some(known) = self.identities.iter_mut().find(|(known, _)| *known == identity) {
+            known.1 = known.1.max(now);
+        } else if self.identities.len() < IDENTITIES {
+            self.identities.push((identity, now));
+        } else if let Some(oldest) = self.identities.iter_mut().min_by_key(|(_, seen)| *seen) {
+            *oldest = (identity, now);
+        }
+    }
+
+    fn is_shared(&self, now: UnixNs) -> bool {
+        self.identities.len() == IDENTITIES
+            && self.identities.iter().all(|(_, seen)| now.0.saturating_sub(seen.0) <= WINDOW_NS)
+    }
+}
+
+impl Service {
+    fn turn(&mut self, now: UnixNs) {
+        let window = now.0 / WINDOW_NS;
+        if window > self.window {
+            let last = std::mem::take(&mut self.now);
+            self.before = if window == self.window + 1 { last } else { ClientSketch::default() };
+            self.window = window;
+        }
+    }
+}
+
+fn address_bytes(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::{Method, OwnerHint, RequestFacts, ResponseFacts};
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn exchange(
+        client: &str,
+        seconds: u64,
+        forwarded: &[&str],
+        credential: Option<u64>,
+    ) -> Exchange {
+        let request = RequestFacts {
+            forwarded: forwarded.iter().map(|one| one.parse().unwrap()).collect(),
+            credential,
+            ..RequestFacts::default()
+        };
+        Exchange {
+            time: UnixNs(seconds * SECOND),
+            client: SocketAddr::new(client.parse().unwrap(), 40_000),
+            server: "10.0.0.1:80".parse().unwrap(),
+            method: Method::Get,
+            host: None,
+            target: (*b"/").into(),
+            status: Some(200),
+            latency_ns: None,
+            request,
+            response: ResponseFacts::default(),
+            weight: 1,
+            client_hint: OwnerHint::default(),
+            server_hint: OwnerHint::default(),
+        }
+    }
+
+    fn sources() -> Sources {
+        Sources::new([1, 2], vec!["192.0.2.0/24".parse().unwrap()])
+    }
+
+    #[test]
+    fn twenty_clients_behind_a_trusted_proxy_make_it_shared() {
+        let mut sources = sources();
+        for user in 0..19 {
+            sources.observe(&exchange("192.0.2.7", 1, &[&format!("203.0.113.{user}")], None));
+        }
+        assert!(sources.take_marks().is_empty());
+        sources.observe(&exchange("192.0.2.7", 2, &["203.0.113.99", "192.0.2.8"], None));
+        let marks = sources.take_marks();
+        assert_eq!(
+            marks,
+            [Mark { source: "192.0.2.7".parse().unwrap(), until: UnixNs(2 * SECOND + SHARED_NS) }]
+        );
+        // Not told again and again.
+        sources.observe(&exchange("192.0.2.7", 3, &["203.0.113.98"], None));
+        assert!(sources.take_marks().is_empty());
+    }
+
+    #[test]
+    fn nobody_makes_himself_shared() {
+        let mut sources = sources();
+        for user in 0..100 {
+            let forged = format!("203.0.113.{user}");
+            sources.observe(&exchange("198.51.100.9", 1, &[&forged], None));
+            let mut refused = exchange("198.51.100.9", 1, &[], Some(user));
+            refused.status = Some(401);
+            sources.observe(&refused);
+            // A trusted proxy that speaks for one client, again and again.
+            sources.observe(&exchange("192.0.2.7", 1, &["203.0.113.1"], None));
+        }
+        assert!(sources.take_marks().is_empty());
+    }
+
+    #[test]
+    fn accepted_credentials_count_and_only_within_the_window() {
+        let mut slow = sources();
+        for user in 0..200 {
+            slow.observe(&exchange("198.51.100.9", user * 4, &[], Some(user)));
+        }
+        assert!(slow.take_marks().is_empty(), "15 within a minute are not 20");
+        for user in 0..20 {
+            slow.observe(&exchange("198.51.100.9", 10_000 + user * 3, &[], Some(user)));
+        }
+        assert_eq!(slow.take_marks().len(), 1);
+    }
+
+    #[test]
+    fn clients_of_a_service_are_those_of_the_last_windows() {
+        let mut sources = sources();
+        for user in 0..10 {
+            sources.observe(&exchange(&format!("203.0.113.{user}"), 65, &[], None));
+        }
+        let service = "10.0.0.1:80".parse().unwrap();
+        assert_eq!(sources.clients_of(service, UnixNs(66 * SECOND)), 10);
+        assert_eq!(sources.clients_of(service, UnixNs(130 * SECOND)), 10);
+        assert_eq!(sources.clients_of(service, UnixNs(200 * SECOND)), 0);
+        assert_eq!(sources.clients_of("10.0.0.1:81".parse().unwrap(), UnixNs(0)), 0);
+    }
+
+    #[test]
+    fn the_tables_are_bounded() {
+        let mut sources = sources();
+        for source in 0..10_000_u32 {
+            let address = IpAddr::from((0x0a00_0000 + source).to_be_bytes());
+            sources.observe(&exchange(&address.to_string(), 1, &[], Some(1)));
+        }
+        assert!(sources.by_address.len() <= SOURCES_MAX && sources.refused() > 0);
+        sources.observe(&exchange("198.51.100.9", 100, &[], Some(1)));
+        assert_eq!(sources.by_address.len(), 1, "silent ones made room");
+    }
+}

@@ -1,0 +1,145 @@
+//! What all changes have in common: their terms, the way to the agent, and how what came of them is shown; and the small verbs.
+
+use anyhow::{Context as _, Result};
+use sensor_proto::json::rfc3339;
+
+use crate::{
+    commands::{Exit, Prerequisite, output, place::Place},
+    control::{AskError, Change, ChangeView, Terms, tell},
+};
+
+/// Options of every change.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct Common {
+    #[command(flatten)]
+    place: Place,
+    /// Why, for the audit log
+    #[arg(long, value_name = "TEXT")]
+    pub(super) reason: Option<String>,
+    /// Only when this generation is in force: nobody else changed it meanwhile
+    #[arg(long, value_name = "N")]
+    if_generation: Option<u64>,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Keeps what was applied with --confirm.
+#[derive(Debug, clap::Args)]
+pub(super) struct ConfirmArgs {
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Takes back what was applied with --confirm.
+#[derive(Debug, clap::Args)]
+pub(super) struct RevertArgs {
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Removes a rule that was added.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  sudo sensor-agent policy remove bad-client --reason CHG0012346"
+)]
+pub(super) struct RemoveArgs {
+    /// Id of the rule
+    id: String,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Lets a rule that the guard stopped do again what it says.
+#[derive(Debug, clap::Args)]
+pub(super) struct RearmArgs {
+    /// Id of the rule
+    id: String,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// `policy confirm`
+pub(super) fn confirm(args: &ConfirmArgs) -> Result<Exit> {
+    send(&args.common, &Change::PolicyConfirm { terms: args.common.terms(false) }, &[])
+}
+
+/// `policy revert`
+pub(super) fn revert(args: &RevertArgs) -> Result<Exit> {
+    send(&args.common, &Change::PolicyRevert { terms: args.common.terms(false) }, &[])
+}
+
+/// `policy remove`
+pub(super) fn remove(args: &RemoveArgs) -> Result<Exit> {
+    let change = Change::PolicyRemove { id: args.id.clone(), terms: args.common.terms(false) };
+    send(&args.common, &change, &[])
+}
+
+/// `policy rearm`
+pub(super) fn rearm(args: &RearmArgs) -> Result<Exit> {
+    let change = Change::PolicyRearm { id: args.id.clone(), terms: args.common.terms(false) };
+    send(&args.common, &change, &[])
+}
+
+impl Common {
+    /// As the agent takes them. The ssh connection goes along: its peer is protected while a policy is provisional.
+    pub(super) fn terms(&self, force: bool) -> Terms {
+        Terms {
+            reason: self.reason.clone(),
+            if_generation: self.if_generation,
+            force,
+            ssh: std::env::var("SSH_CONNECTION").ok().filter(|text| text.len() <= SSH_BYTES_MAX),
+        }
+    }
+}
+
+/// Two addresses and two ports.
+const SSH_BYTES_MAX: usize = 128;
+
+/// Has the agent make a change and shows what came of it.
+pub(super) fn send(common: &Common, change: &Change, body: &[u8]) -> Result<Exit> {
+    let socket = common.place.resolve()?.socket;
+    let view: ChangeView = match tell(&socket, change, body) {
+        Ok(value) => serde_json::from_value(value).context("the agent is of another version")?,
+        Err(AskError::Refused(why)) => {
+            if common.json {
+                output::print_json(&serde_json::json!({ "refused": why }))?;
+            } else {
+                output::note(&format!("refused: {}", output::clean_lines(&why)));
+            }
+            return Ok(Exit::Negative);
+        }
+        Err(error) => return Err(Prerequisite::new(error.to_string()).into()),
+    };
+    if common.json {
+        output::print_json(&view)?;
+    } else {
+        output::print(&text(&view))?;
+    }
+    Ok(Exit::Done)
+}
+
+fn text(view: &ChangeView) -> String {
+    let mut out = String::new();
+    for line in &view.diff {
+        out.extend([&*output::clean(line), "\n"]);
+    }
+    for note in &view.notes {
+        out.extend(["note: ", &output::clean(note), "\n"]);
+    }
+    out.extend([format!(
+        "generation {} ({}), audit entry {} ({})\n",
+        view.generation,
+        view.hash,
+        view.audit.entries,
+        view.audit.head.get(..16).unwrap_or_default()
+    )]);
+    if let Some(provisional) = &view.provisional {
+        out.extend([format!(
+            "provisional until {}: keep it with `policy confirm`, else generation {} is in force again\n",
+            rfc3339(provisional.until_unix_ns / 1_000_000_000 * 1_000_000_000),
+            provisional.back_to_generation
+        )]);
+    }
+    out
+}

@@ -1,0 +1,126 @@
+//! `policy list`: the rules in force with their hits, states and where they come from.
+
+use anyhow::{Context as _, Result};
+use sensor_proto::json::rfc3339;
+
+use crate::{
+    commands::{Exit, Prerequisite, output, place::Place},
+    control::{PolicyView, Question, RuleStatus, ask},
+};
+
+/// Lists the rules in force with live hits, state, end and provenance.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  sensor-agent policy list --json | jq '.rules[] | select(.packets > 0)'"
+)]
+pub(super) struct Args {
+    #[command(flatten)]
+    place: Place,
+    /// Print JSON (sensor.policy/v1)
+    #[arg(long)]
+    json: bool,
+    /// Print the JSON Schema of --json and exit
+    #[arg(long)]
+    schema: bool,
+}
+
+/// Runs the verb.
+pub(super) fn run(args: &Args) -> Result<Exit> {
+    if args.schema {
+        output::print_json(&schemars::schema_for!(PolicyView))?;
+        return Ok(Exit::Done);
+    }
+    let socket = args.place.resolve()?.socket;
+    let value =
+        ask(&socket, Question::Policy).map_err(|error| Prerequisite::new(error.to_string()))?;
+    let view: PolicyView =
+        serde_json::from_value(value).context("the agent is of another version")?;
+    if args.json {
+        output::print_json(&view)?;
+    } else {
+        output::print(&text(&view))?;
+    }
+    Ok(Exit::Done)
+}
+
+fn text(view: &PolicyView) -> String {
+    let mut out = String::new();
+    let Some(policy) = &view.policy else { return "no policy: nothing is dropped\n".into() };
+    out.extend([format!(
+        "generation {} ({}), mode {}, base {}, {} added\n",
+        policy.generation,
+        policy.hash,
+        view.mode,
+        match policy.layer.as_str() {
+            "applied" => "applied by command",
+            "file" => policy.origin.as_str(),
+            _ => "none",
+        },
+        policy.added
+    )]);
+    if let Some(provisional) = &policy.provisional {
+        out.extend([format!(
+            "PROVISIONAL until {}: keep it with `policy confirm`\n",
+            short_time(provisional.until_unix_ns)
+        )]);
+    }
+    if let Some(error) = &policy.error {
+        out.extend(["not in force: ", &output::clean_lines(error), "\n"]);
+    }
+    let rows: Vec<Vec<String>> = view.rules.iter().map(row).collect();
+    if !rows.is_empty() {
+        out.push('\n');
+        out.push_str(&output::table(
+            &[
+                "RULE",
+                "LIST",
+                "ACTION",
+                "STATE",
+                "CLIENTS",
+                "DROPPED",
+                "WOULD DROP",
+                "LAST HIT",
+                "ENDS",
+                "FROM",
+                "REASON",
+            ],
+            &rows,
+        ));
+    }
+    out
+}
+
+fn row(rule: &RuleStatus) -> Vec<String> {
+    let time = |at, none: &str| if at == 0 { none.to_owned() } else { short_time(at) };
+    vec![
+        rule.id.clone(),
+        rule.kind.clone(),
+        rule.action.clone(),
+        rule.state.clone(),
+        output::grouped(rule.clients),
+        output::grouped(rule.packets),
+        output::grouped(rule.would_packets),
+        time(rule.last_unix_ns, "never"),
+        time(rule.expires_unix_ns, ""),
+        rule.from.clone(),
+        rule.reason.clone().unwrap_or_default(),
+    ]
+}
+
+fn short_time(unix_ns: u64) -> String {
+    rfc3339(unix_ns / 1_000_000_000 * 1_000_000_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::PolicyStatus;
+
+    #[test]
+    fn what_the_network_says_reaches_no_terminal() {
+        let rule = RuleStatus { id: "a\u{1b}[31m".into(), ..RuleStatus::default() };
+        let policy = Some(PolicyStatus { layer: "file".into(), ..PolicyStatus::default() });
+        let text = text(&PolicyView { policy, rules: vec![rule], ..PolicyView::default() });
+        assert!(text.contains("a\\u{1b}[31m") && text.contains("never"), "{text}");
+    }
+}

@@ -1,0 +1,111 @@
+//! The guard: a rule that hits more than a share of a service's clients is more likely a mistake than an attack, and falls back to monitor.
+//!
+//! Clients hit are counted from the kernel's table of drops, clients that got through from exchanges and TLS connections of the last one to two
+//! minutes. Where the table is full or flows are sampled out, fewer clients are counted than there are, on either side: the guard is a
+//! net, not a measure. Bound: rows of the table of drops.
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::SocketAddr,
+};
+
+use sensor_core::time::MonoNs;
+use sensor_ebpf::abi::dynamic::{DropKey, DropReason, DropValue};
+
+use super::recent::address;
+
+/// When the guard steps in.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GuardTerms {
+    /// Share of a service's clients, above 0 and at most 1.
+    pub max_share: f64,
+    /// Clients hit at least: of three clients one is a third.
+    pub min_clients: u64,
+    /// Within this time.
+    pub window_ns: u64,
+}
+
+impl Default for GuardTerms {
+    fn default() -> Self {
+        Self { max_share: 0.05, min_clients: 20, window_ns: 60_000_000_000 }
+    }
+}
+
+/// A rule that the guard stops.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trip {
+    /// Number of its hits.
+    pub hits: u32,
+    /// The service.
+    pub service: SocketAddr,
+    /// Clients that it hit.
+    pub clients_hit: u64,
+    /// Clients of the service altogether.
+    pub clients: u64,
+}
+
+/// Looks for rules that hit too many.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Guard {
+    terms: GuardTerms,
+}
+
+impl Guard {
+    /// With terms.
+    #[must_use]
+    pub const fn new(terms: GuardTerms) -> Self {
+        Self { terms }
+    }
+
+    /// Rules that hit too many clients of a service now. `others` estimates a service's clients that got through.
+    #[must_use]
+    pub fn trips(
+        &self,
+        now: MonoNs,
+        rows: &[(DropKey, DropValue)],
+        mut others: impl FnMut(SocketAddr) -> u64,
+    ) -> Vec<Trip> {
+        let mut hit: HashMap<(u32, SocketAddr), HashSet<[u8; 16]>> = HashMap::new();
+        let by_rule = |key: &DropKey| {
+            [DropReason::Block as u32, DropReason::Limit as u32].contains(&key.reason)
+        };
+        for (key, value) in rows {
+            if by_rule(key) && now.0.saturating_sub(value.last_ns) <= self.terms.window_ns {
+                let entry = hit.entry((key.hits, service(key, value))).or_default();
+                entry.insert(key.client);
+            }
+        }
+        let mut trips: Vec<Trip> = hit
+            .into_iter()
+            .filter(|(_, clients)| clients.len() as u64 >= self.terms.min_clients)
+            .map(|((hits, service), clients)| {
+                let clients_hit = clients.len() as u64;
+                Trip { hits, service, clients_hit, clients: clients_hit + others(service) }
+            })
+            .filter(|trip| trip.share() > self.terms.max_share)
+            .collect();
+        trips.sort_by_key(|trip| (trip.hits, trip.service));
+        trips.dedup_by_key(|trip| trip.hits);
+        trips
+    }
+}
+
+impl Trip {
+    /// Share of the service's clients that the rule hit.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a share of estimates")]
+    pub fn share(&self) -> f64 {
+        self.clients_hit as f64 / self.clients.max(1) as f64
+    }
+}
+
+/// The end that is not the client's.
+fn service(key: &DropKey, value: &DropValue) -> SocketAddr {
+    let tuple = &value.tuple;
+    let (ip, port) = if tuple.src == key.client {
+        (tuple.dst, tuple.dst_port)
+    } else {
+        (tuple.src, tuple.src_port)
+    };
+    SocketAddr::new(address(ip), port)
+}
