@@ -61,5 +61,6 @@ wait $(jobs -p | tail -n 3)
 curl "$url/big"
 curl -T "$work/big" "$url/upload"
 curl -k https://shop.example/tls
-sleep 0.5; kill -INT "$dump"; wait "$dump" 2>/dev/null || true
+# The kernel hands packets over by the second.
+sleep 2; kill -INT "$dump"; wait "$dump" 2>/dev/null || true
 cp "$work/nat.pcap" "$out/nat.pcap"
