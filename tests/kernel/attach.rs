@@ -17,7 +17,7 @@ use sensor_tests::{
 };
 
 /// Loads and attaches to all interfaces of a namespace.
-fn attach(namespace: &Namespace, hook: HookKind) -> (Kernel, Ring) {
+pub(crate) fn attach(namespace: &Namespace, hook: HookKind) -> (Kernel, Ring) {
     let include = vec![format!("@{}", namespace.path().display()).parse().unwrap()];
     let selection = Selection { include, exclude: Vec::new() };
     let config = KernelConfig::new(load_config(Mode::Observe), selection, hook);

@@ -14,6 +14,7 @@ use std::{
 };
 
 use nix::sys::signal::Signal;
+use sensor_agent::kernel::HookKind;
 use sensor_tests::{
     is_root_or_skips,
     lab::{Lab, Namespace, Sensor, SensorOptions, agent_binary},
@@ -337,6 +338,45 @@ fn pins_of_vanished_devices_are_swept() {
     let heir = Sensor::start(&host.lab, &host.server, &options(&host)).unwrap();
     assert_eq!(pinned(), 2);
     assert_eq!(heir.status().unwrap()["enforcement"]["swept"], 4);
+    kill(heir);
+    host.detach();
+}
+
+#[test]
+fn an_enforcing_agent_goes_in_front_again_and_nothing_leaks() {
+    if !is_root_or_skips("an_enforcing_agent_goes_in_front_again") {
+        return;
+    }
+    let host = Host::new();
+    let sensor = host.sensor(&[]);
+    let flood = Flood::start(&host);
+    flood.settle();
+    // A program of somebody else at the head of both chains; it takes and drops nothing.
+    let (neighbour, _ring) = crate::attach::attach(&host.server, HookKind::Tcx);
+    let first = |status: &Value| {
+        let one = status["interfaces"][0].clone();
+        ["ingress", "egress"].iter().all(|hook| one[hook]["ahead"].as_array().unwrap().is_empty())
+    };
+    let until = Instant::now() + Duration::from_secs(30);
+    let mut seen_behind = false;
+    loop {
+        let status = sensor.status().unwrap();
+        seen_behind |= !first(&status);
+        if seen_behind && first(&status) {
+            assert_eq!(status["enforcement"]["put_in_front"], 2, "both hooks: {status:#}");
+            assert_eq!(status["enforcement"]["links_not_pinned"], 0);
+            break;
+        }
+        assert!(Instant::now() < until, "{status:#}");
+        sleep(Duration::from_millis(100));
+    }
+    assert!(neighbour.is_attached(), "it is still there: {:?}", neighbour.interfaces());
+    assert_eq!(flood.leaked(), 0);
+    // The links that are pinned are the ones in front: the next agent takes those over.
+    kill(sensor);
+    let heir = host.sensor(&[]);
+    assert!(first(&heir.status().unwrap()));
+    assert_eq!(flood.leaked(), 0);
     kill(heir);
     host.detach();
 }
