@@ -75,6 +75,12 @@ impl Default for InventoryLimits {
     }
 }
 
+/// Verdicts of detectors that wait to be taken; when full, the newest is dropped and counted.
+pub const VERDICTS_PENDING_MAX: usize = 1024;
+/// Detectors at most; each looks at every exchange.
+pub const DETECTORS_MAX: usize = 64;
+/// Longest time of a verdict: a day. What is wanted for longer is a rule.
+pub const VERDICT_NS_MAX: u64 = 86_400_000_000_000;
 /// Events that wait to be taken; when full, the newest is dropped and counted.
 pub const EVENTS_PENDING_MAX: usize = 16_384;
 

@@ -256,7 +256,7 @@ mod tests {
     }
 
     fn hint(ifindex: u32, hook: Hook) -> OwnerHint {
-        OwnerHint { cgroup_id: 1, ifindex, hook: hook as u8 }
+        OwnerHint { cgroup_id: 1, ifindex, hook: hook as u8, ..OwnerHint::default() }
     }
 
     fn exchange(

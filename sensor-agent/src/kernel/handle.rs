@@ -22,12 +22,16 @@ use super::{
     counters::{Counters, KernelLedger},
     listeners::Listeners,
     load::{self, Copies, Degraded, LoadConfig, LoadError, Mode, Wanted},
+    load::{self, Degraded, LoadConfig, LoadError, Mode, Wanted},
     netlink::filter::Handle,
     pin::{self, PinMode, Pins},
     policy_maps::{Applied, ApplyError, PolicyMaps},
     ring::Ring,
     select::{Namespace, Selection},
     settings::First,
+    settings::SettingsMap,
+    sockets::{EndedSockets, SocketEnder},
+    status::{InterfaceStatus, Shared},
     status::{InterfaceStatus, Shared, WatchCounts},
     watch::{Watch, WatchConfig},
 };
@@ -104,6 +108,8 @@ pub struct Kernel {
     counters: Counters,
     listeners: Mutex<Listeners>,
     policy: Mutex<PolicyMaps>,
+    sockets: Option<SocketEnder>,
+    settings: Arc<SettingsMap>,
     config: KernelConfig,
     layout: Option<String>,
     adopted: bool,
@@ -160,6 +166,8 @@ impl Kernel {
             });
             watches.push(watch.map_err(|source| StartError::Namespace { namespace, source })?);
         }
+        let settings = Arc::clone(&loaded.settings);
+        let sockets = ender(&watches);
         let ring = Ring::new(loaded.ring, loaded.settings, config.load.ring_bytes);
         let kernel = Self {
             watches: Mutex::new(watches),
@@ -171,6 +179,8 @@ impl Kernel {
             layout: loaded.layout,
             adopted: loaded.first == First::Adopted,
             state: Mutex::default(),
+            sockets,
+            settings,
             config,
             _copies: copies,
         };
@@ -338,10 +348,36 @@ impl Kernel {
     }
 
     /// Detaches from everything that is not pinned; the maps stay readable.
+    /// Ends TCP sockets of the observed namespaces whose own and peer's address `named` says, where enforcement is on: their owners get
+    /// ECONNABORTED, their peers a RST.
+    pub fn end_sockets(&self, named: impl Fn(SocketAddr, SocketAddr) -> bool) -> EndedSockets {
+        match &self.sockets {
+            Some(sockets) if self.enforces() => sockets.end(named),
+            _ => EndedSockets::default(),
+        }
+    }
+
+    /// Ends the socket of one connection, where an end of it is local; false when there is none (or enforcement is off).
+    pub fn end_connection(&self, client: SocketAddr, server: SocketAddr) -> bool {
+        self.enforces() && self.sockets.as_ref().is_some_and(|all| all.end_one(client, server))
+    }
+
+    fn enforces(&self) -> bool {
+        self.config.load.mode == Mode::Enforce && self.settings.current().enforcement_off == 0
+    }
+
+    /// Detaches from everything; the maps stay readable.
     pub fn detach(&self) {
         if self.pins().is_some() {
             self.shared.rest();
         }
         self.watches.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
+}
+
+/// Without it a waiting client learns of a rule with the next packet.
+fn ender(watches: &[Watch]) -> Option<SocketEnder> {
+    SocketEnder::start(watches.iter().filter_map(Watch::sockets).collect())
+        .map_err(|error| tracing::warn!(%error, "sockets of waiting clients cannot be ended"))
+        .ok()
 }

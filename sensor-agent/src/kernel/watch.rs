@@ -39,6 +39,7 @@ use super::{
     },
     pin::LinkPins,
     select::{Namespace, Selection},
+    sockets::Sockets,
     status::{InterfaceState, InterfaceStatus, Shared, WatchCounts},
     sys::TcHook,
     view::NamespaceView,
@@ -72,6 +73,7 @@ pub(crate) struct Watch {
     /// Namespace of the watch as links are named by it.
     pub(crate) space: Option<u64>,
     thread: Option<JoinHandle<()>>,
+    sockets: Option<Sockets>,
 }
 
 /// What a watch needs to start.
@@ -131,7 +133,9 @@ impl Watch {
             std::thread::Builder::new().name("sensor-watch".into()).spawn(
                 move || match Worker::new(config) {
                     Ok(mut worker) => {
-                        if ready.send(Ok(worker.space())).is_ok() {
+                        // In the namespace, where this thread is.
+                        let sockets = Sockets::open();
+                        if ready.send(Ok((worker.space(), sockets))).is_ok() {
                             worker.run(&asked, &did);
                         }
                         worker.release();
@@ -139,10 +143,12 @@ impl Watch {
                     Err(error) => drop(ready.send(Err(error))),
                 },
             )?;
-        let space = started
+        let (space, sockets) = started
             .recv()
             .map_err(|_| io::Error::other("the interface watch ended at its start"))??;
-        Ok(Self { orders, done, space, thread: Some(thread) })
+        let sockets = sockets
+            .map_err(|error| tracing::warn!(%error, "sockets of waiting clients cannot be ended"));
+        Ok(Self { orders, done, space, thread: Some(thread), sockets: sockets.ok() })
     }
 
     /// Lets it attach; [`Watch::attached`] waits for it.
@@ -159,6 +165,11 @@ impl Watch {
     /// Removes filters that an earlier agent left.
     pub(crate) fn retire(&self) {
         self.orders.give(RETIRE);
+    }
+
+    /// The namespace's sockets, where they can be asked for.
+    pub(crate) fn sockets(&self) -> Option<Sockets> {
+        self.sockets.clone()
     }
 }
 

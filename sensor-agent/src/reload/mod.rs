@@ -6,6 +6,7 @@ mod fingerprint;
 mod kept;
 mod layers;
 mod policy;
+mod waiting;
 
 pub use changes::{CONFIRM_MAX, Changed, Wanted};
 pub use layers::{ADDED_BYTES_MAX, ADDED_RULES_MAX};

@@ -19,6 +19,7 @@ use super::{
     fingerprint,
     kept::{Keep, Kept, KeptRule},
     layers::{Added, Base, Layers, Origin},
+    waiting,
 };
 use crate::{
     audit::{Hash, Version},
@@ -242,6 +243,7 @@ impl PolicyFile {
         if applied.hits_reset {
             self.carry(&before);
         }
+        waiting::end(&policy, &facts, kernel);
         for (line, warning) in &policy.warnings {
             events::PolicyWarning { origin: &self.status.origin, line: *line, warning }.emit();
         }

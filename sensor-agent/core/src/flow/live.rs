@@ -451,7 +451,13 @@ fn close_head(head: &[u8]) -> Vec<u8> {
 }
 
 fn hint(header: &SampleHeader) -> OwnerHint {
-    OwnerHint { cgroup_id: header.cgroup_id, ifindex: header.ifindex, hook: header.hook }
+    OwnerHint {
+        cgroup_id: header.cgroup_id,
+        ifindex: header.ifindex,
+        hook: header.hook,
+        address: Some(socket_addr(header.tuple.src, header.tuple.src_port)),
+        peer: Some(socket_addr(header.tuple.dst, header.tuple.dst_port)),
+    }
 }
 
 #[cfg(test)]

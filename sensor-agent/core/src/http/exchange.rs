@@ -113,6 +113,10 @@ pub struct OwnerHint {
     pub ifindex: u32,
     /// `sensor_ebpf::abi::sample::Hook` as a number, 0 in a replay.
     pub hook: u8,
+    /// The sender's address at the first hook that saw the flow: its name in the kernel's tables. None in a replay.
+    pub address: Option<SocketAddr>,
+    /// The receiver's address at that hook.
+    pub peer: Option<SocketAddr>,
 }
 
 /// Addresses kept of a chain of proxies.

@@ -67,6 +67,10 @@ counters! {
     Events = "events",
     /// Events dropped because too many waited.
     EventsDropped = "events_dropped",
+    /// Verdicts of detectors on a flow or a client.
+    Verdicts = "verdicts",
+    /// Verdicts dropped because too many waited.
+    VerdictsDropped = "verdicts_dropped",
 }
 
 /// Values of all counters.

@@ -14,12 +14,14 @@ use super::{
 use crate::{
     catalogue::Catalogue,
     event::{Event, EventBody, LedgerCount},
+    finding::{Detector, FlowVerdict},
     flow::{Assembled, Assembler, FlowCounter, FlowCounts, Segment},
     http::Exchange,
     inventory::{
         Attached, CoverageRow, EndpointRow, Inventory, InventoryView, ListenerTotals, Owners,
         RowFilter, Sources,
     },
+    limits::DETECTORS_MAX,
     locality::Locality,
     sample::{DecodeError, Sample, decode},
     time::{MonoNs, UnixNs},
@@ -257,6 +259,26 @@ impl Pipeline {
     /// Events that wait, oldest first.
     pub fn take_events(&mut self) -> impl Iterator<Item = Event> + '_ {
         self.stages.events.drain(..)
+    }
+
+    /// Adds a detector; false when there are too many already.
+    pub fn add_detector(&mut self, detector: Box<dyn Detector>) -> bool {
+        let room = self.stages.detectors.len() < DETECTORS_MAX;
+        if room {
+            self.stages.detectors.push(detector);
+        }
+        room
+    }
+
+    /// Whether anything may decide about flows: then what is seen has to be looked at soon.
+    #[must_use]
+    pub fn has_detectors(&self) -> bool {
+        !self.stages.detectors.is_empty()
+    }
+
+    /// Verdicts of detectors that wait, oldest first.
+    pub fn take_verdicts(&mut self) -> impl Iterator<Item = FlowVerdict> + '_ {
+        self.stages.verdicts.drain(..)
     }
 
     /// Adds an event of the shell (policy), so that all events have one order.

@@ -8,10 +8,11 @@ use super::counts::{PipelineCounter, PipelineCounts};
 use crate::{
     catalogue::Catalogue,
     event::{EndpointEvent, Event, EventBody, ExchangeEvent, Mask, Peer},
+    finding::{Detector, FlowVerdict},
     flow::{self, Assembled, FlowClass},
     http::Exchange,
     inventory::{Attached, Inventory, Observed, Sources},
-    limits::{EVENTS_PENDING_MAX, InventoryLimits, WINDOW_NS_DEFAULT},
+    limits::{EVENTS_PENDING_MAX, InventoryLimits, VERDICTS_PENDING_MAX, WINDOW_NS_DEFAULT},
     locality::Locality,
     state::Role,
     time::UnixNs,
@@ -79,6 +80,8 @@ pub(super) struct Stages {
     pub(super) events: VecDeque<Event>,
     pub(super) counts: PipelineCounts,
     pub(super) last: UnixNs,
+    pub(super) detectors: Vec<Box<dyn Detector>>,
+    pub(super) verdicts: VecDeque<FlowVerdict>,
     nothing: Arc<str>,
     unknown_path: Arc<str>,
 }
@@ -97,6 +100,8 @@ impl Stages {
             events: VecDeque::new(),
             counts: PipelineCounts::default(),
             last: UnixNs(0),
+            detectors: Vec::new(),
+            verdicts: VecDeque::new(),
             nothing: "".into(),
             unknown_path: UNKNOWN_PATH.into(),
         }
@@ -137,10 +142,24 @@ impl Stages {
         if role == Role::Server {
             self.sources.observe(&exchange);
         }
+        self.detect(&exchange);
         let observed = self.inventory.observe(&exchange, role, &self.catalogue);
         if self.exchange_events == ExchangeEvents::On {
             let event = self.exchange_event(exchange, role, observed);
             self.push(event);
+        }
+    }
+
+    fn detect(&mut self, exchange: &Exchange) {
+        for detector in &mut self.detectors {
+            let Some(sentence) = detector.on_exchange(exchange) else { continue };
+            self.counts.one(PipelineCounter::Verdicts);
+            if self.verdicts.len() >= VERDICTS_PENDING_MAX {
+                self.counts.one(PipelineCounter::VerdictsDropped);
+                continue;
+            }
+            let rule = Arc::clone(detector.rule());
+            self.verdicts.push_back(FlowVerdict::new(sentence, rule, exchange));
         }
     }
 

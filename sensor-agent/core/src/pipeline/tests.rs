@@ -8,8 +8,10 @@ use super::*;
 use crate::{
     catalogue::Catalogue,
     event::{AddressMask, EndpointChange, Event, EventBody, Mask},
+    finding::{Consequence, Detector, Sentence, Subject},
     http::{AuthScheme, Exchange, Method, OwnerHint, RequestFacts, ResponseFacts},
     inventory::{Attached, RowFilter},
+    limits::{DETECTORS_MAX, VERDICT_NS_MAX, VERDICTS_PENDING_MAX},
     locality::{LocalAddresses, Locality},
     state::State,
     time::{MonoNs, UnixNs},
@@ -238,4 +240,47 @@ fn kernel_losses_move_coverage_only_when_they_move() {
     counters[Counter::RequestHeadsLost as usize] = 6;
     pipeline.on_kernel_counters(MonoNs(S), &counters);
     assert_eq!(pipeline.inventory().last_loss(), UnixNs(START + S));
+}
+
+/// Ends the flow of every 451, for a week.
+#[derive(Debug)]
+struct Censor(std::sync::Arc<str>);
+
+impl Detector for Censor {
+    fn rule(&self) -> &std::sync::Arc<str> {
+        &self.0
+    }
+
+    fn on_exchange(&mut self, exchange: &Exchange) -> Option<Sentence> {
+        (exchange.status == Some(451)).then_some(Sentence {
+            subject: Subject::Flow,
+            consequence: Consequence::End,
+            for_ns: 7 * 86_400 * S,
+        })
+    }
+}
+
+#[test]
+fn a_detector_decides_about_flows_by_their_name_in_the_kernel_within_bounds() {
+    let mut pipeline = live(Mask::default());
+    assert!(pipeline.add_detector(Box::new(Censor("censored".into()))));
+    pipeline.on_exchange(exchange("/a", 200, "10.0.0.2:80", "192.0.2.1:1000"));
+    assert_eq!(pipeline.take_verdicts().count(), 0);
+    let mut translated = exchange("/a", 451, "10.0.0.2:80", "192.0.2.1:1000");
+    translated.client_hint.peer = Some("203.0.113.1:8080".parse().expect("an address"));
+    pipeline.on_exchange(translated);
+    let verdict = pipeline.take_verdicts().next().expect("no verdict");
+    assert_eq!((&*verdict.rule, verdict.sentence.for_ns), ("censored", VERDICT_NS_MAX));
+    assert_eq!(verdict.server.to_string(), "203.0.113.1:8080");
+    assert_eq!(verdict.local_server.to_string(), "10.0.0.2:80");
+    assert_eq!(verdict.client.to_string(), "192.0.2.1:1000");
+    for _ in 0..=VERDICTS_PENDING_MAX {
+        pipeline.on_exchange(exchange("/a", 451, "10.0.0.2:80", "192.0.2.1:1000"));
+    }
+    assert_eq!(pipeline.take_verdicts().count(), VERDICTS_PENDING_MAX);
+    assert_eq!(pipeline.counts().value(PipelineCounter::VerdictsDropped), 1);
+    for _ in 1..DETECTORS_MAX {
+        assert!(pipeline.add_detector(Box::new(Censor("censored".into()))));
+    }
+    assert!(!pipeline.add_detector(Box::new(Censor("censored".into()))));
 }

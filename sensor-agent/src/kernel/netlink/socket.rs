@@ -59,7 +59,16 @@ pub(crate) enum Events {
 impl Socket {
     /// Opens a socket for requests.
     pub(crate) fn open() -> io::Result<Self> {
-        let socket = Self::with_groups(0, SockFlag::SOCK_CLOEXEC)?;
+        Self::for_requests(SockProtocol::NetlinkRoute)
+    }
+
+    /// Opens a socket for requests about sockets.
+    pub(crate) fn diag() -> io::Result<Self> {
+        Self::for_requests(SockProtocol::NetlinkSockDiag)
+    }
+
+    fn for_requests(protocol: SockProtocol) -> io::Result<Self> {
+        let socket = Self::with_groups(protocol, 0, SockFlag::SOCK_CLOEXEC)?;
         setsockopt(&socket.fd, sockopt::ReceiveTimeout, &TimeVal::new(ANSWER_TIMEOUT_S, 0))?;
         Ok(socket)
     }
@@ -67,6 +76,7 @@ impl Socket {
     /// Opens a non-blocking socket that is told of changes.
     pub(crate) fn events() -> io::Result<Self> {
         let socket = Self::with_groups(
+            SockProtocol::NetlinkRoute,
             GROUPS.unsigned_abs(),
             SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
         )?;
@@ -77,8 +87,8 @@ impl Socket {
         Ok(socket)
     }
 
-    fn with_groups(groups: u32, flags: SockFlag) -> io::Result<Self> {
-        let fd = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)?;
+    fn with_groups(protocol: SockProtocol, groups: u32, flags: SockFlag) -> io::Result<Self> {
+        let fd = socket(AddressFamily::Netlink, SockType::Raw, flags, protocol)?;
         bind(fd.as_raw_fd(), &NetlinkAddr::new(0, groups))?;
         Ok(Self { fd, seq: 0, buffer: vec![0; BUFFER_BYTES] })
     }

@@ -1,0 +1,140 @@
+//! Ends sockets of local servers whose client only waits: no packet of theirs would ever meet the rule.
+//!
+//! The kernel's RSTs for them are bounded ([`RESETS_A_SECOND_MAX`]), so sockets are ended at that pace: some at once, by the caller, the
+//! rest by a thread. A socket in a namespace that is not observed (a pod's, seen from the host's side of its veth) cannot be ended from here:
+//! its server's next packet becomes a RST. Bound: [`WAITING_MAX`] sockets wait, and a later policy looks again.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError, mpsc},
+    time::Duration,
+};
+
+use sensor_ebpf::verdict::reset::RESETS_A_SECOND_MAX;
+
+use super::netlink::{
+    diag::{self, TcpSocket},
+    socket::Socket,
+};
+
+/// Sockets that are ended without a pause.
+const AT_ONCE: usize = RESETS_A_SECOND_MAX as usize / 10;
+/// Pause after each lot of them.
+const PAUSE: Duration = Duration::from_millis(150);
+/// Sockets that wait to be ended.
+const WAITING_MAX: usize = 65_536;
+
+/// What became of a look for sockets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EndedSockets {
+    /// Sockets with a peer that there were.
+    pub seen: usize,
+    /// Ended, or waiting for their turn.
+    pub ended: usize,
+    /// The kernel refused, or too many wait.
+    pub refused: usize,
+}
+
+/// A netlink socket of one namespace.
+#[derive(Clone, Debug)]
+pub(crate) struct Sockets {
+    netlink: Arc<Mutex<Socket>>,
+}
+
+impl Sockets {
+    /// Opens it in the namespace of the calling thread.
+    pub(crate) fn open() -> io::Result<Self> {
+        Ok(Self { netlink: Arc::new(Mutex::new(Socket::diag()?)) })
+    }
+
+    fn read(&self) -> io::Result<Vec<TcpSocket>> {
+        diag::sockets(&mut self.netlink.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn destroy(&self, socket: &TcpSocket) -> io::Result<bool> {
+        diag::destroy(&mut self.netlink.lock().unwrap_or_else(PoisonError::into_inner), socket)
+    }
+}
+
+type Waiting = (Sockets, Vec<TcpSocket>);
+
+/// Ends sockets in all observed namespaces.
+#[derive(Debug)]
+pub(crate) struct SocketEnder {
+    namespaces: Vec<Sockets>,
+    queue: mpsc::SyncSender<Waiting>,
+}
+
+impl SocketEnder {
+    /// Starts the thread; it ends with this value.
+    pub(crate) fn start(namespaces: Vec<Sockets>) -> io::Result<Self> {
+        let (queue, waiting) = mpsc::sync_channel::<Waiting>(QUEUE_MAX);
+        std::thread::Builder::new().name("sensor-ender".into()).spawn(move || {
+            for (namespace, sockets) in waiting {
+                for lot in sockets.chunks(AT_ONCE) {
+                    std::thread::sleep(PAUSE);
+                    for socket in lot {
+                        if let Err(error) = namespace.destroy(socket) {
+                            tracing::debug!(%error, "a socket could not be ended");
+                        }
+                    }
+                }
+            }
+        })?;
+        Ok(Self { namespaces, queue })
+    }
+
+    /// Ends every socket (own address, peer's address) that `named` says.
+    pub(crate) fn end(&self, named: impl Fn(SocketAddr, SocketAddr) -> bool) -> EndedSockets {
+        let mut total = EndedSockets::default();
+        for namespace in &self.namespaces {
+            let sockets = match namespace.read() {
+                Ok(sockets) => sockets,
+                Err(error) => {
+                    tracing::warn!(%error, "sockets cannot be read (CONFIG_INET_DIAG, module tcp_diag): clients of a reset rule that only wait learn it with their next packet");
+                    continue;
+                }
+            };
+            total.seen += sockets.len();
+            let mut named: Vec<_> = sockets
+                .into_iter()
+                .filter(|socket| named(socket.local(), socket.remote()))
+                .collect();
+            let rest = named.split_off(named.len().min(AT_ONCE));
+            for socket in &named {
+                match namespace.destroy(socket) {
+                    Ok(ended) => total.ended += usize::from(ended),
+                    Err(error) => {
+                        total.refused += 1;
+                        tracing::debug!(%error, "a socket could not be ended");
+                    }
+                }
+            }
+            if rest.is_empty() {
+                continue;
+            }
+            let count = rest.len();
+            if count <= WAITING_MAX && self.queue.try_send((namespace.clone(), rest)).is_ok() {
+                total.ended += count;
+            } else {
+                total.refused += count;
+            }
+        }
+        total
+    }
+
+    /// Ends one connection's socket, whichever end of it is here.
+    pub(crate) fn end_one(&self, client: SocketAddr, server: SocketAddr) -> bool {
+        let ends = [TcpSocket::named(server, client), TcpSocket::named(client, server)];
+        self.namespaces
+            .iter()
+            .flat_map(|namespace| ends.iter().map(move |end| namespace.destroy(end)))
+            .filter(|outcome| matches!(outcome, Ok(true)))
+            .count()
+            > 0
+    }
+}
+
+/// Lots of waiting sockets: one for each policy and namespace.
+const QUEUE_MAX: usize = 4;
