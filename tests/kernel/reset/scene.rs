@@ -108,7 +108,7 @@ impl Scene {
         (ip, port).into()
     }
 
-    fn blocked(&self) -> &'static str {
+    pub(super) fn blocked(&self) -> &'static str {
         match self.family {
             Family::V4 => "10.1.0.2/32",
             Family::V6 => "fd01::2/128",
@@ -205,11 +205,18 @@ impl Scene {
     }
 }
 
-/// `e` echoes, `d` sends without end, anything else waits for more.
+/// When a server that was told `t` speaks.
+pub(super) const SPEAKS_AFTER: Duration = Duration::from_secs(4);
+
+/// `e` echoes, `d` sends without end, `t` sends once after [`SPEAKS_AFTER`], anything else waits for more.
 fn one(mut stream: TcpStream) -> io::Result<()> {
     let mut buffer = vec![0_u8; 64 * 1024];
     let mut wish = [0];
     stream.read_exact(&mut wish)?;
+    if wish == *b"t" {
+        thread::sleep(SPEAKS_AFTER);
+        stream.write_all(b"time")?;
+    }
     loop {
         if wish == *b"d" {
             stream.write_all(&buffer)?;
