@@ -28,9 +28,11 @@ fn connection_tracking_beside_us_sees_the_flow_end() {
     if !is_root_or_skips("connection_tracking_beside_us") {
         return;
     }
-    for (place, family) in
-        [(Place::Routed, Family::V4), (Place::Translated, Family::V4), (Place::Translated, Family::V6)]
-    {
+    for (place, family) in [
+        (Place::Routed, Family::V4),
+        (Place::Translated, Family::V4),
+        (Place::Translated, Family::V6),
+    ] {
         let scene = Scene::new(place, family, Offload::On);
         scene.serve();
         std::fs::write(scene.lab.folder().join("witness.nft"), WITNESS).unwrap();
