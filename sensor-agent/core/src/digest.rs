@@ -15,11 +15,12 @@ impl Default for Digest {
 impl Digest {
     /// Adds bytes, with their length, so that fields cannot run into each other.
     pub fn field(&mut self, bytes: &[u8]) {
-        self.raw(&(bytes.len() as u64).to_le_bytes());
-        self.raw(bytes);
+        self.bytes(&(bytes.len() as u64).to_le_bytes());
+        self.bytes(bytes);
     }
 
-    fn raw(&mut self, bytes: &[u8]) {
+    /// Adds bytes of one long field, in pieces of any size.
+    pub fn bytes(&mut self, bytes: &[u8]) {
         for byte in bytes {
             self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
         }

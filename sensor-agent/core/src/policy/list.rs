@@ -11,8 +11,12 @@ use ipnet::IpNet;
 use super::model::ListRef;
 use crate::time::UnixNs;
 
+mod read;
+
+pub use read::{LIST_BYTES_MAX, LIST_LINES_MAX, ListReader};
+
 /// Prefixes in one list file, after those that are there twice are joined.
-pub const LIST_ENTRIES_MAX: usize = 4_000_000;
+pub const LIST_ENTRIES_MAX: usize = 2_000_000;
 /// Different points in time at which entries of one list expire; each takes a kernel rule.
 pub(super) const EXPIRIES_MAX: usize = 16_384;
 
@@ -177,6 +181,16 @@ impl ListBuilder {
         };
         self.last = (at, number);
         Some(number)
+    }
+
+    /// Prefixes so far, those that are there twice counted twice.
+    fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Whether there are none so far.
+    fn is_empty(&self) -> bool {
+        self.list.is_empty()
     }
 
     /// Adds a prefix.

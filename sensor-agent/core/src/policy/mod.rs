@@ -32,7 +32,9 @@ pub use explain::{Decided, Packet, explain};
 pub use export::export;
 pub use facts::{HostFacts, Inactive, RuleState};
 pub use failsafe::{Builtin, Failsafe, FailsafeRule, Side};
-pub use list::{LIST_ENTRIES_MAX, List, ListFacts, Lists};
+pub use list::{
+    LIST_BYTES_MAX, LIST_ENTRIES_MAX, LIST_LINES_MAX, List, ListFacts, ListReader, Lists,
+};
 pub use model::{
     About, Conditions, Direction, LimitKey, LimitTerms, ListFormat, ListRef, OnError, Policy,
     Protocol, Rate, Rule, RuleAction, What,

@@ -23,7 +23,7 @@ use super::{
 use crate::digest::Digest;
 
 /// Prefixes that the kernel holds at most, both families and all lists together.
-pub const PREFIXES_MAX: usize = 8_000_000;
+pub const PREFIXES_MAX: usize = 4_000_000;
 
 /// A compiled policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
