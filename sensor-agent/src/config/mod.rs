@@ -6,6 +6,7 @@
 mod file;
 mod folder;
 mod host;
+mod list_file;
 mod policy_file;
 mod raw;
 mod resolved;
@@ -14,6 +15,7 @@ mod units;
 pub use file::{ConfigError, DEFAULT_FILE, read, schema};
 pub use folder::{CatalogueFolder, FolderError, Loaded};
 pub use host::host_facts;
+pub use list_file::{ListFiles, read_lists};
 pub use policy_file::{PolicyFileError, read_policy, read_policy_text, unix_ns};
 pub use raw::{ClientAddress, Hook, Mode, Pin, Raw, SamplingBudget, TcAttach};
 pub use resolved::{Config, Interfaces, MetricsListen};

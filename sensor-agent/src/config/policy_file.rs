@@ -25,7 +25,17 @@ pub enum PolicyFileError {
         /// Why.
         source: io::Error,
     },
-    /// Mistakes in it.
+    /// A list file that it names is not there, or not readable.
+    #[error("list {path} (named in line {line} of the policy): {source}")]
+    List {
+        /// The list file.
+        path: PathBuf,
+        /// Line of the policy.
+        line: u64,
+        /// Why.
+        source: io::Error,
+    },
+    /// Mistakes in it, or in a list file.
     #[error(transparent)]
     Invalid(#[from] PolicyErrors),
 }

@@ -200,7 +200,14 @@ impl Failsafe {
             FailsafeRule { name: name.into(), networks, ports, protocol, side }
         };
         let tcp = Some(Protocol::Tcp);
-        let mut rules = self.also.clone();
+        let mut rules = vec![rule(
+            "protected by the agent",
+            facts.protected.clone(),
+            Vec::new(),
+            None,
+            Side::Ours,
+        )];
+        rules.extend(self.also.iter().cloned());
         rules.push(rule(
             "ssh from management networks",
             self.ssh_management.clone(),

@@ -14,6 +14,7 @@ mod explain;
 mod export;
 mod facts;
 mod failsafe;
+mod hazards;
 pub mod image;
 mod list;
 mod model;
@@ -32,6 +33,7 @@ pub use explain::{Decided, Packet, explain};
 pub use export::export;
 pub use facts::{HostFacts, Inactive, RuleState};
 pub use failsafe::{Builtin, Failsafe, FailsafeRule, Side};
+pub use hazards::{Hazard, hazards};
 pub use list::{
     LIST_BYTES_MAX, LIST_ENTRIES_MAX, LIST_LINES_MAX, List, ListFacts, ListReader, Lists,
 };

@@ -39,6 +39,8 @@ pub struct Rule {
     pub percent: u8,
     /// Applies to sources that many clients share (a load balancer, NAT) too.
     pub include_shared: bool,
+    /// Meant as it is, whatever [`super::hazards`] says.
+    pub force: bool,
     /// Not in force before.
     pub starts: Option<UnixNs>,
     /// Not in force from then on.
@@ -48,7 +50,7 @@ pub struct Rule {
 /// A file of clients.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ListRef {
-    /// As written; relative to the folder of the policy file.
+    /// Path; one that was written relative has the folder of the policy file in front.
     pub path: Box<str>,
     /// How it is written.
     pub format: ListFormat,

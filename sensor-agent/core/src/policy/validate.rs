@@ -71,6 +71,7 @@ pub fn parse_with(file: &str, bytes: &[u8], demands: &Demands) -> Result<Policy,
     let raw: RawPolicy = crate::yaml::from_str(text)
         .map_err(|error| refuse(error.line.unwrap_or(0), error.message))?;
     let mut check = Check {
+        folder: file.rfind('/').and_then(|end| file.get(..=end)).unwrap_or_default().to_owned(),
         errors: Vec::new(),
         warnings: Vec::new(),
         ids: BTreeMap::new(),
@@ -98,6 +99,8 @@ pub fn parse_with(file: &str, bytes: &[u8], demands: &Demands) -> Result<Policy,
 }
 
 struct Check {
+    /// Folder of the file with its `/`, or nothing.
+    folder: String,
     errors: Vec<PolicyError>,
     warnings: Vec<(u64, String)>,
     ids: BTreeMap<String, u64>,
@@ -121,6 +124,7 @@ struct Common<'r> {
     action: Option<&'r Spanned<String>>,
     percent: Option<&'r Spanned<u64>>,
     include_shared: Option<&'r Spanned<bool>>,
+    force: Option<&'r Spanned<bool>>,
     starts: Option<&'r Spanned<String>>,
     expires: Option<&'r Spanned<String>>,
     ttl: Option<&'r Spanned<String>>,
@@ -144,6 +148,7 @@ macro_rules! common {
             action: $raw.value.action.as_ref(),
             percent: $raw.value.percent.as_ref(),
             include_shared: $raw.value.include_shared.as_ref(),
+            force: $raw.value.force.as_ref(),
             starts: $raw.value.starts.as_ref(),
             expires: $raw.value.expires.as_ref(),
             ttl: $raw.value.ttl.as_ref(),

@@ -54,9 +54,7 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
             }
             Ok(Exit::Negative)
         }
-        Err(error @ PolicyFileError::Read { .. }) => {
-            Err(Prerequisite::new(error.to_string()).into())
-        }
+        Err(error) => Err(Prerequisite::new(error.to_string()).into()),
     }
 }
 

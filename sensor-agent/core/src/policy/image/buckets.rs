@@ -10,6 +10,9 @@ pub(super) struct Buckets<const N: usize> {
     mask: u32,
 }
 
+/// Items of a small table.
+const SMALL: usize = 1_024;
+
 /// There is no room for an item: the table must be larger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct NoRoom;
@@ -18,8 +21,9 @@ impl<const N: usize> Buckets<N> {
     /// Items of a bucket.
     const ITEMS: usize = 8 / N;
 
-    /// Buckets for so many items: a power of two, at most three quarters in use.
+    /// Buckets for so many items: a power of two, at most three quarters in use (a quarter in small tables, which fill unevenly).
     pub(super) fn count_for(items: usize) -> usize {
+        let items = if items < SMALL { items * 3 } else { items };
         (items * 4).div_ceil(Self::ITEMS * 3).next_power_of_two()
     }
 

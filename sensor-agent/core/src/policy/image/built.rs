@@ -14,3 +14,11 @@ pub struct PolicyImage {
     /// `POLICY_*` flags of [`Settings::policy`](sensor_ebpf::abi::settings::Settings::policy), the slot left out.
     pub flags: u64,
 }
+
+impl PolicyImage {
+    /// Bytes that it takes in the kernel.
+    pub fn bytes(&self) -> u64 {
+        (size_of_val(&self.lines[..]) + size_of_val(&*self.any4) + size_of_val(&*self.filter6))
+            as u64
+    }
+}

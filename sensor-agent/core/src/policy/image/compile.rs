@@ -38,7 +38,7 @@ pub struct Compiled {
     pub states: Vec<RuleState>,
     /// How much there is.
     pub counts: Counts,
-    /// Bytes in the kernel, bitmaps included; known before anything is built ([`Policy::size`]).
+    /// Bytes in the kernel, bitmaps included; [`Policy::size`] tells them before anything is built.
     pub bytes: u64,
     /// Changes with the policy's file and with its lists; the same on every host.
     pub digest: u64,
@@ -68,7 +68,7 @@ pub struct Counts {
 pub struct Size {
     /// How much there is.
     pub counts: Counts,
-    /// Bytes in the kernel, bitmaps included.
+    /// Bytes in the kernel, bitmaps included (a table whose buckets fill unevenly may take twice its own).
     pub bytes: u64,
 }
 
@@ -111,6 +111,7 @@ impl Policy {
             }
         }
         *numbers = next;
+        let image = plan.build();
         Ok(Compiled {
             owners,
             fresh,
@@ -119,9 +120,9 @@ impl Policy {
                 .map(|state| state.map_or_else(RuleState::Inactive, |()| RuleState::Active))
                 .collect(),
             counts: plan.counts(),
-            bytes: plan.bytes(),
+            bytes: image.bytes(),
             digest: plan.digest,
-            image: plan.build(),
+            image,
         })
     }
 

@@ -4,6 +4,7 @@ mod buckets;
 mod built;
 mod chains;
 mod compile;
+mod explain;
 mod family;
 mod members4;
 mod members6;
@@ -18,5 +19,8 @@ mod tests;
 
 pub use built::PolicyImage;
 pub use compile::{Compiled, Counts, PREFIXES_MAX, Size};
+pub use explain::{
+    Answer, Asked, Decided, End, Explained, Sighting, Skipped, explain, kind_of_limit, network,
+};
 pub use numbers::Numbers;
 pub use view::View;

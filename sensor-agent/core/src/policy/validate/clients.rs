@@ -63,7 +63,13 @@ impl Check {
             let name = format!("lists[{number}].on_error");
             let on_error =
                 self.word(common, &name, raw.on_error.as_ref(), &choices, OnError::Refuse);
-            lists.push(ListRef { path: path.into(), format, on_error, line });
+            // Relative to the folder of the policy file, whoever opens it.
+            let path = if path.starts_with('/') {
+                path.into()
+            } else {
+                format!("{}{path}", self.folder).into()
+            };
+            lists.push(ListRef { path, format, on_error, line });
         }
         lists
     }

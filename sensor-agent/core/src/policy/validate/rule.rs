@@ -81,6 +81,7 @@ impl Check {
             when,
             action,
             percent,
+            force: common.force.is_some_and(|force| force.value),
             include_shared: is_allow || common.include_shared.is_some_and(|shared| shared.value),
             starts,
             expires,

@@ -21,6 +21,12 @@ fn read(
     reader.finish()
 }
 
+fn lines(numbers: std::ops::Range<usize>, line: impl Fn(usize) -> String) -> String {
+    let mut text = String::new();
+    text.extend(numbers.map(line));
+    text
+}
+
 fn shown_entries(list: &List) -> Vec<String> {
     list.entries()
         .map(|(net, expires)| match expires {
@@ -96,7 +102,7 @@ fn long_lines_cost_no_memory_and_long_comments_are_comments() {
 #[test]
 fn too_many_times_are_refused() {
     let text: String =
-        (1..=EXPIRIES_MAX + 1).map(|n| format!("10.{}.{}.1,{n}\n", n / 256, n % 256)).collect();
+        lines(1..EXPIRIES_MAX + 2, |n| format!("10.{}.{}.1,{n}\n", n / 256, n % 256));
     let errors =
         read(text.as_bytes(), ListFormat::Csv, OnError::Refuse, 4096).unwrap_err().to_string();
     assert!(errors.contains("different times; round them to minutes"), "{errors}");
@@ -106,9 +112,8 @@ fn too_many_times_are_refused() {
 fn ten_million_lines_are_read_or_refused_with_bounded_memory() {
     // A hundred thousand addresses a hundred times: read, because only what differs counts.
     let mut reader = ListReader::new(&name(ListFormat::Plain, OnError::Refuse), "l.txt", CHANGED);
-    let block: String = (0..100_000_u32)
-        .map(|n| format!("10.{}.{}.{}\n", n >> 16, n >> 8 & 255, n & 255))
-        .collect();
+    let block: String =
+        lines(0..100_000, |n| format!("10.{}.{}.{}\n", n >> 16, n >> 8 & 255, n & 255));
     for _ in 0..100 {
         reader.read(block.as_bytes()).unwrap();
     }
@@ -117,9 +122,9 @@ fn ten_million_lines_are_read_or_refused_with_bounded_memory() {
     // As many different ones: refused with the figure.
     let mut reader = ListReader::new(&name(ListFormat::Plain, OnError::Refuse), "l.txt", CHANGED);
     let refused = (0..100_u32).find_map(|high| {
-        let block: String = (0..100_000_u32)
-            .map(|n| format!("{}.{}.{}.{}\n", 11 + high, n >> 16, n >> 8 & 255, n & 255))
-            .collect();
+        let block: String = lines(0..100_000, |n| {
+            format!("{}.{}.{}.{}\n", 11 + high, n >> 16, n >> 8 & 255, n & 255)
+        });
         reader.read(block.as_bytes()).err()
     });
     let refused = refused.unwrap().to_string();

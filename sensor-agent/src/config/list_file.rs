@@ -1,0 +1,116 @@
+//! The list files of a policy on disk to [`Lists`]; a file that did not change is not read again.
+//!
+//! Bounds: those of the core's `ListReader`; 64 KiB of a file in memory at a time.
+
+use std::{
+    collections::HashMap,
+    fs::{self, File},
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    io::{self, Read as _},
+    os::unix::fs::MetadataExt as _,
+    path::Path,
+    sync::Arc,
+    time::UNIX_EPOCH,
+};
+
+use sensor_core::policy::{List, ListReader, ListRef, Lists, Policy};
+
+use super::policy_file::{PolicyFileError, unix_ns};
+
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// List files as last read.
+#[derive(Debug, Default)]
+pub struct ListFiles {
+    read: HashMap<ListRef, (u64, Arc<List>)>,
+}
+
+impl ListFiles {
+    /// The lists that a policy names, those that changed read again. Nothing is forgotten on a mistake.
+    pub fn load(&mut self, policy: &Policy) -> Result<Lists, PolicyFileError> {
+        let mut lists = Lists::default();
+        let mut read = HashMap::new();
+        for name in policy.rules.iter().flat_map(|rule| &rule.lists) {
+            let key = ListRef { line: 0, ..name.clone() };
+            let seen = fingerprint(Path::new(&*name.path));
+            let list = match read.get(&key).or_else(|| self.read.get(&key)) {
+                Some((before, list)) if *before == seen && seen != 0 => Arc::clone(list),
+                _ => Arc::new(read_list(name)?),
+            };
+            lists.insert(name, Arc::clone(&list));
+            read.insert(key, (seen, list));
+        }
+        self.read = read;
+        Ok(lists)
+    }
+
+    /// Whether a file changed since it was read.
+    #[must_use]
+    pub fn changed(&self) -> bool {
+        self.read.iter().any(|(name, (seen, _))| fingerprint(Path::new(&*name.path)) != *seen)
+    }
+}
+
+/// The lists that a policy names.
+pub fn read_lists(policy: &Policy) -> Result<Lists, PolicyFileError> {
+    ListFiles::default().load(policy)
+}
+
+fn read_list(name: &ListRef) -> Result<List, PolicyFileError> {
+    let path = Path::new(&*name.path);
+    let failed = |source| PolicyFileError::List { path: path.to_owned(), line: name.line, source };
+    let mut file = File::open(path).map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
+    if !metadata.is_file() {
+        // A pipe or a device may never end.
+        return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "is not a plain file")));
+    }
+    let changed = unix_ns(metadata.modified().unwrap_or(UNIX_EPOCH));
+    let mut reader = ListReader::new(name, &name.path, changed);
+    let mut chunk = vec![0; CHUNK_BYTES];
+    loop {
+        match file.read(&mut chunk) {
+            Ok(0) => return Ok(reader.finish()?),
+            Ok(len) => reader.read(chunk.get(..len).unwrap_or_default())?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
+}
+
+/// Size, inode and time, links followed (a ConfigMap swaps a link); 0 when it is not there.
+fn fingerprint(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |meta| {
+        let mut hasher = DefaultHasher::new();
+        (meta.len(), meta.ino(), meta.dev(), meta.mtime(), meta.mtime_nsec()).hash(&mut hasher);
+        hasher.finish()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_read_beside_the_policy_and_again_when_they_change() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("drop.txt");
+        fs::write(&path, "192.0.2.1\n192.0.2.2 ; SBL1\n").expect("written");
+        let policy = folder.path().join("policy.yaml");
+        let text = "block:\n  - {id: a, lists: [{file: drop.txt}]}\n";
+        fs::write(&policy, text).expect("written");
+        let policy = super::super::read_policy(&policy).expect("valid");
+        let mut files = ListFiles::default();
+        let lists = files.load(&policy).expect("read");
+        assert_eq!(lists.iter().map(|(_, list)| list.len()).sum::<usize>(), 2);
+        assert!(!files.changed());
+        fs::write(&path, "192.0.2.1\n192.0.2.2\n192.0.2.3\n").expect("written");
+        assert!(files.changed());
+        fs::write(&path, "192.0.2.1\nx\n").expect("written");
+        let error = files.load(&policy).expect_err("a bad line").to_string();
+        assert!(error.contains("drop.txt:2: `x` is not an address"), "{error}");
+        fs::remove_file(&path).expect("removed");
+        let error = files.load(&policy).expect_err("gone").to_string();
+        assert!(error.contains("drop.txt (named in line 2 of the policy)"), "{error}");
+    }
+}
