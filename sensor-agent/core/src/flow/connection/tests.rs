@@ -37,6 +37,7 @@ fn take(assembler: &mut Assembler, packets: &[Packet], shift: u32, found: &mut V
             seq: own.wrapping_add(shift).wrapping_add(*seq),
             ack: if flags & ACK == 0 { 0 } else { other.wrapping_add(shift).wrapping_add(*ack) },
             flags: *flags,
+            hop_limit: 64,
             payload: payload.as_bytes(),
             wire_len: u32::try_from(payload.len()).unwrap(),
         };
@@ -162,6 +163,7 @@ fn requests_beyond_the_bound_do_not_shift_the_others() {
                 seq: u32::try_from(index * 32 * 1024).unwrap(),
                 ack: if client { 0 } else { u32::try_from(count * GET_1.len()).unwrap() },
                 flags: ACK,
+                hop_limit: 64,
                 payload: piece,
                 wire_len: u32::try_from(piece.len()).unwrap(),
             };
