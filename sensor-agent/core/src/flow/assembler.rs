@@ -30,7 +30,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            flows_max: 98_304,
+            flows_max: 65_536,
             held_bytes_max: 16 << 20,
             idle_timeout_ns: 600_000_000_000,
             closed_timeout_ns: 30_000_000_000,
