@@ -55,6 +55,7 @@ enum Mode {
     Ignored,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each is one thing that was seen or not")]
 #[derive(Debug)]
 pub(super) struct Connection {
     key: FlowKey,
