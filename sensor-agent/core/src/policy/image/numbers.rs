@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashSet};
 use sensor_ebpf::abi::image::{HITS_SLOTS, Limit};
+use zerocopy::{FromBytes as _, IntoBytes as _};
 
 /// Limits whose number is remembered.
 const STATES_MAX: usize = 16_384;
@@ -46,6 +47,63 @@ impl Numbers {
             numbers.slots.insert(name, free);
         }
         numbers
+    }
+
+    /// The numbers as bytes, for an agent that comes after this one; at most so many bytes: of the limits the ones remembered for
+    /// longest are left out.
+    pub fn to_bytes(&self, bytes_max: usize) -> Vec<u8> {
+        let mut bytes = FORMAT.to_le_bytes().to_vec();
+        let slots: Vec<_> = self.slots().collect();
+        number(&mut bytes, slots.len());
+        for (id, slot) in slots {
+            text(&mut bytes, id);
+            bytes.extend(slot.to_le_bytes());
+        }
+        let mut states = Vec::new();
+        for (id, terms) in self.states_order.iter().rev() {
+            let Some(state) = self.states.get(&(id.clone(), *terms)) else { continue };
+            let mut entry = Vec::new();
+            text(&mut entry, id);
+            entry.extend(terms.as_bytes());
+            entry.extend(state.to_le_bytes());
+            if bytes.len() + states.len() + entry.len() + 4 > bytes_max {
+                break;
+            }
+            states.extend(entry);
+        }
+        number(&mut bytes, states.len());
+        bytes.extend(states);
+        bytes
+    }
+
+    /// Reads what [`Numbers::to_bytes`] gave; `None` for anything else.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let mut rest = bytes;
+        if take_number(&mut rest)? != FORMAT {
+            return None;
+        }
+        let mut slots = Vec::new();
+        for _ in 0..take_number(&mut rest)?.min(HITS_SLOTS) {
+            slots.push((take_text(&mut rest)?, take_number(&mut rest)?));
+        }
+        let mut numbers = Self::restore(slots);
+        let len = usize::try_from(take_number(&mut rest)?).ok()?;
+        let mut rest = rest.get(..len)?;
+        let mut states = Vec::new();
+        while !rest.is_empty() {
+            let id = take_text(&mut rest)?;
+            let (terms, after) = Limit::read_from_prefix(rest).ok()?;
+            rest = after;
+            states.push(((id, terms), take_number(&mut rest)?));
+        }
+        for (key, state) in states.into_iter().rev().take(STATES_MAX) {
+            numbers.states_given = numbers.states_given.max(state);
+            if numbers.states.insert(key.clone(), state).is_none() {
+                numbers.states_order.push_back(key);
+            }
+        }
+        Some(numbers)
     }
 
     /// Rules and their numbers, those that are gone included.
@@ -113,6 +171,31 @@ impl Numbers {
     }
 }
 
+/// Version of the bytes.
+const FORMAT: u32 = 1;
+
+fn number(bytes: &mut Vec<u8>, number: usize) {
+    bytes.extend(u32::try_from(number).unwrap_or(u32::MAX).to_le_bytes());
+}
+
+fn text(bytes: &mut Vec<u8>, text: &str) {
+    number(bytes, text.len());
+    bytes.extend(text.as_bytes());
+}
+
+fn take_number(rest: &mut &[u8]) -> Option<u32> {
+    let (number, after) = rest.split_first_chunk::<4>()?;
+    *rest = after;
+    Some(u32::from_le_bytes(*number))
+}
+
+fn take_text(rest: &mut &[u8]) -> Option<Box<str>> {
+    let len = usize::try_from(take_number(rest)?).ok()?;
+    let (text, after) = rest.split_at_checked(len)?;
+    *rest = after;
+    std::str::from_utf8(text).ok().map(Box::from)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,5 +237,25 @@ mod tests {
         assert_ne!(numbers.state("b", terms), first);
         assert_ne!(numbers.state("a", Limit { increment: 6, ..terms }), first);
         assert_eq!(numbers.state("a", terms), first);
+    }
+
+    #[test]
+    fn numbers_come_back_from_their_bytes_and_no_prefix_is_fatal() {
+        let mut numbers = Numbers::default();
+        let (slots, _) = numbers.assign(["a", "b"].into_iter());
+        let terms = |burst| Limit { tolerance: burst, ..Limit::default() };
+        let states: Vec<_> = (0..3).map(|burst| numbers.state("a", terms(burst))).collect();
+        let bytes = numbers.to_bytes(1 << 20);
+        let mut heir = Numbers::from_bytes(&bytes).expect("readable");
+        assert_eq!(heir.assign(["b", "a"].into_iter()), (vec![slots[1], slots[0]], vec![]));
+        assert_eq!((0..3).map(|burst| heir.state("a", terms(burst))).collect::<Vec<_>>(), states);
+        assert_eq!(heir.state("a", terms(9)), 4, "never one that was given");
+        for len in 0..bytes.len() {
+            assert!(Numbers::from_bytes(&bytes[..len]).is_none(), "{len}");
+        }
+        let short = numbers.to_bytes(bytes.len() - 1);
+        let mut heir = Numbers::from_bytes(&short).expect("readable");
+        assert_eq!(heir.state("a", terms(2)), states[2], "the newest are kept");
+        assert_eq!(heir.state("a", terms(0)), 4, "the oldest was left out");
     }
 }
