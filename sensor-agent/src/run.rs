@@ -5,6 +5,7 @@
 //! question for one view. Order of the end: detach, drain the ring, finish the pipeline, flush sinks, commit the store.
 
 mod changes;
+mod health;
 mod live;
 mod ready;
 mod reloads;
@@ -98,6 +99,7 @@ pub fn run(config: &Config) -> Result<()> {
         ring_bytes: config.ring_bytes,
         started: now,
         upstreams: reloads::upstreams(config),
+        health: config.policy_health.clone(),
         not_pinned: not_pinned.clone(),
     };
     let policy = PolicyFile::new(config.policy.as_deref(), &config.store);

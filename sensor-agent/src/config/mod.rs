@@ -18,5 +18,5 @@ pub use host::host_facts;
 pub use list_file::{ListFiles, read_lists};
 pub use policy_file::{PolicyFileError, read_policy, read_policy_text, unix_ns};
 pub use raw::{ClientAddress, Hook, Mode, Pin, Raw, SamplingBudget, TcAttach};
-pub use resolved::{Config, Interfaces, MetricsListen};
+pub use resolved::{Config, HealthCheck, Interfaces, MetricsListen};
 pub use units::{Bytes, Share, Span};

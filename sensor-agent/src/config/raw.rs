@@ -205,6 +205,9 @@ pub struct Raw {
     /// A rule that hits more than this share of a service's clients in 60s only monitors from then on; 100% = never [default: 5%]
     #[arg(long, env = "SENSOR_GUARD_MAX_SHARE", value_name = "SHARE")]
     pub guard_max_share: Option<Share>,
+    /// Asked while a policy is on trial, and reverted when it fails: http://ADDRESS:PORT/PATH or tcp://ADDRESS:PORT
+    #[arg(long, env = "SENSOR_POLICY_HEALTH", value_name = "URL")]
+    pub policy_health: Option<String>,
     /// Address of /metrics, /healthz and /readyz, or `off` [default: 127.0.0.1:9464]
     #[arg(long, env = "SENSOR_METRICS_LISTEN", value_name = "ADDRESS|off")]
     pub metrics_listen: Option<String>,
@@ -250,6 +253,7 @@ impl Raw {
             write_group,
             trusted_proxies,
             guard_max_share,
+            policy_health,
             metrics_listen,
             ebpf_object,
         )

@@ -37,6 +37,15 @@ pub enum MetricsListen {
     At(SocketAddr),
 }
 
+/// What is asked while a policy is on trial.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// Where.
+    pub address: SocketAddr,
+    /// Path of a GET that must be answered with 2xx or 3xx; none = a connection is enough.
+    pub path: Option<String>,
+}
+
 /// The configuration of `run`.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -94,6 +103,8 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// Share of a service's clients that a rule may hit.
     pub guard_max_share: Share,
+    /// Asked while a policy is on trial.
+    pub policy_health: Option<HealthCheck>,
     /// Own metrics.
     pub metrics: MetricsListen,
     /// Object in place of the embedded one.
@@ -209,6 +220,7 @@ impl Config {
                     problem: "the default is no share".into(),
                 })?,
             },
+            policy_health: raw.policy_health.as_deref().map(health).transpose()?,
             metrics: metrics(raw.metrics_listen.as_deref())?,
             ebpf_object: raw.ebpf_object,
         })
@@ -285,6 +297,25 @@ fn instance(named: Option<String>, socket: &Path) -> Result<String, ConfigError>
     let mut digest = Digest::default();
     digest.field(socket.as_os_str().as_encoded_bytes());
     Ok(format!("socket-{:016x}", digest.value()))
+}
+
+fn health(text: &str) -> Result<HealthCheck, ConfigError> {
+    let wrong = || ConfigError::Value {
+        key: "policy_health",
+        problem: format!(
+            "`{text}` is no check: write http://127.0.0.1:8080/healthz or tcp://127.0.0.1:8080"
+        ),
+    };
+    let (kind, rest) = text.split_once("://").ok_or_else(wrong)?;
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let address = authority.parse().map_err(|_| wrong())?;
+    let plain = |path: &str| path.bytes().all(|byte| byte.is_ascii_graphic());
+    match (kind, path) {
+        ("tcp", "" | "/") => Ok(HealthCheck { address, path: None }),
+        ("http", "") => Ok(HealthCheck { address, path: Some("/".into()) }),
+        ("http", path) if plain(path) => Ok(HealthCheck { address, path: Some(path.into()) }),
+        _ => Err(wrong()),
+    }
 }
 
 fn prefixes(key: &'static str, texts: &[String]) -> Result<Vec<IpNet>, ConfigError> {

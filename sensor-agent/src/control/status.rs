@@ -301,6 +301,9 @@ pub struct PolicyText {
     pub generation: u64,
     /// The document.
     pub text: String,
+    /// Rules in it that were added by command: they stay when a file is applied.
+    #[serde(default)]
+    pub added: Vec<String>,
 }
 
 /// Version of the published JSON.

@@ -3,10 +3,11 @@
 //! A provisional policy is the only one that may be changed by nothing but its end: confirmed, taken back, or run out. Bound:
 //! [`CONFIRM_MAX`].
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
+use ipnet::IpNet;
 use sensor_core::{
-    policy,
+    policy::{self, FailsafeRule, Protocol, Side},
     time::{MonoNs, UnixNs},
 };
 
@@ -17,7 +18,8 @@ use super::{
 };
 use crate::{
     audit::{Hash, Version},
-    control::{PolicyStatus, ProvisionalStatus},
+    control::{PolicyStatus, ProvisionalStatus, Terms},
+    kernel,
 };
 
 /// Longest time that a policy may be provisional.
@@ -61,9 +63,17 @@ pub(super) struct Provisional {
 
 impl PolicyFile {
     /// Puts a document in force in place of the file.
-    pub fn apply_document(&mut self, wanted: &Wanted, host: &Host<'_>) -> Result<Changed, String> {
+    pub fn apply_document(
+        &mut self,
+        wanted: &Wanted,
+        force: bool,
+        host: &Host<'_>,
+    ) -> Result<Changed, String> {
         self.settled()?;
         let (layers, applied) = self.layers_of(wanted)?;
+        if !force {
+            self.not_hazardous(&layers, host)?;
+        }
         let mut changed = self.put(layers, host)?;
         self.keep_applied(applied, &wanted.text, &mut changed);
         Ok(changed)
@@ -74,7 +84,7 @@ impl PolicyFile {
         &mut self,
         wanted: Wanted,
         time: Duration,
-        now: MonoNs,
+        terms: &Terms,
         host: &Host<'_>,
     ) -> Result<Changed, String> {
         self.settled()?;
@@ -85,14 +95,18 @@ impl PolicyFile {
             ));
         }
         let (layers, applied) = self.layers_of(&wanted)?;
+        if !terms.force {
+            self.not_hazardous(&layers, host)?;
+        }
         let back = (self.layers.clone(), self.in_force.clone(), self.status.clone());
-        let mut changed = self.put(layers, host)?;
+        let kept_safe = terms.ssh.as_deref().and_then(ssh_peer);
+        let mut changed = self.install(layers, host, kept_safe)?;
         let time_ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         self.status.provisional = Some(ProvisionalStatus {
             until_unix_ns: wanted.now.0.saturating_add(time_ns),
             back_to_generation: changed.before.generation,
         });
-        let until = MonoNs(now.0.saturating_add(time_ns));
+        let until = MonoNs(kernel::now().0.saturating_add(time_ns));
         self.provisional = Some(Provisional { back, applied, text: wanted.text, until });
         self.kept.provisional = true;
         self.write_kept(&mut changed);
@@ -135,6 +149,12 @@ impl PolicyFile {
         self.provisional.as_ref().is_some_and(|provisional| now >= provisional.until)
     }
 
+    /// Whether a policy is provisional now.
+    #[must_use]
+    pub const fn is_provisional(&self) -> bool {
+        self.provisional.is_some()
+    }
+
     /// Whether an earlier run ended while its policy was provisional; asked once.
     pub fn take_lost_provisional(&mut self) -> bool {
         self.provisional.is_none() && std::mem::take(&mut self.kept.provisional)
@@ -145,17 +165,21 @@ impl PolicyFile {
         &mut self,
         text: &[u8],
         by: String,
-        reason: Option<String>,
+        terms: &Terms,
         now: UnixNs,
         host: &Host<'_>,
     ) -> Result<Changed, String> {
         self.settled()?;
         let text = String::from_utf8(text.to_vec()).map_err(|_| "not UTF-8 text")?;
-        let added = Added::read(text, now.0, by, reason)?;
+        let added = Added::read(text, now.0, by, terms.reason.clone())?;
         if added.expired(now) {
             return Err("the rule has expired already".into());
         }
-        let mut changed = self.put(self.layers.with(added)?, host)?;
+        let layers = self.layers.with(added)?;
+        if !terms.force {
+            self.not_hazardous(&layers, host)?;
+        }
+        let mut changed = self.put(layers, host)?;
         self.save(&mut changed);
         Ok(changed)
     }
@@ -274,6 +298,39 @@ impl PolicyFile {
     }
 }
 
+/// The peer of an `SSH_CONNECTION` (`client port server port`), which keeps its way in while a policy is on trial.
+fn ssh_peer(connection: &str) -> Option<FailsafeRule> {
+    let mut words = connection.split_ascii_whitespace();
+    let client: IpAddr = words.next()?.split('%').next()?.parse().ok()?;
+    let (_, _) = (words.next()?, words.next()?);
+    let port: u16 = words.next()?.parse().ok()?;
+    Some(FailsafeRule {
+        name: "the operator's ssh".into(),
+        networks: vec![IpNet::from(client.to_canonical())],
+        ports: vec![(port, port)],
+        protocol: Some(Protocol::Tcp),
+        side: Side::Ours,
+    })
+}
+
 fn not_kept(error: &std::io::Error) -> String {
     format!("in force, but the store cannot keep it over a restart: {error}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_operator_s_peer_is_read_from_the_connection() {
+        let peer = ssh_peer("203.0.113.9 51234 192.0.2.1 2222").unwrap();
+        let found = (peer.networks[0].to_string(), peer.ports);
+        assert_eq!(found, ("203.0.113.9/32".into(), vec![(2222, 2222)]));
+        assert!(ssh_peer("fe80::1%eth0 1 fe80::2 22").is_some());
+        for bad in
+            ["", "x", "203.0.113.9", "203.0.113.9 1 2", "any 1 y 22", "203.0.113.9 1 y 99999"]
+        {
+            assert_eq!(ssh_peer(bad), None, "{bad}");
+        }
+    }
 }

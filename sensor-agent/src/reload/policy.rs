@@ -9,7 +9,7 @@ use std::{
 };
 
 use sensor_core::{
-    policy::{self, Compiled, HostFacts, Inactive, Policy, RuleState},
+    policy::{self, Compiled, FailsafeRule, HostFacts, Inactive, Lists, Policy, RuleState},
     time::{MonoNs, UnixNs},
 };
 use sensor_ebpf::abi::policy::RuleHits;
@@ -18,13 +18,13 @@ use super::{
     changes::{Changed, Provisional},
     fingerprint,
     kept::{Keep, Kept, KeptRule},
-    layers::{Added, Base, Layers, Origin},
+    layers::{self, Added, Base, Layers, Origin},
     waiting,
 };
 use crate::{
     audit::{Hash, Version},
     config::{PolicyFileError, host_facts, read_policy_text},
-    control::{PolicyStatus, RuleStatus},
+    control::{PolicyStatus, PolicyText, RuleStatus},
     kernel::{Applied, Kernel},
     telemetry::events::{self, Emit as _},
 };
@@ -141,6 +141,31 @@ impl PolicyFile {
             })
     }
 
+    /// Rules of the layers that are more likely a mistake than meant, and are not in force already: refused unless somebody insists.
+    pub(super) fn not_hazardous(&self, layers: &Layers, host: &Host<'_>) -> Result<(), String> {
+        let policy = layers.merged()?;
+        let facts = host.facts(&policy.failsafe.ssh_ports);
+        let in_force = self.in_force.as_ref().map(|in_force| &in_force.policy);
+        let known =
+            |rule: &policy::Rule| {
+                in_force.is_some_and(|policy| {
+                    let same = |other: &&policy::Rule| other.about.id == rule.about.id;
+                    policy.rules.iter().find(same).is_some_and(|other| {
+                        layers::fingerprint(other) == layers::fingerprint(rule)
+                    })
+                })
+            };
+        let new: Vec<String> = policy::hazards(&policy, &Lists::default(), &facts)
+            .iter()
+            .filter(|hazard| policy.rules.get(hazard.rule).is_some_and(|rule| !known(rule)))
+            .map(|hazard| format!("rule `{}` {}", hazard.id, hazard.message))
+            .collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        Err(format!("{}; say --force if it is meant", new.join("; ")))
+    }
+
     /// Where ssh listens by the failsafe of the policy in force.
     #[must_use]
     pub fn ssh_ports(&self) -> Vec<(u16, u16)> {
@@ -213,14 +238,24 @@ impl PolicyFile {
 
     /// Puts layers in force; what was in force stays on any mistake.
     pub(super) fn put(&mut self, layers: Layers, host: &Host<'_>) -> Result<Changed, String> {
+        self.install(layers, host, None)
+    }
+
+    /// The same, with one more thing that no rule may drop.
+    pub(super) fn install(
+        &mut self,
+        layers: Layers,
+        host: &Host<'_>,
+        kept_safe: Option<FailsafeRule>,
+    ) -> Result<Changed, String> {
         let before = self.version();
-        let policy = layers.merged()?;
-        let diff = match &self.in_force {
-            Some(in_force) => {
-                policy::diff(&in_force.policy, &policy).iter().map(ToString::to_string).collect()
-            }
-            None => Vec::new(),
-        };
+        let mut policy = layers.merged()?;
+        let nothing = Layers::default().merged()?;
+        let earlier = self.in_force.as_ref().map_or(&nothing, |in_force| &in_force.policy);
+        let diff = policy::diff(earlier, &policy).iter().map(ToString::to_string).collect();
+        if let Some(kept_safe) = kept_safe {
+            Arc::make_mut(&mut policy).failsafe.also.push(kept_safe);
+        }
         let facts = host.facts(&policy.failsafe.ssh_ports);
         self.apply(policy, facts, host.kernel)?;
         self.layers = layers;
@@ -312,10 +347,14 @@ impl PolicyFile {
 
     /// What is in force as a document, with its generation.
     #[must_use]
-    pub fn export(&self) -> Option<(u64, String)> {
+    pub fn export(&self) -> Option<PolicyText> {
         let policy = &self.in_force.as_ref()?.policy;
         let time = |at: UnixNs| sensor_proto::json::rfc3339(at.0);
-        Some((self.status.generation, policy::export(policy, &time)))
+        Some(PolicyText {
+            generation: self.status.generation,
+            text: policy::export(policy, &time),
+            added: self.layers.added.iter().map(|added| added.id().to_owned()).collect(),
+        })
     }
 
     fn layer(&self) -> &'static str {

@@ -62,21 +62,19 @@ impl Shared {
         let host = self.host();
         let (now, by) = (wall_clock(), who.to_string());
         match change {
-            Change::PolicyApply { file, confirm_ms, .. } => {
+            Change::PolicyApply { file, confirm_ms, terms, .. } => {
                 let wanted = Wanted { file: file.clone(), text: body, by, now };
                 match confirm_ms {
-                    None => policy.apply_document(&wanted, &host),
+                    None => policy.apply_document(&wanted, terms.force, &host),
                     Some(ms) => {
                         let time = Duration::from_millis(*ms);
-                        policy.apply_provisional(wanted, time, kernel::now(), &host)
+                        policy.apply_provisional(wanted, time, terms, &host)
                     }
                 }
             }
             Change::PolicyConfirm { .. } => policy.confirm(kernel::now()),
             Change::PolicyRevert { .. } => policy.revert(&host),
-            Change::PolicyAdd { terms, .. } => {
-                policy.add(&body, by, terms.reason.clone(), now, &host)
-            }
+            Change::PolicyAdd { terms, .. } => policy.add(&body, by, terms, now, &host),
             Change::PolicyRemove { id, .. } => policy.remove(id, &host),
             Change::Enforcement { on, .. } => self.switch(*on, policy),
             Change::PolicyRearm { id, .. } => policy.rearm(id, &host),

@@ -16,6 +16,7 @@ use sensor_core::time::UnixNs;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
+    health::Health,
     live::{lock, wall_clock},
     status::{Shared, to_unix},
 };
@@ -48,7 +49,8 @@ impl Reloads {
         shared: Arc<Shared>,
     ) -> Result<Self> {
         let (now, asked) = sync_channel(1);
-        let mut watch = Watch { catalogue, shared, hits_told: Vec::new() };
+        let health = Health::new(shared.facts.health.clone());
+        let mut watch = Watch { catalogue, shared, hits_told: Vec::new(), health };
         if let Some(loaded) = loaded {
             watch.use_catalogue(loaded);
         }
@@ -115,6 +117,7 @@ struct Watch {
     catalogue: Option<CatalogueFolder>,
     shared: Arc<Shared>,
     hits_told: Vec<(String, u64)>,
+    health: Health,
 }
 
 impl Watch {
@@ -220,14 +223,22 @@ impl Watch {
     }
 
     /// Ends what is provisional and was not confirmed, and takes out added rules whose time is over.
-    fn ends(&self) {
-        let shared = &self.shared;
+    fn ends(&mut self) {
+        let shared = Arc::clone(&self.shared);
         let mut policy = shared.policy.lock().unwrap_or_else(PoisonError::into_inner);
         let host = shared.host();
-        if policy.ran_out(kernel::now()) {
+        let why = if policy.ran_out(kernel::now()) {
+            Some("not confirmed in time".to_owned())
+        } else if policy.is_provisional() {
+            self.health.failed(shared.facts.kernel.is_attached())
+        } else {
+            self.health.reset();
+            None
+        };
+        if let Some(why) = why {
             let before = policy.version();
             let outcome = policy.revert(&host);
-            shared.note_agent(Action::Revert, "not confirmed in time", &policy, before, &outcome);
+            shared.note_agent(Action::Revert, &why, &policy, before, &outcome);
             shared.show(&policy);
         }
         let before = policy.version();

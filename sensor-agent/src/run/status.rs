@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     audit::AuditLog,
-    config::{Hook, Mode},
+    config::{HealthCheck, Hook, Mode},
     control::{
         Answer, CatalogueStatus, ChainStatus, Change, EnforcementStatus, InterfaceView,
         POLICY_SCHEMA, Peer, PolicyStatus, PolicyText, PolicyView, ProgramMissing, Question,
@@ -44,6 +44,7 @@ pub(super) struct Facts {
     pub(super) ring_bytes: u32,
     pub(super) started: UnixNs,
     pub(super) upstreams: Vec<SocketAddr>,
+    pub(super) health: Option<HealthCheck>,
     /// Why links and maps are not pinned where they should be.
     pub(super) not_pinned: Option<String>,
 }
@@ -188,8 +189,7 @@ impl Shared {
 
     fn policy_text(&self) -> Option<PolicyText> {
         let policy = self.policy.lock().unwrap_or_else(PoisonError::into_inner);
-        let (generation, text) = policy.export()?;
-        Some(PolicyText { generation, text })
+        policy.export()
     }
 
     fn ring(&self) -> RingStatus {

@@ -42,6 +42,7 @@ impl Collector for Scrape {
                     .encode(family.encode_family(&[("count", count.as_str())])?)?;
             }
         }
+        self.audit(&mut out)?;
         self.rules(&mut out)?;
         self.sinks(&mut out)?;
         for own in Own::ALL {
@@ -156,9 +157,24 @@ impl Scrape {
         counter(out, "pins_swept", help, state.swept)
     }
 
+    /// One query over a fleet finds the host whose log does not have the head that it told.
+    fn audit(&self, out: &mut DescriptorEncoder<'_>) -> Written {
+        let audit = &self.0.audit;
+        let info = Info::new([("head", audit.head.as_str())]);
+        let help = "Hash of the last entry of the audit log";
+        info.encode(out.encode_descriptor("audit", help, None, info.metric_type())?)?;
+        gauge(out, "audit_log_entries", "Number of the last entry", None, audit.entries)?;
+        let help = "1 when the audit log cannot be written: no command may change anything";
+        gauge(out, "audit_log_failed", help, None, audit.error.is_some().into())
+    }
+
     fn rules(&self, out: &mut DescriptorEncoder<'_>) -> Written {
         let Some(policy) = &self.0.policy else { return Ok(()) };
-        let info = Info::new([("hash", policy.hash.as_str()), ("origin", &policy.origin)]);
+        let info = Info::new([
+            ("hash", policy.hash.as_str()),
+            ("origin", &policy.origin),
+            ("base", &policy.layer),
+        ]);
         info.encode(out.encode_descriptor(
             "policy",
             "The policy in force",
@@ -172,6 +188,12 @@ impl Scrape {
             None,
             policy.generation,
         )?;
+        let help = "1 while the policy is on trial and ends by itself unless it is confirmed";
+        gauge(out, "policy_provisional", help, None, policy.provisional.is_some().into())?;
+        gauge(out, "policy_rules_added", "Rules added by command", None, policy.added)?;
+        let stopped = self.0.rules.iter().filter(|rule| rule.stopped.is_some()).count() as u64;
+        let help = "Rules that the guard stopped: they only monitor";
+        gauge(out, "policy_rules_stopped", help, None, stopped)?;
         gauge(
             out,
             "policy_installed",

@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use sensor_core::{policy, time::UnixNs};
+use sensor_core::{
+    policy::{self, Difference, RuleChange},
+    time::UnixNs,
+};
 use serde_json::json;
 
 use super::export::in_force;
@@ -18,7 +21,7 @@ use crate::{
 Example:
   sensor-agent policy diff policy.yaml
 
-Rules that were added by command stay when a file is applied; they are shown as gone where the file has none of their id.
+Rules that were added by command stay when a file is applied, and are not shown.
 Exit code 0 when nothing would change, 1 when something would.")]
 pub(super) struct Args {
     /// Policy file (YAML)
@@ -36,8 +39,11 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
     let now = in_force(&args.place)?;
     let before = policy::parse("what is in force", now.text.as_bytes(), UnixNs(0))
         .map_err(|errors| anyhow::anyhow!("the agent's document cannot be read: {errors}"))?;
+    let stays =
+        |one: &Difference| one.change == RuleChange::Removed && now.added.contains(&one.rule);
+    let differences = policy::diff(&before, &after);
     let lines: Vec<String> =
-        policy::diff(&before, &after).iter().map(ToString::to_string).collect();
+        differences.iter().filter(|one| !stays(one)).map(ToString::to_string).collect();
     if args.json {
         output::print_json(&json!({ "generation": now.generation, "diff": lines }))?;
     } else if lines.is_empty() {
