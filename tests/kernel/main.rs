@@ -19,6 +19,7 @@ mod golden;
 mod laboratory;
 mod owners;
 mod pins;
+mod policy;
 mod reload;
 mod reset;
 mod safety;

@@ -1,0 +1,228 @@
+//! The policy changed by commands on a running host: on trial, under a condition, by whom, and what the audit log says of it.
+
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Command, Output},
+    time::{Duration, Instant},
+};
+
+use sensor_tests::{
+    is_root_or_skips,
+    lab::{Lab, Namespace, Nginx, Sensor, SensorOptions, agent_binary as binary},
+};
+use serde_json::Value;
+
+const SERVER: &str = "server { listen 80; location / { return 200 '{\"ok\":true}'; } }";
+const CUTS_OFF: &str =
+    "version: 1\nblock:\n  - {id: cuts-off, clients: [10.1.0.2], action: drop, reason: CHG-1}\n";
+
+/// A server with a sensor, and an operator who is its client.
+struct Scene {
+    lab: Lab,
+    server: Namespace,
+    client: Namespace,
+    _nginx: Nginx,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let lab = Lab::new().unwrap();
+        let (server, client) = (lab.namespace("s").unwrap(), lab.namespace("c").unwrap());
+        lab.veth((&server, "eth0", "10.1.0.1/24"), (&client, "eth0", "10.1.0.2/24")).unwrap();
+        client.sh("ip address add 10.1.0.66/24 dev eth0").unwrap();
+        let nginx = Nginx::start(&lab, &server, 80, SERVER).unwrap();
+        Self { lab, server, client, _nginx: nginx }
+    }
+
+    fn sensor(&self, more: &[&str]) -> Sensor {
+        let options = SensorOptions::on(&["eth0"]).with(&["--mode", "enforce"]).with(more);
+        Sensor::start(&self.lab, &self.server, &options).unwrap()
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.lab.folder().join(format!("sensor-{}", self.server.name()))
+    }
+
+    fn file(&self, name: &str, text: &str) -> String {
+        let path = self.lab.folder().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    /// A command of the agent against this sensor.
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(binary().unwrap());
+        command.args(arguments).arg("--socket").arg(self.folder().join("agent.sock"));
+        command.arg("--store").arg(self.folder().join("store"));
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    fn done(&self, arguments: &[&str]) -> Value {
+        let output = self.command(arguments).arg("--json").output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{arguments:?}: {text} {}", said(&output));
+        serde_json::from_str(&text).unwrap()
+    }
+
+    fn answers(&self, from: &str) -> bool {
+        let get =
+            format!("curl -sf -o /dev/null --max-time 1 --interface {from} http://10.1.0.1/x");
+        self.client.sh(&get).is_ok()
+    }
+
+    fn wait(&self, seconds: u64, what: &str, mut holds: impl FnMut() -> bool) {
+        let end = Instant::now() + Duration::from_secs(seconds);
+        while !holds() {
+            assert!(Instant::now() < end, "not within {seconds} s: {what}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn a_policy_that_cuts_the_operator_off_is_reverted_by_itself() {
+    if !is_root_or_skips("a_policy_that_cuts_the_operator_off") {
+        return;
+    }
+    let scene = Scene::new();
+    let sensor = scene.sensor(&[]);
+    let file = scene.file("cuts-off.yaml", CUTS_OFF);
+    assert!(scene.answers("10.1.0.2"));
+    let done = scene.done(&["policy", "apply", &file, "--confirm", "4s", "--reason", "CHG-1"]);
+    assert!(done["provisional"]["until_unix_ns"].as_u64() > Some(0), "{done:#}");
+    assert!(!scene.answers("10.1.0.2"), "the policy is not in force");
+    // A second change has to wait for the first one.
+    let second = scene.run(&["policy", "apply", &file]);
+    assert_eq!(second.status.code(), Some(1));
+    assert!(said(&second).contains("provisional until"), "{}", said(&second));
+    scene.wait(8, "the operator is back", || scene.answers("10.1.0.2"));
+    let late = scene.run(&["policy", "confirm"]);
+    assert_eq!(late.status.code(), Some(1), "confirmed too late: {}", said(&late));
+    let log = scene.done(&["audit", "list"]);
+    let actions: Vec<_> =
+        log.as_array().unwrap().iter().map(|one| one["action"].as_str().unwrap()).collect();
+    assert!(actions.starts_with(&["apply_provisional", "apply"]), "{actions:?}");
+    scene.wait(5, "the audit log has the revert", || {
+        let log = scene.done(&["audit", "list"]);
+        log.as_array().unwrap().iter().any(|one| one["action"] == "revert")
+    });
+    // Confirmed in time, it stays.
+    scene.done(&["policy", "apply", &file, "--confirm", "5s"]);
+    scene.done(&["policy", "confirm", "--reason", "looks right"]);
+    std::thread::sleep(Duration::from_secs(6));
+    assert!(!scene.answers("10.1.0.2"), "a confirmed policy ended");
+    drop(sensor);
+}
+
+#[test]
+fn rules_added_by_command_hit_at_once_survive_a_restart_and_end_with_their_time() {
+    if !is_root_or_skips("rules_added_by_command") {
+        return;
+    }
+    let scene = Scene::new();
+    let sensor = scene.sensor(&[]);
+    let add = ["policy", "add", "block", "bad", "--client", "10.1.0.66", "--reason", "CHG-2"];
+    let done = scene.done(&add);
+    assert!(!scene.answers("10.1.0.66") && scene.answers("10.1.0.2"));
+    let generation = done["generation"].as_u64().unwrap();
+    // Somebody who looked before that change does not overwrite it.
+    let stale = (generation - 1).to_string();
+    let everybody = scene.run(&["policy", "add", "block", "everybody", "--client", "any"]);
+    assert_eq!(everybody.status.code(), Some(1));
+    assert!(said(&everybody).contains("--force"), "{}", said(&everybody));
+    let refused = scene.run(&["policy", "remove", "bad", "--if-generation", &stale]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(said(&refused).contains("is in force, not"), "{}", said(&refused));
+    sensor.stop().unwrap();
+    let sensor = scene.sensor(&[]);
+    assert!(!scene.answers("10.1.0.66"), "the added rule did not survive a restart");
+    let list = scene.done(&["policy", "list"]);
+    assert_eq!(list["policy"]["generation"].as_u64(), Some(generation), "{list:#}");
+    let rule = &list["rules"][0];
+    assert!(rule["packets"].as_u64() > Some(0), "{list:#}");
+    assert!(rule["from"].as_str().unwrap().starts_with("added by root"), "{rule:#}");
+    let exported = scene.run(&["policy", "export"]);
+    let file = scene.file("exported.yaml", &String::from_utf8_lossy(&exported.stdout));
+    assert_eq!(scene.run(&["policy", "diff", &file]).status.code(), Some(0));
+    scene.done(&["policy", "remove", "bad"]);
+    assert!(scene.answers("10.1.0.66"));
+    scene.done(&["policy", "add", "block", "short", "--client", "10.1.0.66", "--ttl", "3s"]);
+    assert!(!scene.answers("10.1.0.66"));
+    scene.wait(6, "the rule's time is over", || scene.answers("10.1.0.66"));
+    drop(sensor);
+}
+
+#[test]
+fn who_may_not_change_anything_changes_nothing() {
+    if !is_root_or_skips("who_may_not_change_anything") {
+        return;
+    }
+    let scene = Scene::new();
+    // `nogroup` may ask; nobody but root may change.
+    let sensor = scene.sensor(&["--socket-group", "nogroup"]);
+    for folder in [scene.lab.folder().to_owned(), scene.folder()] {
+        nix::sys::stat::fchmodat(
+            nix::fcntl::AT_FDCWD,
+            &folder,
+            nix::sys::stat::Mode::from_bits_truncate(0o755),
+            nix::sys::stat::FchmodatFlags::FollowSymlink,
+        )
+        .unwrap();
+    }
+    let agent = scene.lab.folder().join("agent");
+    fs::copy(binary().unwrap(), &agent).unwrap();
+    let as_nobody = |arguments: &str| {
+        let socket = scene.folder().join("agent.sock");
+        let line = format!(
+            "setpriv --reuid nobody --regid nogroup --clear-groups {} {arguments} --socket {}",
+            agent.display(),
+            socket.display()
+        );
+        Command::new("sh").args(["-c", &line]).output().unwrap()
+    };
+    let asked = as_nobody("policy list");
+    assert!(asked.status.success(), "{}", said(&asked));
+    let refused = as_nobody("policy add block x --client 10.1.0.2");
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(said(&refused).contains("permission denied"), "{}", said(&refused));
+    assert!(scene.answers("10.1.0.2"));
+    drop(sensor);
+}
+
+#[test]
+fn a_tampered_audit_log_is_found() {
+    if !is_root_or_skips("a_tampered_audit_log") {
+        return;
+    }
+    let scene = Scene::new();
+    let sensor = scene.sensor(&[]);
+    for number in 0..3 {
+        let id = format!("rule-{number}");
+        scene.done(&["policy", "add", "block", &id, "--client", "192.0.2.1", "--reason", &id]);
+    }
+    let found = scene.done(&["audit", "verify"]);
+    assert_eq!(found["against"], "agent", "{found:#}");
+    let head = found["found"]["head"].as_str().unwrap().to_owned();
+    let path = scene.folder().join("store/audit/audit.jsonl");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replace("rule-1", "rule-9")).unwrap();
+    let changed = scene.run(&["audit", "verify"]);
+    assert_eq!(changed.status.code(), Some(1));
+    assert!(said(&changed).contains("was changed"), "{}", said(&changed));
+    // The last line cut off: nothing inside is wrong, but the head is gone.
+    let cut = text.trim_end().rfind('\n').unwrap() + 1;
+    fs::write(&path, &text[..cut]).unwrap();
+    let cut = scene.run(&["audit", "verify", "--head", &head]);
+    assert_eq!(cut.status.code(), Some(1));
+    assert!(said(&cut).contains("not in the log"), "{}", said(&cut));
+    drop(sensor);
+}
