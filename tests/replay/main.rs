@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod captures;
+mod explained;
 mod generated;
 mod hostile;
 mod segmentation;

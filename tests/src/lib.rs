@@ -7,9 +7,11 @@
 pub mod generate;
 #[cfg(target_os = "linux")]
 pub mod lab;
+pub mod model;
 #[cfg(target_os = "linux")]
 pub mod object;
 pub mod packets;
+pub mod policy_case;
 
 /// Whether this process may run tests of the kernel tier; prints a visible, countable line when not.
 #[cfg(target_os = "linux")]

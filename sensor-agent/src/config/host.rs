@@ -19,6 +19,10 @@ use super::policy_file::unix_ns;
 const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// ssh peers at most; each takes a failsafe entry.
 const PEERS_MAX: usize = 16;
+/// Own addresses that are known at most.
+const OWN_MAX: usize = 1_024;
+/// Port of kubelet's API.
+const KUBELET: (u16, u16) = (10_250, 10_250);
 
 /// Gathers the facts. `boot` is `CLOCK_BOOTTIME` now; `ssh_ports` as in the policy's failsafe.
 #[must_use]
@@ -27,7 +31,12 @@ pub fn host_facts(boot: MonoNs, ssh_ports: &[(u16, u16)], upstreams: Vec<SocketA
     gateways.extend(gateways6(&read("/proc/net/ipv6_route")));
     let mut ssh_peers = peers(&read("/proc/net/tcp"), ssh_ports);
     ssh_peers.extend(peers(&read("/proc/net/tcp6"), ssh_ports));
+    let mut kubelet_peers = peers(&read("/proc/net/tcp"), &[KUBELET]);
+    kubelet_peers.extend(peers(&read("/proc/net/tcp6"), &[KUBELET]));
     HostFacts {
+        api_servers: api_servers(|name| std::env::var(name).ok()),
+        kubelet_peers: kubelet_peers.into_iter().take(PEERS_MAX).collect(),
+        own: own(),
         now: unix_ns(SystemTime::now()),
         boot,
         interfaces: interfaces(),
@@ -37,6 +46,26 @@ pub fn host_facts(boot: MonoNs, ssh_ports: &[(u16, u16)], upstreams: Vec<SocketA
         upstreams,
         ..HostFacts::default()
     }
+}
+
+/// The API server as a pod's environment names it.
+fn api_servers(variable: impl Fn(&str) -> Option<String>) -> Vec<SocketAddr> {
+    let host = variable("KUBERNETES_SERVICE_HOST").and_then(|host| host.parse::<IpAddr>().ok());
+    let port =
+        variable("KUBERNETES_SERVICE_PORT").and_then(|port| port.parse().ok()).unwrap_or(443);
+    host.map(|host| SocketAddr::new(host, port)).into_iter().collect()
+}
+
+/// Addresses of this host in its own network namespace.
+fn own() -> Vec<IpAddr> {
+    let Ok(interfaces) = nix::ifaddrs::getifaddrs() else { return Vec::new() };
+    let addresses = interfaces.filter_map(|interface| {
+        let address = interface.address?;
+        let four = address.as_sockaddr_in().map(|four| IpAddr::V4(four.ip()));
+        four.or_else(|| address.as_sockaddr_in6().map(|six| IpAddr::V6(six.ip())))
+    });
+    let own: BTreeSet<IpAddr> = addresses.collect();
+    own.into_iter().take(OWN_MAX).collect()
 }
 
 fn read(path: &str) -> String {
@@ -156,6 +185,15 @@ mod tests {
             peers(tcp6, &[(22, 22)]).into_iter().collect::<Vec<_>>(),
             ["10.0.0.9".parse::<IpAddr>().expect("address")]
         );
+    }
+
+    #[test]
+    fn the_api_server_is_the_one_of_the_environment() {
+        let address = |host: &str| {
+            api_servers(|name| (name == "KUBERNETES_SERVICE_HOST").then(|| host.to_owned()))
+        };
+        assert_eq!(address("10.96.0.1"), ["10.96.0.1:443".parse().expect("address")]);
+        assert!(address("kubernetes.default").is_empty());
     }
 
     #[test]

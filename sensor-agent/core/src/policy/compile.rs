@@ -15,7 +15,7 @@ use super::{
     chain::{Full, Numbers, Variant, cut, flatten},
     error::{PolicyError, PolicyErrors},
     facts::{HostFacts, Inactive, RuleState},
-    model::{Direction, LimitTerms, Policy, Protocol, Rate, Rule, RuleAction, What},
+    model::{Direction, LimitKey, LimitTerms, Policy, Protocol, Rate, Rule, RuleAction, What},
 };
 
 /// A policy as it goes into the maps; index 0 of `rules` and `limits` is never used. Entries are sorted by prefix.
@@ -79,7 +79,7 @@ impl Policy {
     /// Compiles the policy for this host.
     pub fn compile(&self, facts: &HostFacts) -> Result<Compiled, PolicyErrors> {
         let mut compiler =
-            Compiler { policy: self, numbers: Numbers::new(), merged: 0, errors: Vec::new() };
+            Compiler { policy: self, numbers: Numbers::new(), merged: 0, errors: unsaid(self) };
         let variants: Vec<Result<Vec<Variant>, Inactive>> = self
             .rules
             .iter()
@@ -115,6 +115,34 @@ impl Policy {
         };
         Ok(Compiled { tables, owners, states, merged, digest: self.digest })
     }
+}
+
+/// What the kernel's maps cannot say yet: refused, so that no condition is left out in silence.
+fn unsaid(policy: &Policy) -> Vec<PolicyError> {
+    let mut errors = Vec::new();
+    for rule in &policy.rules {
+        let limit = match rule.what {
+            What::Limit(terms) => Some(terms),
+            What::Allow | What::Block => None,
+        };
+        let counted = |terms: &LimitTerms| {
+            terms.bytes.is_some() || terms.requests.is_some() || terms.connections.is_some()
+        };
+        let fields = [
+            ("percent", rule.percent < 100),
+            ("lists", !rule.lists.is_empty()),
+            ("starts", rule.starts.is_some()),
+            ("bytes, requests, connections", limit.as_ref().is_some_and(counted)),
+            ("shared", limit.is_some_and(|terms| terms.shared)),
+            ("key", limit.is_some_and(|terms| terms.key != LimitKey::Address)),
+        ];
+        for (field, _) in fields.into_iter().filter(|(_, used)| *used) {
+            let message =
+                format!("rule `{}`: the kernel cannot be told this yet; remove it", rule.about.id);
+            errors.push(PolicyError { line: Some(rule.about.line), field: field.into(), message });
+        }
+    }
+    errors
 }
 
 /// The kernel rules of a rule: one for each range of ports.

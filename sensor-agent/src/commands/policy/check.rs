@@ -7,15 +7,16 @@ use std::path::PathBuf;
 use anyhow::Result;
 use sensor_core::{
     policy::{
-        Compiled, Conditions, Direction, Inactive, Policy, PolicyErrors, Protocol, Rule,
-        RuleAction, RuleState, What,
+        Conditions, Direction, Hazard, Inactive, Lists, Policy, PolicyErrors, Protocol, Rule,
+        RuleAction, RuleState, What, hazards,
+        image::{Compiled, Numbers},
     },
     time::MonoNs,
 };
 use serde::Serialize;
 
 use crate::commands::{Exit, Prerequisite, output};
-use crate::config::{PolicyFileError, host_facts, read_policy};
+use crate::config::{PolicyFileError, host_facts, read_lists, read_policy};
 
 /// Says whether a policy file is valid, and what its rules come to on this host.
 #[derive(Debug, clap::Args)]
@@ -26,19 +27,28 @@ pub(super) struct Args {
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
+    /// Pass rules that would hit the host itself, its gateway or resolver, or everyone
+    #[arg(long)]
+    force: bool,
 }
 
 /// Runs the verb.
 pub(super) fn run(args: &Args) -> Result<Exit> {
-    let Args { file, json } = args;
+    let Args { file, json, force } = args;
     let outcome = read_policy(file).and_then(|policy| {
+        let lists = read_lists(&policy)?;
         let facts = host_facts(MonoNs(0), &policy.failsafe.ssh_ports, Vec::new());
-        let compiled = policy.compile(&facts)?;
-        Ok((policy, compiled))
+        let compiled = policy.compile_image(&facts, &lists, &mut Numbers::default())?;
+        let found = if *force { Vec::new() } else { hazards(&policy, &lists, &facts) };
+        if found.is_empty() {
+            Ok((policy, lists, compiled))
+        } else {
+            Err(refused(&policy, &found).into())
+        }
     });
     match outcome {
-        Ok((policy, compiled)) => {
-            let report = Report::new(&policy, &compiled);
+        Ok((policy, lists, compiled)) => {
+            let report = Report::new(&policy, &lists, &compiled);
             if *json {
                 output::print_json(&report)?;
             } else {
@@ -55,6 +65,22 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
             Ok(Exit::Negative)
         }
         Err(error) => Err(Prerequisite::new(error.to_string()).into()),
+    }
+}
+
+/// Hazards as mistakes of the file.
+fn refused(policy: &Policy, hazards: &[Hazard]) -> PolicyErrors {
+    let errors = hazards.iter().map(|hazard| sensor_core::policy::PolicyError {
+        line: Some(hazard.line),
+        field: format!("rule `{}`", hazard.id),
+        message: format!(
+            "{}; if that is meant, write force: true there, or use --force",
+            hazard.message
+        ),
+    });
+    PolicyErrors {
+        file: policy.file.clone(),
+        errors: errors.take(PolicyErrors::SHOWN_MAX).collect(),
     }
 }
 
@@ -103,8 +129,19 @@ struct Report<'p> {
     valid: bool,
     digest: String,
     rules: Vec<RuleLine<'p>>,
+    lists: Vec<ListLine<'p>>,
     warnings: Vec<String>,
     kernel: KernelUse,
+}
+
+/// A list file: where it comes from and what is in it.
+#[derive(Serialize)]
+struct ListLine<'p> {
+    file: &'p str,
+    changed_unix_ns: u64,
+    lines: u64,
+    entries: usize,
+    skipped: u64,
 }
 
 #[derive(Serialize)]
@@ -130,35 +167,47 @@ struct KernelUse {
     limits: usize,
     failsafe: usize,
     merged: usize,
+    bytes: u64,
 }
 
 impl<'p> Report<'p> {
-    fn new(policy: &'p Policy, compiled: &Compiled) -> Self {
-        let tables = &compiled.tables;
+    fn new(policy: &'p Policy, lists: &'p Lists, compiled: &Compiled) -> Self {
+        let counts = &compiled.counts;
         let rules = policy
             .rules
             .iter()
             .zip(&compiled.states)
-            .map(|(rule, state)| rule_line(rule, state))
+            .map(|(rule, state)| rule_line(rule, lists, state))
             .collect();
         Self {
             file: &policy.file,
             valid: true,
-            digest: format!("{:016x}", policy.digest),
+            digest: format!("{:016x}", compiled.digest),
             rules,
             warnings: policy
                 .warnings
                 .iter()
                 .map(|(line, text)| format!("{}:{line}: {text}", policy.file))
                 .collect(),
+            lists: lists
+                .iter()
+                .map(|(_, list)| ListLine {
+                    file: &list.about.source,
+                    changed_unix_ns: list.about.changed.0,
+                    lines: list.about.lines,
+                    entries: list.about.entries,
+                    skipped: list.about.skipped,
+                })
+                .collect(),
             kernel: KernelUse {
-                allow: tables.allow4.len() + tables.allow6.len(),
-                block: tables.block4.len() + tables.block6.len(),
-                limit: tables.limit4.len() + tables.limit6.len(),
-                rules: tables.rules.len().saturating_sub(1),
-                limits: tables.limits.len().saturating_sub(1),
-                failsafe: tables.failsafe.len(),
-                merged: compiled.merged,
+                allow: counts.allow,
+                block: counts.block,
+                limit: counts.limit,
+                rules: counts.rules,
+                limits: counts.limits,
+                failsafe: counts.failsafe,
+                merged: counts.merged,
+                bytes: compiled.bytes,
             },
         }
     }
@@ -186,10 +235,20 @@ impl<'p> Report<'p> {
             ));
             text.push('\n');
         }
+        for list in &self.lists {
+            text.extend([format!(
+                "list {}: {} prefixes in {} lines, {} skipped, changed {}\n",
+                output::clean(list.file),
+                list.entries,
+                list.lines,
+                list.skipped,
+                sensor_proto::json::rfc3339(list.changed_unix_ns)
+            )]);
+        }
         let used = &self.kernel;
         text.extend([format!(
-            "in the kernel: {} block, {} allow and {} limit prefixes ({} merged), {} rules, {} limits, {} failsafe entries\n",
-            used.block, used.allow, used.limit, used.merged, used.rules, used.limits, used.failsafe
+            "in the kernel: {} block, {} allow and {} limit prefixes ({} merged), {} rules, {} limits, {} failsafe entries, {} KiB\n",
+            used.block, used.allow, used.limit, used.merged, used.rules, used.limits, used.failsafe, used.bytes.div_ceil(1024)
         )]);
         for warning in &self.warnings {
             text.extend(["warning: ", &output::clean(warning), "\n"]);
@@ -198,7 +257,7 @@ impl<'p> Report<'p> {
     }
 }
 
-fn rule_line<'p>(rule: &'p Rule, state: &RuleState) -> RuleLine<'p> {
+fn rule_line<'p>(rule: &'p Rule, lists: &Lists, state: &RuleState) -> RuleLine<'p> {
     let list = match rule.what {
         What::Allow => "allow",
         What::Block => "block",
@@ -215,8 +274,14 @@ fn rule_line<'p>(rule: &'p Rule, state: &RuleState) -> RuleLine<'p> {
         id: &rule.about.id,
         list,
         action,
-        clients: rule.clients.len(),
-        when: when(&rule.when),
+        clients: rule.clients.len()
+            + rule
+                .lists
+                .iter()
+                .filter_map(|name| lists.find(name))
+                .map(|list| list.len())
+                .sum::<usize>(),
+        when: when(rule),
         state: match state {
             RuleState::Active if rule.expires.is_some() => "active until it expires".to_owned(),
             RuleState::Active => "active".to_owned(),
@@ -231,8 +296,12 @@ fn rule_line<'p>(rule: &'p Rule, state: &RuleState) -> RuleLine<'p> {
 }
 
 /// Conditions in words: `tcp 443,8000-8099 ingress eth0`, or `always`.
-fn when(conditions: &Conditions) -> String {
+fn when(rule: &Rule) -> String {
+    let conditions: &Conditions = &rule.when;
     let mut words = Vec::new();
+    if rule.percent < 100 {
+        words.push(format!("{} %", rule.percent));
+    }
     match conditions.protocol {
         Some(Protocol::Tcp) => words.push("tcp".to_owned()),
         Some(Protocol::Udp) => words.push("udp".to_owned()),
