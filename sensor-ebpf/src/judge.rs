@@ -13,7 +13,7 @@ use crate::{
     packet::{Link, Outcome, PacketBytes, TcpFlags, parse},
     tables::{CHARGED_PACKET, FIRST_TUPLE, Tables},
     tracker::{self, Class, Common, Flow, Position, Whole, flow_flag, state, stream_flag},
-    verdict::{Decision, high, low, now},
+    verdict::{Decision, concerns, high, low, now},
     work::Work,
 };
 
@@ -56,12 +56,8 @@ fn judge_transport<P: PacketBytes, T: Tables>(
     tables: &T,
     work: &mut Work,
 ) -> Decision {
-    let settings = tables.settings();
-    let decision = if settings.block_entries | settings.limits == 0 {
-        Decision::Pass
-    } else {
-        tables.decide(outcome, packet, work)
-    };
+    let decision =
+        if concerns(tables, work) { tables.decide(outcome, packet, work) } else { Decision::Pass };
     let bucket = match (decision, outcome) {
         (Decision::Blocked | Decision::BlockedReset, _) => Counter::Blocked as u32,
         (Decision::Limited | Decision::LimitedReset, _) => Counter::Limited as u32,

@@ -5,38 +5,37 @@
 
 use core::{
     arch::asm,
-    ops::{Deref, DerefMut},
+    ops::{ControlFlow, Deref, DerefMut},
     ptr::NonNull,
 };
 
-use aya_ebpf::{
-    btf_maps::lpm_trie::Key,
-    helpers::{bpf_ktime_get_boot_ns, bpf_loop, bpf_skb_cgroup_id},
-};
+use aya_ebpf::helpers::{bpf_ktime_get_boot_ns, bpf_loop, bpf_skb_cgroup_id};
 use sensor_ebpf::{
     abi::{
         counter::Counter,
+        dynamic::{DropKey, DropValue, Verdict},
         flow_key::{FlowKey, Tuple},
-        policy::{FailsafeEntry, Limit, LimitKey, LpmKey4, LpmKey6, PolicyEntry, Rule},
+        image::{ANY4_WORDS, FILTER6_WORDS, Line, ListId},
+        policy::LimitKey,
         sample::Hook,
         settings::{ListenerCounts, ListenerKey, Settings},
     },
     http_head::Detect,
     packet::{Outcome, PacketBytes},
     tables::{
-        FragmentKey, FragmentVerdict, List, ListenerEvent, RecentKey, RecentValue, Step, Tables,
+        FragmentKey, FragmentVerdict, Hit, ListenerEvent, RecentKey, RecentValue, Step, Tables,
     },
     tracker::{Common, Flow},
-    verdict::{Decision, TatCell},
+    verdict::{Decision, End, TatCell},
     work::Work,
 };
 
 use crate::{
-    context::Skb,
+    context::{Skb, and_mask},
     emit,
     maps::{
-        ALIASES, ALLOW4, ALLOW6, BLOCK4, BLOCK6, COUNTERS, FAILSAFE, FLOWS, FRAGMENTS, LIMIT_STATE,
-        LIMIT4, LIMIT6, LIMITS, LISTENERS, RECENT, RULE_HITS, RULES, SETTINGS, WORK,
+        ALIASES, ANY4, CLIENT_VERDICTS, COUNTERS, DROPS, FILTER6, FLOW_VERDICTS, FLOWS, FRAGMENTS,
+        LIMIT_STATE, LISTENERS, POLICY, RECENT, RULE_HITS, SETTINGS, SHARED, WORK,
     },
     outline,
 };
@@ -190,7 +189,8 @@ impl<const DIRECT: bool> Tables for Kernel<DIRECT> {
 
     #[inline(always)]
     fn enforcing(&self) -> bool {
-        enforcing()
+        // A socket filter sees copies: nothing that it says drops a packet.
+        DIRECT && enforcing()
     }
 
     #[inline(always)]
@@ -251,57 +251,80 @@ impl<const DIRECT: bool> Tables for Kernel<DIRECT> {
     }
 
     #[inline(always)]
-    fn lookup4(&self, list: List, key: &LpmKey4) -> Option<PolicyEntry> {
-        // SAFETY: Key<[u8; 4]> is packed and has the fields of LpmKey4.
-        let key = unsafe { &*core::ptr::from_ref(key).cast::<Key<[u8; 4]>>() };
-        match list {
-            List::Allow => ALLOW4.get(key),
-            List::Block => BLOCK4.get(key),
-            List::Limit => LIMIT4.get(key),
-        }
-        .copied()
+    fn any4(&self, slot: u32, word: u32) -> u64 {
+        // By value: a constant that is borrowed may become one with `ENFORCE`, which the loader changes.
+        let bitmap = ANY4.get(slot).and_then(|bitmap| bitmap.get(0));
+        bitmap.and_then(|words| words.get(word as usize & (ANY4_WORDS - 1))).copied().unwrap_or(0)
     }
 
     #[inline(always)]
-    fn lookup6(&self, list: List, key: &LpmKey6) -> Option<PolicyEntry> {
-        // SAFETY: Key<[u8; 16]> is packed and has the fields of LpmKey6.
-        let key = unsafe { &*core::ptr::from_ref(key).cast::<Key<[u8; 16]>>() };
-        match list {
-            List::Allow => ALLOW6.get(key),
-            List::Block => BLOCK6.get(key),
-            List::Limit => LIMIT6.get(key),
-        }
-        .copied()
+    fn filter6(&self, slot: u32, word: u32) -> u64 {
+        let filter = FILTER6.get(slot).and_then(|filter| filter.get(0));
+        filter
+            .and_then(|words| words.get(word as usize & (FILTER6_WORDS - 1)))
+            .copied()
+            .unwrap_or(0)
     }
 
     #[inline(always)]
-    fn rule(&self, index: u32) -> Option<&Rule> {
-        RULES.get(index)
+    fn line(&self, slot: u32, number: u32) -> Option<&Line> {
+        POLICY.get_value(slot, &number)
     }
 
     #[inline(always)]
-    fn limit(&self, index: u32) -> Option<&Limit> {
-        LIMITS.get(index)
+    fn flow_verdict(&self, key: &FlowKey) -> Option<Verdict> {
+        // SAFETY: read at once, before any other map operation.
+        unsafe { FLOW_VERDICTS.get(key) }.copied()
     }
 
     #[inline(always)]
-    fn failsafe(&self, index: u32) -> Option<&FailsafeEntry> {
-        FAILSAFE.get(index)
+    fn client_verdict(&self, client: &[u8; 16]) -> Option<Verdict> {
+        // SAFETY: read at once, before any other map operation.
+        unsafe { CLIENT_VERDICTS.get(client) }.copied()
     }
 
     #[inline(always)]
-    fn hit(&self, rule: u32, dropped: bool, packets: u64, bytes: u64, now_ns: u64) {
-        let Some(hits) = RULE_HITS.get_ptr_mut(rule) else { return };
+    fn shared_until(&self, source: &[u8; 16]) -> u64 {
+        // SAFETY: read at once, before any other map operation.
+        unsafe { SHARED.get(source) }.copied().unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn hit(&self, hits: u32, hit: Hit, packets: u64, bytes: u64, now_ns: u64) {
+        let Some(hits) = RULE_HITS.get_ptr_mut(hits) else { return };
         // SAFETY: this CPU's value.
         let hits = unsafe { &mut *hits };
         hits.last_ns = now_ns;
-        if dropped {
-            hits.packets += packets;
-            hits.bytes += bytes;
-        } else {
-            hits.would_packets += packets;
-            hits.would_bytes += bytes;
+        match hit {
+            Hit::Dropped => {
+                hits.packets += packets;
+                hits.bytes += bytes;
+            }
+            Hit::Would => {
+                hits.would_packets += packets;
+                hits.would_bytes += bytes;
+            }
+            Hit::Shared => hits.shared_packets += packets,
         }
+    }
+
+    #[inline(always)]
+    fn dropped(&self, key: &DropKey, first: &DropValue) -> bool {
+        let mut found = DROPS.get_ptr_mut(key);
+        if found.is_none() {
+            if DROPS.insert(key, first, BPF_NOEXIST).is_ok() {
+                return true;
+            }
+            // Another CPU was first, or there is no room.
+            found = DROPS.get_ptr_mut(key);
+        }
+        let Some(row) = found else { return false };
+        // SAFETY: a map value is valid until the program ends.
+        let row = unsafe { &mut *row };
+        row.last_ns = first.last_ns;
+        atomic_add(&raw mut row.count, first.count);
+        atomic_add(&raw mut row.bytes, first.bytes);
+        true
     }
 
     #[inline(always)]
@@ -423,6 +446,20 @@ impl<const DIRECT: bool> Tables for Kernel<DIRECT> {
         } else {
             outline::sensor_swift_socket(self.skb.as_ptr(), work)
         }
+    }
+
+    #[inline(always)]
+    fn begin(&self, list: ListId, end: End, work: &mut Work) -> bool {
+        outline::sensor_begin(work, list as u32, end as u32) != 0
+    }
+
+    #[inline(always)]
+    fn next_entry(&self, list: ListId, work: &mut Work) -> ControlFlow<()> {
+        // Masked, because a stage's answer is any number for all the verifier knows, and the loop's callback may only say 0 or 1.
+        if and_mask::<1>(outline::sensor_probe(work, list as u32)) == 0 {
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
     }
 
     #[inline(always)]

@@ -1,17 +1,19 @@
 //! Every map of the programs. The agent may give the big ones other sizes at load; these are the defaults.
 
 use aya_ebpf::{
-    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
+    btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuArray, RingBuf},
     macros::btf_map,
 };
 use sensor_ebpf::{
     abi::{
         counter::Counter,
-        flow_key::{FlowKey, Tuple},
-        policy::{
-            FAILSAFE_MAX, FailsafeEntry, LIMITS_MAX, Limit, LimitKey, PolicyEntry, RULES_MAX, Rule,
-            RuleHits,
+        dynamic::{
+            CLIENT_VERDICTS_MAX, DROPS_MAX, DropKey, DropValue, FLOW_VERDICTS_MAX, SHARED_MAX,
+            Verdict,
         },
+        flow_key::{FlowKey, Tuple},
+        image::{ANY4_WORDS, FILTER6_WORDS, HITS_SLOTS, Line, SLOTS},
+        policy::{LimitKey, RuleHits},
         settings::{ListenerCounts, ListenerKey, Settings},
     },
     packet::Headers,
@@ -32,12 +34,14 @@ const ALIASES_MAX: usize = 131_072;
 const FRAGMENTS_MAX: usize = 4_096;
 /// Clients under a limit at a time, for all limits together.
 const LIMIT_STATE_MAX: usize = 131_072;
-/// Entries of each address list.
-const PREFIXES_MAX: usize = 1_048_576;
 /// Bytes of the ring: 10 ms of 50 000 heads of 512 B a second is 300 KiB.
 const RING_BYTES: usize = 8 << 20;
 /// Without preallocation (`BPF_F_NO_PREALLOC`).
 const NO_PREALLOC: usize = 1;
+/// The agent writes through memory (`BPF_F_MMAPABLE`).
+const MMAPABLE: usize = 1 << 10;
+/// The same, and of any length (`BPF_F_INNER_MAP`).
+const IMAGE_FLAGS: usize = MMAPABLE | 1 << 12;
 
 /// Records on their way to the agent.
 #[btf_map]
@@ -47,7 +51,7 @@ pub(crate) static RING: RingBuf<[u8; 0], RING_BYTES> = RingBuf::new();
 pub(crate) static COUNTERS: PerCpuArray<u64, { Counter::COUNT }> = PerCpuArray::new();
 /// What changes while running.
 #[btf_map]
-pub(crate) static SETTINGS: Array<Settings, 1> = Array::new();
+pub(crate) static SETTINGS: Array<Settings, 1, MMAPABLE> = Array::new();
 /// What does not fit on the stack, one per CPU (a program is never interrupted by another one of ours on its CPU).
 #[btf_map]
 pub(crate) static WORK: PerCpuArray<Work, 1> = PerCpuArray::new();
@@ -68,36 +72,23 @@ pub(crate) static ALIASES: LruHashMap<Tuple, Tuple, ALIASES_MAX> = LruHashMap::n
 #[btf_map]
 pub(crate) static FRAGMENTS: LruHashMap<FragmentKey, FragmentVerdict, FRAGMENTS_MAX> =
     LruHashMap::new();
-/// Clients that are never dropped, IPv4.
+/// The policy images by slot: arrays of lines of any length, made and filled by the agent.
 #[btf_map]
-pub(crate) static ALLOW4: LpmTrie<[u8; 4], PolicyEntry, PREFIXES_MAX> = LpmTrie::new();
-/// Clients that are never dropped, IPv6.
+pub(crate) static POLICY: ArrayOfMaps<Array<Line, 1, IMAGE_FLAGS>, { SLOTS as usize }> =
+    ArrayOfMaps::new();
+/// Bitmaps of IPv4 /24s with block entries, by slot; one is there only for a policy that has such entries.
 #[btf_map]
-pub(crate) static ALLOW6: LpmTrie<[u8; 16], PolicyEntry, PREFIXES_MAX> = LpmTrie::new();
-/// Blocked clients, IPv4.
+pub(crate) static ANY4: ArrayOfMaps<Array<[u64; ANY4_WORDS], 1, MMAPABLE>, { SLOTS as usize }> =
+    ArrayOfMaps::new();
+/// Filters of IPv6 anchors with block entries, by slot, likewise.
 #[btf_map]
-pub(crate) static BLOCK4: LpmTrie<[u8; 4], PolicyEntry, PREFIXES_MAX> = LpmTrie::new();
-/// Blocked clients, IPv6.
+pub(crate) static FILTER6: ArrayOfMaps<
+    Array<[u64; FILTER6_WORDS], 1, MMAPABLE>,
+    { SLOTS as usize },
+> = ArrayOfMaps::new();
+/// Hits of rules; an index stays with a rule over all generations.
 #[btf_map]
-pub(crate) static BLOCK6: LpmTrie<[u8; 16], PolicyEntry, PREFIXES_MAX> = LpmTrie::new();
-/// Limited clients, IPv4.
-#[btf_map]
-pub(crate) static LIMIT4: LpmTrie<[u8; 4], PolicyEntry, PREFIXES_MAX> = LpmTrie::new();
-/// Limited clients, IPv6.
-#[btf_map]
-pub(crate) static LIMIT6: LpmTrie<[u8; 16], PolicyEntry, PREFIXES_MAX> = LpmTrie::new();
-/// Rules by number.
-#[btf_map]
-pub(crate) static RULES: Array<Rule, { RULES_MAX as usize }> = Array::new();
-/// Their hits.
-#[btf_map]
-pub(crate) static RULE_HITS: PerCpuArray<RuleHits, { RULES_MAX as usize }> = PerCpuArray::new();
-/// What is never dropped, in order, up to the first unused entry.
-#[btf_map]
-pub(crate) static FAILSAFE: Array<FailsafeEntry, { FAILSAFE_MAX as usize }> = Array::new();
-/// Limits by number.
-#[btf_map]
-pub(crate) static LIMITS: Array<Limit, { LIMITS_MAX as usize }> = Array::new();
+pub(crate) static RULE_HITS: PerCpuArray<RuleHits, { HITS_SLOTS as usize }> = PerCpuArray::new();
 /// Headers of a packet that is being answered, one per CPU.
 #[btf_map]
 pub(crate) static RESET_HEADERS: PerCpuArray<Headers, 1> = PerCpuArray::new();
@@ -107,3 +98,27 @@ pub(crate) static RESETS: Array<u64, 1> = Array::new();
 /// Theoretical arrival time by limit and client.
 #[btf_map]
 pub(crate) static LIMIT_STATE: LruHashMap<LimitKey, u64, LIMIT_STATE_MAX> = LruHashMap::new();
+/// The agent's verdicts on flows.
+#[btf_map]
+pub(crate) static FLOW_VERDICTS: HashMap<
+    FlowKey,
+    Verdict,
+    { FLOW_VERDICTS_MAX as usize },
+    NO_PREALLOC,
+> = HashMap::new();
+/// The agent's verdicts on clients.
+#[btf_map]
+pub(crate) static CLIENT_VERDICTS: HashMap<
+    [u8; 16],
+    Verdict,
+    { CLIENT_VERDICTS_MAX as usize },
+    NO_PREALLOC,
+> = HashMap::new();
+/// Sources that many clients share, each until a time.
+#[btf_map]
+pub(crate) static SHARED: HashMap<[u8; 16], u64, { SHARED_MAX as usize }, NO_PREALLOC> =
+    HashMap::new();
+/// What was dropped, by client, rule and reason; rows that the agent has not taken away are never evicted.
+#[btf_map]
+pub(crate) static DROPS: HashMap<DropKey, DropValue, { DROPS_MAX as usize }, NO_PREALLOC> =
+    HashMap::new();

@@ -6,10 +6,11 @@
 
 use aya_ebpf::bindings::__sk_buff;
 use sensor_ebpf::{
+    abi::image::ListId,
     judge,
     packet::{Link, Outcome},
     tracker::{self, Common, Flow},
-    verdict,
+    verdict::{self, End},
     work::Work,
 };
 
@@ -126,4 +127,40 @@ pub(crate) extern "C" fn sensor_reset(skb: *mut __sk_buff, given: *mut Work, lin
     let skb = Skb::<true>::new(skb);
     let Some(tables) = Kernel::resume(skb) else { return 0 };
     u32::from(reset::answer(link, skb, &tables, work))
+}
+
+/// 1 when an entry of the list (`ListId`) may cover the address of the end (`End`).
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn sensor_begin(given: *mut Work, list: u32, end: u32) -> u32 {
+    if given.is_null() {
+        return 0;
+    }
+    let Some(work) = kernel::work() else { return 0 };
+    let Some(tables) = Kernel::resume(Skb::<true>::new(core::ptr::null_mut())) else { return 0 };
+    let end = if end == End::Source as u32 { End::Source } else { End::Destination };
+    u32::from(verdict::begin(list_of(list), end, &tables, work))
+}
+
+/// 0 when no length is left to be probed; else `work.search.pending` is what the probe found.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn sensor_probe(given: *mut Work, list: u32) -> u32 {
+    if given.is_null() {
+        return 0;
+    }
+    let Some(work) = kernel::work() else { return 0 };
+    let Some(tables) = Kernel::resume(Skb::<true>::new(core::ptr::null_mut())) else { return 0 };
+    u32::from(verdict::next_entry(list_of(list), &tables, work).is_continue())
+}
+
+#[inline(always)]
+fn list_of(number: u32) -> ListId {
+    if number == ListId::Block as u32 {
+        ListId::Block
+    } else if number == ListId::Allow as u32 {
+        ListId::Allow
+    } else {
+        ListId::Limit
+    }
 }

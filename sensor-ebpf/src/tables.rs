@@ -10,28 +10,19 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::{
     abi::{
         counter::Counter,
+        dynamic::{DropKey, DropValue, Verdict},
         flow_key::{FlowKey, Tuple},
-        policy::{FailsafeEntry, Limit, LimitKey, LpmKey4, LpmKey6, PolicyEntry, Rule},
+        image::{Line, ListId},
+        policy::LimitKey,
         settings::{ListenerKey, Settings},
     },
     http_head::Detect,
     judge,
     packet::{Outcome, PacketBytes},
     tracker::{self, Common, Flow},
-    verdict::{self, Decision, TatCell},
+    verdict::{self, Decision, End, TatCell},
     work::Work,
 };
-
-/// One of the three address lists.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum List {
-    /// Never dropped.
-    Allow,
-    /// Dropped by a rule.
-    Block,
-    /// Limited.
-    Limit,
-}
 
 /// A count of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,6 +116,17 @@ pub struct FragmentKey {
 
 const _: () = assert!(size_of::<FragmentKey>() == 40);
 
+/// What a rule's hit was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hit {
+    /// The packet was dropped.
+    Dropped,
+    /// It would have been.
+    Would,
+    /// The rule skipped it, because many clients share its source.
+    Shared,
+}
+
 /// Value of `FRAGMENTS`: what the first fragment's verdict was.
 #[repr(C)]
 #[derive(
@@ -133,13 +135,17 @@ const _: () = assert!(size_of::<FragmentKey>() == 40);
 pub struct FragmentVerdict {
     /// When, ns.
     pub time_ns: u64,
-    /// Rule that dropped it, 0 = it passed.
-    pub rule: u32,
-    /// 1 = by a limit.
-    pub limited: u32,
+    /// [`crate::abi::dynamic::DropReason`], 0 = it passed.
+    pub reason: u32,
+    /// Index in `RULE_HITS` of the rule that dropped it.
+    pub hits: u32,
+    /// Which end the rule listed: 0 source, 1 destination.
+    pub end: u32,
+    /// Always zero.
+    pub pad: u32,
 }
 
-const _: () = assert!(size_of::<FragmentVerdict>() == 16);
+const _: () = assert!(size_of::<FragmentVerdict>() == 24);
 
 /// One round of a bounded loop.
 pub trait Step {
@@ -186,18 +192,22 @@ pub trait Tables {
     /// Repeats `step` at most `max` times; false when it was still going on.
     fn repeat<S: Step>(&self, max: u32, step: &mut S) -> bool;
 
-    /// Longest prefix of an IPv4 list.
-    fn lookup4(&self, list: List, key: &LpmKey4) -> Option<PolicyEntry>;
-    /// Longest prefix of an IPv6 list.
-    fn lookup6(&self, list: List, key: &LpmKey6) -> Option<PolicyEntry>;
-    /// A rule.
-    fn rule(&self, index: u32) -> Option<&Rule>;
-    /// A limit.
-    fn limit(&self, index: u32) -> Option<&Limit>;
-    /// A failsafe entry.
-    fn failsafe(&self, index: u32) -> Option<&FailsafeEntry>;
-    /// Counts a hit of a rule: `dropped`, or would have been.
-    fn hit(&self, rule: u32, dropped: bool, packets: u64, bytes: u64, now_ns: u64);
+    /// 64 bits of a slot's bitmap of IPv4 /24s.
+    fn any4(&self, slot: u32, word: u32) -> u64;
+    /// 64 bits of a slot's filter of IPv6 anchors.
+    fn filter6(&self, slot: u32, word: u32) -> u64;
+    /// A line of a slot's policy image.
+    fn line(&self, slot: u32, number: u32) -> Option<&Line>;
+    /// The agent's verdict on a flow.
+    fn flow_verdict(&self, key: &FlowKey) -> Option<Verdict>;
+    /// The agent's verdict on a client.
+    fn client_verdict(&self, client: &[u8; 16]) -> Option<Verdict>;
+    /// Until when many clients share this source, ns; 0 = they do not.
+    fn shared_until(&self, source: &[u8; 16]) -> u64;
+    /// Counts a hit of a rule, by its index in `RULE_HITS`.
+    fn hit(&self, hits: u32, hit: Hit, packets: u64, bytes: u64, now_ns: u64);
+    /// Counts a drop where it belongs, from `first` on when there was none of this key; false when there is no room.
+    fn dropped(&self, key: &DropKey, first: &DropValue) -> bool;
     /// State of a limit, made when it is not there; `None` when there is no room.
     fn limit_cell(&self, key: &LimitKey) -> Option<Self::Cell>;
 
@@ -227,7 +237,7 @@ pub trait Tables {
     /// Moves a count of a listener.
     fn listener(&self, key: &ListenerKey, event: ListenerEvent, now_ns: u64);
 
-    /// Runs [`crate::verdict::decide`]. This and the next three are stages that the kernel verifies on their own, so that
+    /// Runs [`crate::verdict::decide`]. This and the next five are stages that the kernel verifies on their own, so that
     /// their paths do not multiply with those of the caller; all state goes through `work`.
     #[inline(always)]
     fn decide<P: PacketBytes>(&self, outcome: Outcome, packet: &P, work: &mut Work) -> Decision
@@ -244,6 +254,24 @@ pub trait Tables {
         Self: Sized,
     {
         judge::swift(packet, self, work)
+    }
+
+    /// Runs [`crate::verdict::begin`].
+    #[inline(always)]
+    fn begin(&self, list: ListId, end: End, work: &mut Work) -> bool
+    where
+        Self: Sized,
+    {
+        verdict::begin(list, end, self, work)
+    }
+
+    /// Runs [`crate::verdict::next_entry`].
+    #[inline(always)]
+    fn next_entry(&self, list: ListId, work: &mut Work) -> ControlFlow<()>
+    where
+        Self: Sized,
+    {
+        verdict::next_entry(list, self, work)
     }
 
     /// Runs [`crate::judge::observe`].

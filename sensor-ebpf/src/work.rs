@@ -6,13 +6,14 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::{
     abi::{
+        dynamic::{DropKey, DropValue},
         flow_key::{FlowKey, Tuple},
-        policy::{LimitKey, LpmKey4, LpmKey6},
+        policy::LimitKey,
         sample::{SNAP_BYTES_MAX, SampleHeader},
         settings::ListenerKey,
     },
     packet::Headers,
-    tables::{FragmentKey, RecentKey, RecentValue},
+    tables::{FragmentKey, FragmentVerdict, RecentKey, RecentValue},
     tracker::Flow,
 };
 
@@ -40,10 +41,14 @@ pub struct Work {
     pub canonical_back: Tuple,
     /// Key of the fragment table.
     pub fragment: FragmentKey,
-    /// Keys of the policy tries.
-    pub lpm4: LpmKey4,
-    /// See `lpm4`.
-    pub lpm6: LpmKey6,
+    /// A verdict on its way into it.
+    pub fragment_verdict: FragmentVerdict,
+    /// A client as the verdicts of the agent name it.
+    pub client: [u8; 16],
+    /// Key of the table of drops.
+    pub drop_key: DropKey,
+    /// A drop on its way into it.
+    pub drop: DropValue,
     /// Key of the limit states.
     pub limit: LimitKey,
     /// A flow entry before it is inserted.
@@ -113,14 +118,36 @@ pub struct Lines {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Search {
-    /// Rule (or limit) to be asked next, 0 = ask the trie.
+    /// The policy in force for this packet, as [`crate::abi::settings::Settings::policy`]: read once.
+    pub policy: u64,
+    /// Address that is looked up; of an IPv4 address `low` is all and `high` 0.
+    pub high: u64,
+    /// See `high`.
+    pub low: u64,
+    /// Prefix lengths still to be probed, bit n = n bits; the last word is room for a shift.
+    pub lengths: [u64; 4],
+    /// First line of the buckets of entries.
+    pub entries: u32,
+    /// Their number less one.
+    pub entries_mask: u32,
+    /// First line of the IPv6 prefixes.
+    pub prefixes: u32,
+    /// Place in the buckets from which the probe of an IPv6 length goes on.
+    pub resume: u32,
+    /// First line of the rules.
+    pub rules: u32,
+    /// First line of the limits.
+    pub limits: u32,
+    /// Rule (or limit) to be asked next, 0 = probe the next length.
     pub pending: u32,
     /// Rule that applies, 0 = none (yet).
     pub found: u32,
-    /// Length of the prefix that `pending` came from.
-    pub prefix_len: u32,
-    /// Which list, address family and end of the packet.
-    pub list: u32,
+    /// Its index in `RULE_HITS`.
+    pub hits: u32,
+    /// Its action.
+    pub action: u32,
+    /// Which end of the packet is looked up: 0 source, 1 destination.
+    pub end: u32,
     /// Port of the end that is not listed.
     pub service_port: u32,
     /// 1 when the packet has no ports (later fragment).
@@ -133,10 +160,12 @@ pub struct Search {
     pub packets: u32,
     /// Bytes of the skb.
     pub bytes: u32,
-    /// 1 when a limit was exceeded.
-    pub exceeded: u32,
-    /// Rule that only monitors and matched, 0 = none.
+    /// Rule that only monitors and matched: one more than its index in `RULE_HITS`; 0 = none.
     pub monitored: u32,
+    /// Whether the packet was charged at another hook: 0 not asked yet, 1 no, 2 yes.
+    pub packet_seen: u32,
+    /// The same for a SYN and limits of connections.
+    pub syn_seen: u32,
 }
 
 /// Payload bytes on their way into the ring, behind the header of their record. Words, because scanning goes by aligned words.

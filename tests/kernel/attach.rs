@@ -6,14 +6,14 @@ use std::{
 };
 
 use sensor_agent::kernel::{
-    self, Detached, HookKind, InterfaceState, InterfaceStatus, Kernel, KernelConfig, Mode,
-    PolicyTables, Ring, Selection, TcHook, caps, detach_namespace, tcx_chain,
+    self, Detached, HookKind, Install, InterfaceState, InterfaceStatus, Kernel, KernelConfig, Mode,
+    Ring, Selection, TcHook, caps, detach_namespace, tcx_chain,
 };
-use sensor_ebpf::abi::counter::Counter;
+use sensor_ebpf::{abi::counter::Counter, testing::image::Draft};
 use sensor_tests::{
     is_root_or_skips,
     lab::{Lab, Namespace},
-    object::{load_config, object},
+    object::{image, load_config, object},
 };
 
 /// Loads and attaches to all interfaces of a namespace.
@@ -157,7 +157,7 @@ fn three_capabilities_suffice_and_a_missing_one_is_named() {
         assert!(kernel.is_attached(), "{:?}", kernel.interfaces());
         let refused = std::net::TcpStream::connect("127.0.0.1:9");
         assert!(refused.is_err());
-        kernel.apply_policy(&PolicyTables::default()).unwrap();
+        kernel.publish(&image(&Draft::default()), Install::Confirmed).unwrap();
         kernel.ledger().unwrap().count(Counter::Sightings)
     });
     assert!(sightings > 0);

@@ -1,14 +1,17 @@
 //! Golden packets: the loaded programs judge generated packets as the pure code does, and a program loaded to
 //! observe passes every one of them, whatever the maps say.
 
-use sensor_agent::kernel::{Bench, Mode, PolicyTables, TestRunError};
-use sensor_ebpf::abi::{
-    counter::Counter,
-    policy::{Action, Limit, LimitKind, LpmKey4, LpmKey6, PolicyEntry, Rule},
+use sensor_agent::kernel::{Bench, Install, Mode, TestRunError};
+use sensor_ebpf::{
+    abi::{
+        counter::Counter,
+        image::{Action, Limit, LimitKind, ListId, Rule},
+    },
+    testing::image::Draft,
 };
 use sensor_tests::{
     is_root_or_skips,
-    object::{load_config, object},
+    object::{image, load_config, object},
     packets::{Dice, Layer, packet},
 };
 
@@ -24,51 +27,34 @@ const NEXT: i32 = -1;
 /// Of each program.
 const OBSERVED_PACKETS: u64 = 25_000;
 
-const fn entry(rule: u32, prefix_len: u8) -> PolicyEntry {
-    PolicyEntry { rule, prefix_len, pad: [0; 3] }
-}
-
-const fn rule(action: Action) -> Rule {
-    Rule {
-        expires_ns: 0,
-        ifindex: 0,
-        next: 0,
-        port_min: 0,
-        port_max: u16::MAX,
-        action: action as u8,
-        protocol: 0,
-        direction: 0,
-        flags: 0,
-    }
-}
-
 /// Blocks and limits everything.
-fn hostile() -> PolicyTables {
-    let all4 = LpmKey4::default();
-    let all6 = LpmKey6::default();
-    let limit = |kind, next| Limit {
+fn hostile() -> Draft {
+    let limit = |kind, next, state| Limit {
         increment: u64::MAX >> 8,
         tolerance: 0,
         rule: 1,
         next,
+        state,
         kind: kind as u8,
         prefix_v4: 32,
         prefix_v6: 64,
-        pad: [0; 5],
+        ..Limit::default()
     };
-    PolicyTables {
-        block4: vec![(all4, entry(1, 0))],
-        block6: vec![(all6, entry(1, 0))],
-        limit4: vec![(all4, entry(1, 0))],
-        limit6: vec![(all6, entry(1, 0))],
-        rules: vec![Rule::default(), rule(Action::Drop)],
-        limits: vec![
-            Limit::default(),
-            limit(LimitKind::Packets, 2),
-            limit(LimitKind::Connections, 0),
-        ],
-        ..PolicyTables::default()
+    let mut draft = Draft::default();
+    draft.rules.push(Rule {
+        port_max: u16::MAX,
+        share: u32::MAX,
+        action: Action::Drop as u8,
+        hits: 1,
+        ..Rule::default()
+    });
+    draft.limits.extend([limit(LimitKind::Packets, 2, 1), limit(LimitKind::Connections, 0, 2)]);
+    let all4 = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 0, 0, 0, 0];
+    for list in [ListId::Block, ListId::Limit] {
+        draft.list(list, all4, 96, 1);
+        draft.list(list, [0; 16], 0, 1);
     }
+    draft
 }
 
 /// Loads, and fails when a program was refused.
@@ -99,7 +85,7 @@ fn observing_passes_100_000_packets_against_hostile_maps_and_enforcing_does_not(
         return;
     }
     let mut observe = load(Mode::Observe);
-    observe.apply_policy(&hostile()).unwrap();
+    observe.publish(&image(&hostile()), Install::Confirmed).unwrap();
     let mut dice = Dice::new(1);
     for (program, layer) in PROGRAMS {
         for number in 0..OBSERVED_PACKETS {
@@ -117,9 +103,10 @@ fn observing_passes_100_000_packets_against_hostile_maps_and_enforcing_does_not(
 
     // The same maps do drop once the operator says so: the packets above were not spared by accident.
     let mut enforce = load(Mode::Enforce);
-    enforce.apply_policy(&hostile()).unwrap();
+    enforce.publish(&image(&hostile()), Install::Confirmed).unwrap();
     let dropped = (0..1_000).filter(|_| {
         judged(&enforce, "sensor_tc_ingress_eth", || packet(&mut dice, Layer::Ethernet)).1 != NEXT
     });
-    assert!(dropped.count() > 500);
+    let dropped = dropped.count();
+    assert!(dropped > 500, "{dropped} of 1000");
 }

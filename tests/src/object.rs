@@ -6,6 +6,8 @@ use std::{
 };
 
 use sensor_agent::kernel::{LoadConfig, Mode, first_settings};
+use sensor_core::policy::image::PolicyImage;
+use sensor_ebpf::testing::image::Draft;
 
 /// Where `cargo xtask build-ebpf` puts the object.
 const OBJECT: &str = "target/bpf/bpfel-unknown-none/bpf/sensor-ebpf";
@@ -34,9 +36,15 @@ pub fn load_config(mode: Mode) -> LoadConfig {
         mode,
         ring_bytes: RING_BYTES,
         flows: None,
-        policy_entries: None,
         test_clock: false,
         resets_unbounded: false,
         settings: first_settings(1.0, 16 * 1024, RING_BYTES / 2),
     }
+}
+
+/// A policy as tests draw it up, in the form in which the agent gives it to the kernel.
+#[must_use]
+pub fn image(draft: &Draft) -> PolicyImage {
+    let built = draft.build();
+    PolicyImage { lines: built.lines, any4: built.any4, filter6: built.filter6, flags: built.flags }
 }

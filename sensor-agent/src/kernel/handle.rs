@@ -7,12 +7,15 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use aya::maps::MapError;
-use sensor_core::{locality::LocalAddresses, policy::PolicyTables, time::MonoNs};
+use sensor_core::{locality::LocalAddresses, policy::image::PolicyImage, time::MonoNs};
 use sensor_ebpf::abi::{
+    dynamic::{DropKey, DropValue, Verdict},
+    flow_key::FlowKey,
+    image::Line,
     policy::RuleHits,
     settings::{ListenerCounts, Settings},
 };
@@ -24,7 +27,7 @@ use super::{
     load::{self, Copies, Degraded, LoadConfig, LoadError, Mode, Wanted},
     netlink::filter::Handle,
     pin::{self, PinMode, Pins},
-    policy_maps::{Applied, ApplyError, PolicyMaps},
+    policy_maps::{ApplyError, Install, Installed, PolicyMaps},
     ring::Ring,
     select::{Namespace, Selection},
     settings::{First, SettingsMap},
@@ -332,16 +335,82 @@ impl Kernel {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner).sweep(now, local)
     }
 
-    /// Writes a policy; entries that stay are never unlisted meanwhile.
-    pub fn apply_policy(&self, tables: &PolicyTables) -> Result<Applied, ApplyError> {
-        let applied = self.policy.lock().unwrap_or_else(PoisonError::into_inner).apply(tables)?;
-        self.published();
-        Ok(applied)
+    /// The policy maps, for one use after the other.
+    fn policy_maps(&self) -> MutexGuard<'_, PolicyMaps> {
+        self.policy.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hits by rule number.
+    /// Puts a policy in force: all of it at once, or none. Takes tens of milliseconds.
+    pub fn publish(&self, image: &PolicyImage, install: Install) -> Result<Installed, ApplyError> {
+        let installed = self.policy_maps().publish(image, install)?;
+        self.published();
+        Ok(installed)
+    }
+
+    /// Makes the provisional policy the confirmed one.
+    pub fn confirm_policy(&self) -> Result<(), ApplyError> {
+        self.policy_maps().confirm()
+    }
+
+    /// Ends the provisional policy; the confirmed one is in force again. Without one does nothing.
+    pub fn revert_policy(&self) -> Result<(), ApplyError> {
+        self.policy_maps().revert()
+    }
+
+    /// The lines of the image in force, as the kernel has them.
+    pub fn live_image(&self) -> io::Result<Vec<Line>> {
+        self.policy_maps().live_image()
+    }
+
+    /// Hits by their number.
     pub fn rule_hits(&self) -> Result<Vec<RuleHits>, MapError> {
-        self.policy.lock().unwrap_or_else(PoisonError::into_inner).hits()
+        self.policy_maps().hits()
+    }
+
+    /// Begins hits at zero: of numbers that a new rule took over. Before it is published.
+    pub fn reset_hits(&self, numbers: &[u32]) -> Result<(), MapError> {
+        self.policy_maps().reset_hits(numbers)
+    }
+
+    /// Sets or (with `None`) ends the agent's verdict on a flow.
+    pub fn verdict_flow(&self, key: FlowKey, verdict: Option<Verdict>) -> Result<(), MapError> {
+        self.policy_maps().verdict_flow(key, verdict)
+    }
+
+    /// Sets or ends the agent's verdict on a client: IPv4 v4-mapped, IPv6 the /64.
+    pub fn verdict_client(
+        &self,
+        client: [u8; 16],
+        verdict: Option<Verdict>,
+    ) -> Result<(), MapError> {
+        self.policy_maps().verdict_client(client, verdict)
+    }
+
+    /// Marks a source as shared by many clients until then, or (with 0) no more.
+    pub fn shared_source(&self, source: [u8; 16], until_ns: u64) -> Result<(), MapError> {
+        self.policy_maps().shared_source(source, until_ns)
+    }
+
+    /// Shared sources with the time until when they are.
+    #[must_use]
+    pub fn shared_sources(&self) -> Vec<([u8; 16], u64)> {
+        self.policy_maps().shared_sources()
+    }
+
+    /// Removes verdicts and shared sources whose time is over; returns how many. Call it about every 10 s.
+    pub fn sweep_verdicts(&self, now: MonoNs) -> Result<usize, MapError> {
+        self.policy_maps().sweep(now.0)
+    }
+
+    /// What was dropped so far, by client, rule and reason.
+    #[must_use]
+    pub fn drops(&self) -> Vec<(DropKey, DropValue)> {
+        self.policy_maps().drops()
+    }
+
+    /// Takes a row of the drops away, one that is idle: what is dropped meanwhile is lost to it.
+    pub fn forget_drop(&self, key: DropKey) -> Result<(), MapError> {
+        self.policy_maps().forget_drop(key)
     }
 
     /// Detaches from everything that is not pinned; the maps stay readable.

@@ -13,7 +13,7 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, MapData, MapError, RingBuf},
+    maps::{MapData, MapError, RingBuf},
     programs::{Program, ProgramError, ProgramFd, SchedClassifier, SocketFilter},
 };
 use sensor_ebpf::abi::settings::Settings;
@@ -25,7 +25,6 @@ use super::{
     layout::Layout,
     listeners::Listeners,
     pin::{PinError, Pins},
-    pod::Wire,
     policy_maps::PolicyMaps,
     settings::{First, SettingsMap, random_hash_key},
     sys::{self, TcHook},
@@ -40,8 +39,6 @@ pub struct LoadConfig {
     pub ring_bytes: u32,
     /// Entries of the flow table, `None` for the object's own.
     pub flows: Option<u32>,
-    /// Entries of each of the six policy tries, `None` for the object's own.
-    pub policy_entries: Option<u32>,
     /// The clock stands still unless a test moves it (test-run of limits).
     pub test_clock: bool,
     /// Resets are sent however many there are: for a benchmark, never on a network.
@@ -220,11 +217,6 @@ pub(crate) fn load(
     if let Some(flows) = config.flows {
         loader.map_max_entries("FLOWS", flows);
     }
-    if let Some(entries) = config.policy_entries {
-        for name in PolicyMaps::TRIES {
-            loader.map_max_entries(name, entries);
-        }
-    }
     let layout = Layout::of(object, &sizes(config));
     if let (Some(pins), Some(layout)) = (pins, &layout) {
         pins.enter(layout)?;
@@ -238,9 +230,8 @@ pub(crate) fn load(
     let (programs, degraded) = load_programs(&mut ebpf, wanted)?;
     let ring = RingBuf::try_from(take(&mut ebpf, "RING")?)
         .map_err(|source| LoadError::Map { name: "RING", source })?;
-    let (settings, first) = Array::<_, Wire<Settings>>::try_from(take(&mut ebpf, "SETTINGS")?)
-        .and_then(|map| SettingsMap::new(map, config.settings))
-        .map_err(|source| LoadError::Map { name: "SETTINGS", source })?;
+    let (settings, first) = SettingsMap::new(take(&mut ebpf, "SETTINGS")?, config.settings)
+        .map_err(|source| LoadError::Map { name: "SETTINGS", source: MapError::IoError(source) })?;
     let settings = Arc::new(settings);
     Ok(Loaded {
         programs: Arc::new(programs),
@@ -260,8 +251,7 @@ pub(crate) fn load(
 
 /// Numbers of entries that differ from the object's own.
 fn sizes(config: &LoadConfig) -> Vec<(&'static str, u32)> {
-    let tries = PolicyMaps::TRIES.map(|name| (name, config.policy_entries));
-    let all = [("RING", Some(config.ring_bytes)), ("FLOWS", config.flows)].into_iter().chain(tries);
+    let all = [("RING", Some(config.ring_bytes)), ("FLOWS", config.flows)].into_iter();
     all.filter_map(|(name, entries)| Some((name, entries?))).collect()
 }
 

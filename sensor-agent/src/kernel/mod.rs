@@ -1,6 +1,6 @@
 //! The kernel side of the agent, Linux only: load, attach, watch interfaces, policy maps, counters, owners.
 //!
-//! aya is used nowhere else. `sys` and `pod` hold the agent's `unsafe`. Which interface is observed by default: all of
+//! aya is used nowhere else. `sys`, `memory` and `pod` hold the agent's `unsafe`. Which interface is observed by default: all of
 //! the own namespace, loopback included, because a newcomer's first `curl localhost` passes only there.
 
 pub use sensor_core::locality::LocalAddresses as LocalView;
@@ -15,6 +15,7 @@ mod handle;
 mod layout;
 mod listeners;
 mod load;
+mod memory;
 mod meta;
 mod namespace;
 mod netlink;
@@ -24,6 +25,7 @@ mod pin;
 mod pod;
 mod policy_maps;
 mod ring;
+mod room;
 mod select;
 mod settings;
 mod sockets;
@@ -42,7 +44,7 @@ pub use handle::{Kernel, KernelConfig, StartError, Takeover};
 pub use load::{Degraded, LoadConfig, LoadError, Mode, object};
 pub use owner::Owners;
 pub use pin::{PinConfig, PinError, PinMode, Pins, ROOT as PIN_ROOT};
-pub use policy_maps::{Applied, ApplyError, PolicyTables};
+pub use policy_maps::{ApplyError, Install, Installed};
 pub use ring::Ring;
 pub use select::{InterfaceSpec, Namespace, Selection, SpecError};
 pub use settings::{first_settings, random_hash_key};

@@ -18,6 +18,11 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::sys::{self, LinkInfo, address, bpf, object_info, owned, raw};
 
+/// The values can be mapped into memory.
+pub(super) const BPF_F_MMAPABLE: u32 = 1 << 10;
+/// As a map in a map it may have any number of entries.
+pub(super) const BPF_F_INNER_MAP: u32 = 1 << 12;
+const BPF_MAP_DELETE_ELEM: libc::c_long = 3;
 const BPF_MAP_CREATE: libc::c_long = 0;
 const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
 const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
@@ -182,17 +187,50 @@ pub(super) fn write_first(fd: BorrowedFd<'_>, value: &[u8]) -> io::Result<()> {
 
 /// Makes an array map of one entry.
 pub(super) fn array(name: &str, value_size: u32) -> io::Result<OwnedFd> {
+    array_of(name, value_size, 1, 0)
+}
+
+/// Makes an array map, charged to this process's cgroup; freed when its last holder lets go.
+pub(super) fn array_of(
+    name: &str,
+    value_size: u32,
+    max_entries: u32,
+    flags: u32,
+) -> io::Result<OwnedFd> {
     let mut attr = MapCreateAttr {
         kind: BPF_MAP_TYPE_ARRAY,
         key_size: 4,
         value_size,
-        max_entries: 1,
+        max_entries,
+        flags,
         ..MapCreateAttr::default()
     };
-    // The kernel keeps 15 characters and wants the rest zero.
     let kept = attr.name.iter_mut().take(MAP_NAME_MAX);
     kept.zip(name.bytes()).for_each(|(to, from)| *to = from);
     owned(bpf(BPF_MAP_CREATE, &mut attr)?)
+}
+
+/// Puts a map into a slot of an array of maps. Returns after a grace period: no program uses what was there before.
+pub(super) fn slot_set(outer: BorrowedFd<'_>, slot: u32, inner: BorrowedFd<'_>) -> io::Result<()> {
+    let (mut key, mut value) = (slot, raw(inner));
+    let mut attr = ElementAttr {
+        map_fd: raw(outer),
+        key: address(&mut key),
+        value: address(&mut value),
+        ..ElementAttr::default()
+    };
+    bpf(BPF_MAP_UPDATE_ELEM, &mut attr).map(drop)
+}
+
+/// Empties a slot of an array of maps; one that is empty stays so.
+pub(super) fn slot_clear(outer: BorrowedFd<'_>, slot: u32) -> io::Result<()> {
+    let mut key = slot;
+    let mut attr =
+        ElementAttr { map_fd: raw(outer), key: address(&mut key), ..ElementAttr::default() };
+    match bpf(BPF_MAP_DELETE_ELEM, &mut attr) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Bytes of a value. Only of plain arrays: a per-CPU map gives more than its value's size.

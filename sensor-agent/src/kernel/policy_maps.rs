@@ -1,61 +1,85 @@
-//! A compiled policy to the kernel's maps, and the hits of its rules back.
+//! Policy images into the kernel's maps, the selector that puts one in force, and what the kernel tells of rules.
 //!
-//! Failsafe first, then rules and limits, then entries that are new or changed, then the removal of those that are gone, so
-//! no address that stays listed is unlisted for a moment. Rules and limits that changed go into the other half of their
-//! tables, where no entry points yet: until an entry is replaced it follows its old rule, never somebody else's. Their
-//! hits start at zero ([`Applied::hits_reset`]). A policy too large for half a table is written in place.
-//! Since Linux 6.13 an insert can fail with ENOMEM while memory is free: retried [`INSERT_TRIES`] times.
+//! An image is written into maps of its own through memory, the maps go into a free slot, and one store of the selector puts it in
+//! force: all of it or none. The image before is taken out of its slot only after a grace period, when no packet
+//! can be reading it. Nothing in use is ever changed. Bounds: `SLOTS` images at a time; the memory of one is
+//! known before ([`PolicyMaps::publish`] refuses what the cgroup has no room for).
 
-use std::{collections::HashMap, hash::Hash, sync::Arc, time::Duration};
+use std::{
+    io,
+    mem::offset_of,
+    os::fd::{AsFd as _, OwnedFd},
+    sync::{Arc, atomic::Ordering},
+};
 
 use aya::{
     Ebpf,
-    maps::{
-        Array, MapData, MapError, PerCpuArray, PerCpuValues,
-        lpm_trie::{Key, LpmTrie},
-    },
+    maps::{HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues},
 };
-use nix::libc;
-pub use sensor_core::policy::PolicyTables;
-use sensor_ebpf::abi::policy::{
-    FAILSAFE_MAX, FailsafeEntry, LIMITS_MAX, Limit, LpmKey4, LpmKey6, PolicyEntry, RULES_MAX, Rule,
-    RuleHits,
+use sensor_core::policy::image::PolicyImage;
+use sensor_ebpf::abi::{
+    dynamic::{DropKey, DropValue, Verdict},
+    flow_key::FlowKey,
+    image::{HITS_SLOTS, Header, Line, Rule, SLOTS},
+    policy::RuleHits,
+    settings::{POLICY_ANCHOR_SHIFT, POLICY_BLOCK6, POLICY_SLOT},
 };
+use zerocopy::{FromBytes as _, IntoBytes as _};
 
 use super::{
     load::{LoadError, take},
+    memory::Mapped,
+    object,
     pod::Wire,
+    room,
     settings::SettingsMap,
+    sys,
 };
 
-const INSERT_TRIES: u32 = 6;
-const INSERT_BACK_OFF: Duration = Duration::from_millis(2);
-
-/// What became of a policy.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Applied {
-    /// Entries of the policy that are in the kernel now.
-    pub installed: usize,
-    /// Entries of the policy.
-    pub wanted: usize,
-    /// Entries of the policy before that were removed.
-    pub removed: usize,
-    /// The rules changed, so their hits count from zero again.
-    pub hits_reset: bool,
+/// Whether a policy stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Install {
+    /// It stays until the next one.
+    Confirmed,
+    /// It ends by itself, and the confirmed one is in force again.
+    Provisional {
+        /// When, `CLOCK_BOOTTIME` ns; the kernel's own clock decides.
+        until_ns: u64,
+    },
 }
 
-/// Why a policy could not be written.
+/// A policy that is in the kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Installed {
+    /// Bytes of kernel memory of its image and bitmaps.
+    pub bytes: u64,
+    /// Counted up with each policy that this process installs; the image's own header says it too.
+    pub generation: u64,
+    /// Its slot.
+    pub slot: u32,
+}
+
+/// Why a policy could not be put in force. The one before stays.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
-    /// More than the kernel's table holds.
-    #[error("the policy has {found} {what}, the kernel holds {max}")]
-    TooMany {
-        /// rules, limits or failsafe entries.
-        what: &'static str,
-        /// How many.
-        found: usize,
-        /// The limit.
-        max: u32,
+    /// A policy is provisional; it is confirmed or reverted first.
+    #[error("a provisional policy is in force: confirm or revert it first")]
+    Provisional,
+    /// Nothing to confirm.
+    #[error("there is no provisional policy (it may have ended by itself)")]
+    NotProvisional,
+    /// The image is none.
+    #[error("the policy image is malformed: {0}")]
+    Image(&'static str),
+    /// It would not fit.
+    #[error(
+        "the policy needs {} KiB of kernel memory and the cgroup's limit leaves {} KiB; the policy before stays in force", .needed / 1024, .room / 1024
+    )]
+    NoRoom {
+        /// Bytes of the image.
+        needed: u64,
+        /// Bytes that are left.
+        room: u64,
     },
     /// The kernel said no.
     #[error("write map {name}: {source}")]
@@ -63,100 +87,129 @@ pub enum ApplyError {
         /// The map.
         name: &'static str,
         /// Why.
-        source: MapError,
+        source: io::Error,
     },
 }
 
-/// The policy maps with what was last written.
+/// The policy maps with what is in their slots.
 pub(crate) struct PolicyMaps {
-    allow4: Trie<[u8; 4]>,
-    allow6: Trie<[u8; 16]>,
-    block4: Trie<[u8; 4]>,
-    block6: Trie<[u8; 16]>,
-    limit4: Trie<[u8; 4]>,
-    limit6: Trie<[u8; 16]>,
-    rules: Array<MapData, Wire<Rule>>,
-    limits: Array<MapData, Wire<Limit>>,
-    failsafe: Array<MapData, Wire<FailsafeEntry>>,
+    policy: MapData,
+    any4: MapData,
+    filter6: MapData,
     hits: PerCpuArray<MapData, Wire<RuleHits>>,
-    /// Rules and limits as last asked for, and where they were put.
-    rules_written: Vec<Rule>,
-    limits_written: Vec<Limit>,
-    place: Place,
+    flow_verdicts: HashMap<MapData, Wire<FlowKey>, Wire<Verdict>>,
+    client_verdicts: HashMap<MapData, [u8; 16], Wire<Verdict>>,
+    shared: HashMap<MapData, [u8; 16], u64>,
+    drops: HashMap<MapData, Wire<DropKey>, Wire<DropValue>>,
+    /// Images that this process put into the slots.
+    images: [Option<Image>; SLOTS as usize],
+    /// Counted up with each image.
+    generation: u64,
+    /// Hits that any image so far counts: numbers below this.
+    hits_count: u32,
     settings: Arc<SettingsMap>,
 }
 
-impl PolicyMaps {
-    /// Names of the tries, whose size is a setting.
-    pub(crate) const TRIES: [&str; 6] =
-        ["ALLOW4", "ALLOW6", "BLOCK4", "BLOCK6", "LIMIT4", "LIMIT6"];
+/// The maps of one image.
+struct Image {
+    lines: OwnedFd,
+    lines_count: u32,
+}
 
+impl PolicyMaps {
     pub(crate) fn new(ebpf: &mut Ebpf, settings: Arc<SettingsMap>) -> Result<Self, LoadError> {
-        let [allow4, allow6, block4, block6, limit4, limit6] = Self::TRIES;
         let failed = |name| move |source| LoadError::Map { name, source };
+        macro_rules! map {
+            ($kind:ident, $name:literal) => {
+                $kind::try_from(take(ebpf, $name)?).map_err(failed($name))?
+            };
+        }
         Ok(Self {
-            allow4: Trie::new(ebpf, allow4)?,
-            allow6: Trie::new(ebpf, allow6)?,
-            block4: Trie::new(ebpf, block4)?,
-            block6: Trie::new(ebpf, block6)?,
-            limit4: Trie::new(ebpf, limit4)?,
-            limit6: Trie::new(ebpf, limit6)?,
-            rules: Array::try_from(take(ebpf, "RULES")?).map_err(failed("RULES"))?,
-            limits: Array::try_from(take(ebpf, "LIMITS")?).map_err(failed("LIMITS"))?,
-            failsafe: Array::try_from(take(ebpf, "FAILSAFE")?).map_err(failed("FAILSAFE"))?,
-            hits: PerCpuArray::try_from(take(ebpf, "RULE_HITS")?).map_err(failed("RULE_HITS"))?,
-            rules_written: Vec::new(),
-            limits_written: Vec::new(),
-            place: Place::default(),
+            policy: slots(ebpf, "POLICY")?,
+            any4: slots(ebpf, "ANY4")?,
+            filter6: slots(ebpf, "FILTER6")?,
+            hits: map!(PerCpuArray, "RULE_HITS"),
+            flow_verdicts: map!(HashMap, "FLOW_VERDICTS"),
+            client_verdicts: map!(HashMap, "CLIENT_VERDICTS"),
+            shared: map!(HashMap, "SHARED"),
+            drops: map!(HashMap, "DROPS"),
+            images: Default::default(),
+            generation: 0,
+            hits_count: 1,
             settings,
         })
     }
 
-    /// Makes the kernel follow a policy.
-    pub(crate) fn apply(&mut self, tables: &PolicyTables) -> Result<Applied, ApplyError> {
-        within("rules", tables.rules.len(), RULES_MAX)?;
-        within("limits", tables.limits.len(), LIMITS_MAX)?;
-        within("failsafe entries", tables.failsafe.len(), FAILSAFE_MAX)?;
-        // Failsafe first: nothing new may be dropped before it is known what must not be.
-        write(&mut self.failsafe, "FAILSAFE", &padded(&tables.failsafe, FAILSAFE_MAX))?;
-        let hits_reset = tables.rules != self.rules_written || tables.limits != self.limits_written;
-        if hits_reset {
-            self.place = self.place.other(tables);
+    /// Puts a policy in force, at once and as a whole. Takes a few grace periods (tens of milliseconds) beside the writing.
+    pub(crate) fn publish(
+        &mut self,
+        image: &PolicyImage,
+        install: Install,
+    ) -> Result<Installed, ApplyError> {
+        let settings = self.settings.current();
+        if settings.provisional_until_ns != 0 {
+            if super::clock::now().0 < settings.provisional_until_ns {
+                return Err(ApplyError::Provisional);
+            }
+            self.revert()?;
         }
-        let shifted = self.place.shift(tables);
-        if hits_reset {
-            self.write_rules(&shifted)?;
-            self.rules_written.clone_from(&tables.rules);
-            self.limits_written.clone_from(&tables.limits);
+        let header = header(image)?;
+        let needed = (image.lines.as_bytes().len()
+            + image.any4.as_bytes().len()
+            + image.filter6.as_bytes().len()) as u64;
+        if let Some(room) = room::kernel_memory_left().filter(|room| *room < needed) {
+            return Err(ApplyError::NoRoom { needed, room });
         }
-        let tables = &shifted;
-        // A look-up is skipped while its count is 0: raise the counts before entries come, lower them after entries went.
-        let counts = Counts {
-            block: tables.block4.len() + tables.block6.len(),
-            limits: tables.limit4.len() + tables.limit6.len(),
-        };
-        self.write_counts(Counts {
-            block: counts.block.max(self.counted().block),
-            limits: counts.limits.max(self.counted().limits),
-        })?;
-        let mut applied = Applied { hits_reset, ..Applied::default() };
-        for outcome in [
-            self.allow4.replace(&tables.allow4, |key| (key.prefix_len, key.addr)),
-            self.allow6.replace(&tables.allow6, |key| (key.prefix_len, key.addr)),
-            self.block4.replace(&tables.block4, |key| (key.prefix_len, key.addr)),
-            self.block6.replace(&tables.block6, |key| (key.prefix_len, key.addr)),
-            self.limit4.replace(&tables.limit4, |key| (key.prefix_len, key.addr)),
-            self.limit6.replace(&tables.limit6, |key| (key.prefix_len, key.addr)),
-        ] {
-            applied.installed += outcome.installed;
-            applied.wanted += outcome.wanted;
-            applied.removed += outcome.removed;
+        let used = settings.policy & POLICY_SLOT;
+        let slot = (0..SLOTS).find(|slot| u64::from(*slot) != used).unwrap_or(0);
+        self.generation += 1;
+        self.write(slot, image)?;
+        self.hits_count = self.hits_count.max(hits_count(image, &header));
+        let selector = selector(image, &header, slot);
+        let change = self.settings.update(|settings| match install {
+            Install::Confirmed => settings.policy = selector,
+            Install::Provisional { until_ns } => {
+                settings.provisional = selector;
+                settings.provisional_until_ns = until_ns.max(1);
+            }
+        });
+        change.map_err(failed("SETTINGS"))?;
+        if install == Install::Confirmed {
+            self.forget(slot)?;
         }
-        self.write_counts(counts)?;
-        Ok(applied)
+        Ok(Installed { bytes: needed, generation: self.generation, slot })
     }
 
-    /// Hits of the rules, by number, summed over the CPUs.
+    /// Makes the provisional policy the confirmed one.
+    pub(crate) fn confirm(&mut self) -> Result<(), ApplyError> {
+        let settings = self.settings.current();
+        if settings.provisional_until_ns == 0
+            || super::clock::now().0 >= settings.provisional_until_ns
+        {
+            return Err(ApplyError::NotProvisional);
+        }
+        // In the order of the struct: the policy is in its new place before the old place ends.
+        let change = self.settings.update(|settings| {
+            settings.policy = settings.provisional;
+            settings.provisional_until_ns = 0;
+        });
+        change.map_err(failed("SETTINGS"))?;
+        self.forget(slot_of(settings.provisional))
+    }
+
+    /// Ends the provisional policy, whether its time is over or not; the confirmed one is in force. Without one does nothing.
+    pub(crate) fn revert(&mut self) -> Result<(), ApplyError> {
+        let settings = self.settings.current();
+        if settings.provisional_until_ns == 0 {
+            return Ok(());
+        }
+        self.settings
+            .update(|settings| settings.provisional_until_ns = 0)
+            .map_err(failed("SETTINGS"))?;
+        self.forget(slot_of(settings.policy))
+    }
+
+    /// Hits by their number, summed over the CPUs, as far as any image counted so far.
     pub(crate) fn hits(&self) -> Result<Vec<RuleHits>, MapError> {
         let one = |number: u32| {
             let values = self.hits.get(&number, 0)?;
@@ -166,231 +219,238 @@ impl PolicyMaps {
                 last_ns: sum.last_ns.max(hits.last_ns),
                 would_packets: sum.would_packets.wrapping_add(hits.would_packets),
                 would_bytes: sum.would_bytes.wrapping_add(hits.would_bytes),
+                shared_packets: sum.shared_packets.wrapping_add(hits.shared_packets),
             }))
         };
-        (0..index(self.rules_written.len())).map(|number| one(self.place.rules + number)).collect()
+        (0..self.hits_count).map(one).collect()
     }
 
-    /// Writes rules and limits where they belong, rules with no hits yet.
-    fn write_rules(&mut self, tables: &PolicyTables) -> Result<(), ApplyError> {
-        let failed = |name| move |source| ApplyError::Map { name, source };
-        let cpus = aya::util::nr_cpus().unwrap_or(1);
-        for (number, rule) in tables.rules.iter().enumerate().skip(1) {
-            let slot = self.place.rules + index(number);
-            let zero = PerCpuValues::try_from(vec![Wire(RuleHits::default()); cpus])
-                .map_err(|source| failed("RULE_HITS")(MapError::from(source)))?;
-            self.hits.set(slot, zero, 0).map_err(failed("RULE_HITS"))?;
-            self.rules.set(slot, Wire(*rule), 0).map_err(failed("RULES"))?;
-        }
-        for (number, limit) in tables.limits.iter().enumerate().skip(1) {
-            self.limits
-                .set(self.place.limits + index(number), Wire(*limit), 0)
-                .map_err(failed("LIMITS"))?;
+    /// Begins counts at zero: of numbers that a new rule took over from one that is gone. Call it before the rule is published.
+    pub(crate) fn reset_hits(&mut self, numbers: &[u32]) -> Result<(), MapError> {
+        let cpus = aya::util::nr_cpus().map_err(|(_, error)| MapError::IoError(error))?;
+        for number in numbers {
+            let zero = PerCpuValues::try_from(vec![Wire(RuleHits::default()); cpus])?;
+            self.hits.set(*number, zero, 0)?;
         }
         Ok(())
     }
 
-    fn counted(&self) -> Counts {
-        let current = self.settings.current();
-        let wide = |count| usize::try_from(count).unwrap_or(usize::MAX);
-        Counts { block: wide(current.block_entries), limits: wide(current.limits) }
+    /// The image in force for packets now, as the kernel has it. Empty when this process did not put it there.
+    pub(crate) fn live_image(&self) -> io::Result<Vec<Line>> {
+        let settings = self.settings.current();
+        let provisional = settings.provisional_until_ns > super::clock::now().0;
+        let policy = if provisional { settings.provisional } else { settings.policy };
+        let image = usize::try_from(slot_of(policy)).ok().and_then(|slot| self.images.get(slot));
+        let Some(Some(image)) = image else { return Ok(Vec::new()) };
+        let lines = usize::try_from(image.lines_count).map_err(io::Error::other)?;
+        let memory = Mapped::new(image.lines.as_fd(), lines * size_of::<Line>())?;
+        let words: Vec<u64> =
+            memory.words().iter().map(|word| word.load(Ordering::Relaxed)).collect();
+        Ok(words.as_chunks::<8>().0.to_vec())
     }
 
-    fn write_counts(&self, counts: Counts) -> Result<(), ApplyError> {
-        self.settings
-            .update(|settings| {
-                settings.block_entries = index(counts.block);
-                settings.limits = index(counts.limits);
-            })
-            .map_err(|source| ApplyError::Map { name: "SETTINGS", source })
-    }
-}
-
-/// Sizes by which the programs skip a look-up.
-#[derive(Clone, Copy, Debug)]
-struct Counts {
-    block: usize,
-    limits: usize,
-}
-
-/// Offset of the policy's rule and limit numbers in the kernel's tables.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Place {
-    rules: u32,
-    limits: u32,
-}
-
-impl Place {
-    /// The half that is not in use, or the start when the policy needs more than half.
-    fn other(self, tables: &PolicyTables) -> Self {
-        let other = |now: u32, count: usize, max: u32| match now {
-            0 if index(count) <= max / 2 => max / 2,
-            _ => 0,
-        };
-        Self {
-            rules: other(self.rules, tables.rules.len(), RULES_MAX),
-            limits: other(self.limits, tables.limits.len(), LIMITS_MAX),
-        }
-    }
-
-    /// The tables with every number moved; 0 stays "none".
-    fn shift(self, tables: &PolicyTables) -> PolicyTables {
-        let moved = |number: u32, by: u32| if number == 0 { 0 } else { number + by };
-        let mut shifted = tables.clone();
-        for entry in entries(&mut shifted.allow4, &mut shifted.allow6)
-            .chain(entries(&mut shifted.block4, &mut shifted.block6))
-        {
-            entry.rule = moved(entry.rule, self.rules);
-        }
-        for entry in entries(&mut shifted.limit4, &mut shifted.limit6) {
-            entry.rule = moved(entry.rule, self.limits);
-        }
-        for rule in &mut shifted.rules {
-            rule.next = moved(rule.next, self.rules);
-        }
-        for limit in &mut shifted.limits {
-            limit.rule = moved(limit.rule, self.rules);
-            limit.next = moved(limit.next, self.limits);
-        }
-        shifted
-    }
-}
-
-fn entries<'a>(
-    four: &'a mut [(LpmKey4, PolicyEntry)],
-    six: &'a mut [(LpmKey6, PolicyEntry)],
-) -> impl Iterator<Item = &'a mut PolicyEntry> {
-    four.iter_mut().map(|(_, entry)| entry).chain(six.iter_mut().map(|(_, entry)| entry))
-}
-
-fn index(number: usize) -> u32 {
-    u32::try_from(number).unwrap_or(u32::MAX)
-}
-
-fn within(what: &'static str, found: usize, max: u32) -> Result<(), ApplyError> {
-    if index(found) > max { Err(ApplyError::TooMany { what, found, max }) } else { Ok(()) }
-}
-
-fn padded(entries: &[FailsafeEntry], max: u32) -> Vec<FailsafeEntry> {
-    let mut padded = entries.to_vec();
-    padded.resize(usize::try_from(max).unwrap_or(0), FailsafeEntry::default());
-    padded
-}
-
-fn write<T>(
-    map: &mut Array<MapData, Wire<T>>,
-    name: &'static str,
-    values: &[T],
-) -> Result<(), ApplyError>
-where
-    Wire<T>: aya::Pod,
-    T: Copy,
-{
-    for (number, value) in values.iter().enumerate() {
-        map.set(index(number), Wire(*value), 0)
-            .map_err(|source| ApplyError::Map { name, source })?;
-    }
-    Ok(())
-}
-
-/// One trie with what is in it.
-struct Trie<K: aya::Pod> {
-    name: &'static str,
-    map: LpmTrie<MapData, K, Wire<PolicyEntry>>,
-    written: HashMap<(u32, K), PolicyEntry>,
-}
-
-impl<K: aya::Pod + Eq + Hash> Trie<K> {
-    fn new(ebpf: &mut Ebpf, name: &'static str) -> Result<Self, LoadError> {
-        let map = LpmTrie::try_from(take(ebpf, name)?)
-            .map_err(|source| LoadError::Map { name, source })?;
-        Ok(Self { name, map, written: HashMap::new() })
-    }
-
-    /// Inserts what is new, then removes what is gone. An entry that does not fit is left out and said.
-    fn replace<L>(
+    /// Sets, replaces or (with `None`) ends the verdict on a flow.
+    pub(crate) fn verdict_flow(
         &mut self,
-        entries: &[(L, PolicyEntry)],
-        split: impl Fn(&L) -> (u32, K),
-    ) -> Applied {
-        let wanted: HashMap<(u32, K), PolicyEntry> =
-            entries.iter().map(|(key, entry)| (split(key), *entry)).collect();
-        let mut applied = Applied { wanted: wanted.len(), ..Applied::default() };
-        for (key, entry) in &wanted {
-            if self.written.get(key) == Some(entry) {
-                applied.installed += 1;
+        key: FlowKey,
+        verdict: Option<Verdict>,
+    ) -> Result<(), MapError> {
+        match verdict {
+            Some(verdict) => self.flow_verdicts.insert(Wire(key), Wire(verdict), 0)?,
+            None => absent_is_fine(self.flow_verdicts.remove(&Wire(key)))?,
+        }
+        self.count_dynamic()
+    }
+
+    /// Sets, replaces or ends the verdict on a client (IPv4 v4-mapped, IPv6 the /64).
+    pub(crate) fn verdict_client(
+        &mut self,
+        client: [u8; 16],
+        verdict: Option<Verdict>,
+    ) -> Result<(), MapError> {
+        match verdict {
+            Some(verdict) => self.client_verdicts.insert(client, Wire(verdict), 0)?,
+            None => absent_is_fine(self.client_verdicts.remove(&client))?,
+        }
+        self.count_dynamic()
+    }
+
+    /// Marks a source as shared by many clients until then, or (with 0) no more.
+    pub(crate) fn shared_source(
+        &mut self,
+        source: [u8; 16],
+        until_ns: u64,
+    ) -> Result<(), MapError> {
+        if until_ns == 0 {
+            absent_is_fine(self.shared.remove(&source))?;
+        } else {
+            self.shared.insert(source, until_ns, 0)?;
+        }
+        self.count_dynamic()
+    }
+
+    /// Removes verdicts and shared sources whose time is over. Returns how many.
+    pub(crate) fn sweep(&mut self, now_ns: u64) -> Result<usize, MapError> {
+        let over = |entry: Result<(Wire<FlowKey>, Wire<Verdict>), MapError>| {
+            entry.ok().filter(|(_, verdict)| verdict.0.until_ns <= now_ns).map(|(key, _)| key)
+        };
+        let flows: Vec<_> = self.flow_verdicts.iter().filter_map(over).collect();
+        for key in &flows {
+            absent_is_fine(self.flow_verdicts.remove(key))?;
+        }
+        let clients = self.client_verdicts.iter().filter_map(Result::ok);
+        let clients: Vec<_> = clients
+            .filter(|(_, verdict)| verdict.0.until_ns <= now_ns)
+            .map(|(key, _)| key)
+            .collect();
+        for key in &clients {
+            absent_is_fine(self.client_verdicts.remove(key))?;
+        }
+        let shared = self.shared.iter().filter_map(Result::ok);
+        let shared: Vec<_> =
+            shared.filter(|(_, until)| *until <= now_ns).map(|(key, _)| key).collect();
+        for key in &shared {
+            absent_is_fine(self.shared.remove(key))?;
+        }
+        self.count_dynamic()?;
+        Ok(flows.len() + clients.len() + shared.len())
+    }
+
+    /// Shared sources with the time until when they are.
+    pub(crate) fn shared_sources(&self) -> Vec<([u8; 16], u64)> {
+        self.shared.iter().filter_map(Result::ok).collect()
+    }
+
+    /// What was dropped so far, by client, rule and reason.
+    pub(crate) fn drops(&self) -> Vec<(DropKey, DropValue)> {
+        self.drops.iter().filter_map(Result::ok).map(|(key, value)| (key.0, value.0)).collect()
+    }
+
+    /// Takes a row of the drops away. What is dropped while it goes is lost to it: only for rows that are idle.
+    pub(crate) fn forget_drop(&mut self, key: DropKey) -> Result<(), MapError> {
+        absent_is_fine(self.drops.remove(&Wire(key)))
+    }
+
+    /// Puts the maps of an image into a slot that is not in use.
+    fn write(&mut self, slot: u32, image: &PolicyImage) -> Result<(), ApplyError> {
+        let lines_count = u32::try_from(image.lines.len())
+            .map_err(|_| ApplyError::Image("more lines than a map holds"))?;
+        let flags = object::BPF_F_MMAPABLE | object::BPF_F_INNER_MAP;
+        let lines = object::array_of("policy_image", LINE_BYTES, lines_count, flags)
+            .map_err(failed("POLICY"))?;
+        let bytes = image.lines.as_bytes().len();
+        let memory = Mapped::new(lines.as_fd(), bytes).map_err(failed("POLICY"))?;
+        memory.fill(image.lines.as_flattened().iter());
+        if let Some(generation) = memory.words().get(offset_of!(Header, generation) / 8) {
+            generation.store(self.generation, Ordering::Relaxed);
+        }
+        drop(memory);
+        bitmap(&self.any4, slot, &image.any4).map_err(failed("ANY4"))?;
+        bitmap(&self.filter6, slot, &image.filter6).map_err(failed("FILTER6"))?;
+        object::slot_set(self.policy.fd().as_fd(), slot, lines.as_fd())
+            .map_err(failed("POLICY"))?;
+        if let Some(place) = usize::try_from(slot).ok().and_then(|slot| self.images.get_mut(slot)) {
+            *place = Some(Image { lines, lines_count });
+        }
+        Ok(())
+    }
+
+    /// Empties every slot but the one in force, once no packet reads them any more.
+    fn forget(&mut self, in_force: u32) -> Result<(), ApplyError> {
+        sys::grace_period();
+        for (slot, place) in (0..SLOTS).zip(&mut self.images) {
+            if slot == in_force {
                 continue;
             }
-            match self.insert(*key, *entry) {
-                Ok(()) => {
-                    self.written.insert(*key, *entry);
-                    applied.installed += 1;
-                }
-                Err(error) => {
-                    tracing::warn!(map = self.name, %error, "a policy entry was not installed");
-                }
+            // Whoever put it there: an earlier agent's image is not needed any more either.
+            *place = None;
+            let maps = [(&self.policy, "POLICY"), (&self.any4, "ANY4"), (&self.filter6, "FILTER6")];
+            for (map, name) in maps {
+                object::slot_clear(map.fd().as_fd(), slot).map_err(failed(name))?;
             }
         }
-        let gone: Vec<_> =
-            self.written.keys().filter(|key| !wanted.contains_key(key)).copied().collect();
-        for key in gone {
-            match self.map.remove(&Key::new(key.0, key.1)) {
-                Ok(()) => {
-                    self.written.remove(&key);
-                    applied.removed += 1;
-                }
-                Err(error) => {
-                    tracing::warn!(map = self.name, %error, "a policy entry was not removed");
-                }
-            }
-        }
-        applied
+        Ok(())
     }
 
-    fn insert(&mut self, key: (u32, K), entry: PolicyEntry) -> Result<(), MapError> {
-        let trie_key = Key::new(key.0, key.1);
-        let mut tries = 1;
-        loop {
-            match self.map.insert(&trie_key, Wire(entry), 0) {
-                Err(MapError::SyscallError(error))
-                    if error.io_error.raw_os_error() == Some(libc::ENOMEM)
-                        && tries < INSERT_TRIES =>
-                {
-                    std::thread::sleep(INSERT_BACK_OFF * (1 << tries));
-                    tries += 1;
-                }
-                result => return result,
-            }
-        }
+    /// Tells the programs how many verdicts and shared sources there are: they skip the look-up while there are none.
+    fn count_dynamic(&self) -> Result<(), MapError> {
+        let count = |iter: &mut dyn Iterator<Item = ()>| u32::try_from(iter.count()).unwrap_or(1);
+        let verdicts = count(&mut self.flow_verdicts.keys().map(drop))
+            + count(&mut self.client_verdicts.keys().map(drop));
+        let shared = count(&mut self.shared.keys().map(drop));
+        self.settings
+            .update(|settings| {
+                settings.verdicts = verdicts;
+                settings.shared_sources = shared;
+            })
+            .map_err(MapError::IoError)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+const LINE_BYTES: u32 = 64;
+const _: () = assert!(size_of::<Line>() == LINE_BYTES as usize);
 
-    #[test]
-    fn changed_rules_move_to_the_other_half_and_none_stays_none() {
-        let entry = |rule| PolicyEntry { rule, prefix_len: 8, ..PolicyEntry::default() };
-        let tables = PolicyTables {
-            allow4: vec![(LpmKey4::default(), entry(0))],
-            block6: vec![(LpmKey6::default(), entry(2))],
-            limit4: vec![(LpmKey4::default(), entry(1))],
-            rules: vec![Rule::default(), Rule { next: 2, ..Rule::default() }, Rule::default()],
-            limits: vec![Limit::default(), Limit { rule: 1, ..Limit::default() }],
-            ..PolicyTables::default()
-        };
-        let place = Place::default().other(&tables);
-        assert_eq!(place, Place { rules: RULES_MAX / 2, limits: LIMITS_MAX / 2 });
-        let moved = place.shift(&tables);
-        assert_eq!((moved.allow4[0].1.rule, moved.block6[0].1.rule), (0, RULES_MAX / 2 + 2));
-        assert_eq!(
-            (moved.limit4[0].1.rule, moved.limits[1].rule),
-            (LIMITS_MAX / 2 + 1, RULES_MAX / 2 + 1)
-        );
-        assert_eq!((moved.rules[1].next, moved.rules[2].next), (RULES_MAX / 2 + 2, 0));
-        assert_eq!(place.other(&tables), Place::default());
-        let full = PolicyTables { rules: vec![Rule::default(); 4096], ..PolicyTables::default() };
-        assert_eq!(Place::default().other(&full).rules, 0);
+fn slots(ebpf: &mut Ebpf, name: &'static str) -> Result<MapData, LoadError> {
+    match take(ebpf, name)? {
+        Map::ArrayOfMaps(map) => Ok(map),
+        _ => Err(LoadError::NoMap(name)),
     }
+}
+
+fn failed(name: &'static str) -> impl Fn(io::Error) -> ApplyError {
+    move |source| ApplyError::Map { name, source }
+}
+
+fn absent_is_fine(result: Result<(), MapError>) -> Result<(), MapError> {
+    match result {
+        Err(MapError::KeyNotFound) => Ok(()),
+        Err(MapError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => {
+            Ok(())
+        }
+        result => result,
+    }
+}
+
+fn slot_of(selector: u64) -> u32 {
+    u32::try_from(selector & POLICY_SLOT).unwrap_or(0)
+}
+
+/// Puts a bitmap into a slot that is not in use, or empties it.
+fn bitmap(outer: &MapData, slot: u32, words: &[u64]) -> io::Result<()> {
+    if words.is_empty() {
+        return object::slot_clear(outer.fd().as_fd(), slot);
+    }
+    let bytes = size_of_val(words);
+    let size = u32::try_from(bytes).map_err(io::Error::other)?;
+    let map = object::array_of("policy_bitmap", size, 1, object::BPF_F_MMAPABLE)?;
+    Mapped::new(map.as_fd(), bytes)?.fill(words.iter());
+    object::slot_set(outer.fd().as_fd(), slot, map.as_fd())
+}
+
+fn header(image: &PolicyImage) -> Result<Header, ApplyError> {
+    let (header, _) = Header::read_from_prefix(image.lines.as_bytes())
+        .map_err(|_| ApplyError::Image("no header"))?;
+    if header.version != sensor_ebpf::abi::image::IMAGE_VERSION {
+        return Err(ApplyError::Image("another version"));
+    }
+    if usize::try_from(header.lines) != Ok(image.lines.len()) {
+        return Err(ApplyError::Image("its length is not what its header says"));
+    }
+    Ok(header)
+}
+
+/// One more than the largest number of hits in the rules of an image.
+fn hits_count(image: &PolicyImage, header: &Header) -> u32 {
+    let wide = |number| usize::try_from(number).unwrap_or(usize::MAX);
+    let rules = image.lines.iter().skip(wide(header.rules)).take(wide(header.rules_count));
+    let hits = rules.filter_map(|line| Some(Rule::read_from_bytes(line.as_bytes()).ok()?.hits));
+    hits.max().map_or(1, |most| most.saturating_add(1).min(HITS_SLOTS))
+}
+
+/// The word that puts an image in force.
+fn selector(image: &PolicyImage, header: &Header, slot: u32) -> u64 {
+    let [anchor, ..] = header.anchor_lengths;
+    let anchor = if image.flags & POLICY_BLOCK6 == 0 { 0 } else { anchor };
+    let flags = image.flags & !POLICY_SLOT & !(0xff << POLICY_ANCHOR_SHIFT);
+    flags | u64::from(anchor) << POLICY_ANCHOR_SHIFT | u64::from(slot)
 }

@@ -48,15 +48,17 @@ impl Ring {
 
     /// Tells the programs that the agent is alive.
     pub fn write_heartbeat(&self, now: MonoNs) -> Result<(), MapError> {
-        self.settings.update(|settings| settings.heartbeat_ns = now.0)
+        self.settings.update(|settings| settings.heartbeat_ns = now.0).map_err(MapError::IoError)
     }
 
     /// Sets which share of the flows is sampled.
     pub fn write_sampling(&self, threshold: u32, weight: u32) -> Result<(), MapError> {
-        self.settings.update(|settings| {
-            settings.sample_threshold = threshold;
-            settings.sample_weight = weight;
-        })
+        self.settings
+            .update(|settings| {
+                settings.sample_threshold = threshold;
+                settings.sample_weight = weight;
+            })
+            .map_err(MapError::IoError)
     }
 
     /// Threshold and weight in force.

@@ -1,27 +1,42 @@
 //! The one entry of the kernel's settings map, and who may change what in it.
 //!
-//! Several threads change fields of their own (heartbeat and sampling: ring thread; hooks: interface watch;
-//! policy sizes: policy maps); each change writes the whole entry under one lock, so none is lost.
+//! The entry is the kernel's own memory. Several threads change fields of their own (heartbeat and sampling: ring thread; hooks:
+//! interface watch; selectors: policy maps), and so may another process on the pinned map (`enforcement off`): a change is made to
+//! what is there now, and only fields that it changed are stored, each at once, in the order of the struct.
 
 use std::{
     hash::{BuildHasher, RandomState},
-    sync::{Mutex, PoisonError},
+    io,
+    os::fd::AsFd as _,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
 };
 
-use aya::maps::{Array, MapData, MapError};
+use aya::maps::Map;
 use sensor_ebpf::abi::settings::Settings;
+use zerocopy::{FromBytes as _, IntoBytes as _};
 
-use super::pod::Wire;
+use super::memory::Mapped;
 
-/// The settings map with the entry last written.
+/// The settings map.
 pub(crate) struct SettingsMap {
-    state: Mutex<State>,
+    memory: Mapped,
+    /// One change at a time.
+    changing: Mutex<()>,
 }
 
-struct State {
-    map: Array<MapData, Wire<Settings>>,
-    current: Settings,
-}
+/// Words of the entry that are two fields of four bytes.
+const PAIRS: [usize; 5] = [0, 3, 4, 6, 11];
+const WORDS: usize = size_of::<Settings>() / 8;
+
+const _: () = {
+    use std::mem::offset_of;
+    assert!(WORDS == 12);
+    assert!(offset_of!(Settings, heartbeat_ns) == 40 && offset_of!(Settings, policy) == 56);
+    assert!(offset_of!(Settings, wake_bytes) == 48 && offset_of!(Settings, verdicts) == 88);
+};
 
 /// Whether a load's maps were in use before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,30 +49,66 @@ pub(crate) enum First {
 
 impl SettingsMap {
     /// Takes the map over and writes the first entry: of an earlier agent's, what is in force stays in force.
-    pub(crate) fn new(
-        map: Array<MapData, Wire<Settings>>,
-        first: Settings,
-    ) -> Result<(Self, First), MapError> {
-        let Wire(left) = map.get(&0, 0)?;
+    pub(crate) fn new(map: Map, first: Settings) -> io::Result<(Self, First)> {
+        let Map::Array(map) = map else { return Err(io::Error::other("not an array")) };
+        let memory = Mapped::new(map.fd().as_fd(), size_of::<Settings>())?;
+        let settings = Self { memory, changing: Mutex::new(()) };
+        let left = settings.current();
         let adopted = left.sample_weight != 0;
-        let current = if adopted { take_over(left, first) } else { first };
-        let settings = Self { state: Mutex::new(State { map, current }) };
-        settings.update(|_| {})?;
+        settings.update(|settings| {
+            *settings = if adopted { take_over(left, first) } else { first };
+        })?;
         Ok((settings, if adopted { First::Adopted } else { First::Fresh }))
     }
 
-    /// Changes fields and writes the entry.
-    pub(crate) fn update(&self, change: impl FnOnce(&mut Settings)) -> Result<(), MapError> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        change(&mut state.current);
-        let current = Wire(state.current);
-        state.map.set(0, current, 0)
+    /// Changes fields and writes those that changed.
+    #[expect(clippy::unnecessary_wraps, reason = "a write can fail wherever it is no memory")]
+    pub(crate) fn update(&self, change: impl FnOnce(&mut Settings)) -> io::Result<()> {
+        let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.current();
+        let mut after = before;
+        change(&mut after);
+        store(self.memory.words(), self.memory.halves(), &before, &after);
+        Ok(())
     }
 
     /// The entry in force.
     pub(crate) fn current(&self) -> Settings {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).current
+        let mut words = [0_u64; WORDS];
+        for (to, from) in words.iter_mut().zip(self.memory.words()) {
+            *to = from.load(Ordering::Acquire);
+        }
+        Settings::read_from_bytes(words.as_bytes()).unwrap_or_default()
     }
+}
+
+/// Stores what differs.
+fn store(words: &[AtomicU64], halves: &[AtomicU32], before: &Settings, after: &Settings) {
+    let pairs = |settings: &Settings| {
+        <[[u32; 2]; WORDS]>::read_from_bytes(settings.as_bytes()).unwrap_or_default()
+    };
+    for (at, (old, new)) in pairs(before).into_iter().zip(pairs(after)).enumerate() {
+        if old == new {
+            continue;
+        }
+        if !PAIRS.contains(&at) {
+            if let Some(word) = words.get(at) {
+                word.store(u64::from_ne_bytes(bytes(new)), Ordering::Release);
+            }
+            continue;
+        }
+        for (half, (old, new)) in old.into_iter().zip(new).enumerate() {
+            if old != new
+                && let Some(half) = halves.get(at * 2 + half)
+            {
+                half.store(new, Ordering::Release);
+            }
+        }
+    }
+}
+
+fn bytes(halves: [u32; 2]) -> [u8; 8] {
+    <[u8; 8]>::read_from_bytes(halves.as_bytes()).unwrap_or_default()
 }
 
 /// What the agent is configured with, and of what an earlier one left all that is not its configuration: the policy in force, the

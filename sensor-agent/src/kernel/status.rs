@@ -162,7 +162,9 @@ impl Shared {
     }
 
     pub(crate) fn set_enforcement(&self, on: bool) -> Result<(), MapError> {
-        self.settings.update(|settings| settings.enforcement_off = u32::from(!on))
+        self.settings
+            .update(|settings| settings.enforcement_off = u32::from(!on))
+            .map_err(MapError::IoError)
     }
 
     pub(crate) fn local(&self) -> Arc<LocalAddresses> {

@@ -13,6 +13,8 @@ use std::{
 use nix::libc;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
+/// Longer than any grace period that is not an incident of its own.
+const GRACE_PERIOD_MAX: std::time::Duration = std::time::Duration::from_millis(200);
 /// Longest TCX chain that is read (the kernel's own limit is 64).
 const CHAIN_MAX: usize = 64;
 
@@ -146,6 +148,17 @@ pub(super) fn raw(fd: BorrowedFd<'_>) -> u32 {
 
 pub(super) fn address<T>(buffer: &mut T) -> u64 {
     std::ptr::from_mut(buffer).expose_provenance() as u64
+}
+
+/// Waits until every packet that is being judged now is done (an RCU grace period).
+pub(crate) fn grace_period() {
+    const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
+    // SAFETY: no memory is passed.
+    let result = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
+    if result < 0 {
+        // Not with nohz_full. No packet takes that long.
+        std::thread::sleep(GRACE_PERIOD_MAX);
+    }
 }
 
 /// Attaches a program as the first of an interface's TCX chain; closing the descriptor detaches it.

@@ -3,17 +3,24 @@
 //! Nothing is attached. The kernel takes no packet shorter than 14 bytes, and recent ones none that an Ethernet type
 //! announces as IP and that ends within the IP header: [`TestRunError::TooShort`].
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use aya::programs::{Program, ProgramError, TestRun, TestRunOptions};
-use sensor_core::policy::PolicyTables;
-use sensor_ebpf::abi::policy::RuleHits;
+use sensor_core::policy::image::PolicyImage;
+use sensor_ebpf::abi::{
+    dynamic::{DropKey, DropValue, Verdict},
+    flow_key::FlowKey,
+    image::Line,
+    policy::RuleHits,
+    settings::Settings,
+};
 
 use super::{
     counters::{Counters, KernelLedger},
     load::{self, Degraded, LoadConfig, LoadError, Wanted},
-    policy_maps::{Applied, ApplyError, PolicyMaps},
+    policy_maps::{ApplyError, Install, Installed, PolicyMaps},
     ring::Ring,
+    settings::SettingsMap,
 };
 
 /// An object that is loaded and not attached.
@@ -21,6 +28,7 @@ pub struct Bench {
     ebpf: aya::Ebpf,
     counters: Counters,
     policy: PolicyMaps,
+    settings: Arc<SettingsMap>,
     ring: Ring,
     degraded: Vec<Degraded>,
 }
@@ -56,6 +64,7 @@ impl Bench {
             ebpf: loaded.ebpf,
             counters: loaded.counters,
             policy: loaded.policy,
+            settings: Arc::clone(&loaded.settings),
             ring: Ring::new(loaded.ring, loaded.settings, config.ring_bytes),
             degraded: loaded.degraded,
         })
@@ -88,14 +97,71 @@ impl Bench {
         self.counters.read()
     }
 
-    /// Writes a policy straight into the maps.
-    pub fn apply_policy(&mut self, tables: &PolicyTables) -> Result<Applied, ApplyError> {
-        self.policy.apply(tables)
+    /// Puts a policy in force.
+    pub fn publish(
+        &mut self,
+        image: &PolicyImage,
+        install: Install,
+    ) -> Result<Installed, ApplyError> {
+        self.policy.publish(image, install)
     }
 
-    /// Hits by rule number.
+    /// Makes the provisional policy the confirmed one.
+    pub fn confirm_policy(&mut self) -> Result<(), ApplyError> {
+        self.policy.confirm()
+    }
+
+    /// Ends the provisional policy.
+    pub fn revert_policy(&mut self) -> Result<(), ApplyError> {
+        self.policy.revert()
+    }
+
+    /// Changes settings as the agent does.
+    pub fn change_settings(&self, change: impl FnOnce(&mut Settings)) -> std::io::Result<()> {
+        self.settings.update(change)
+    }
+
+    /// Hits by their number.
     pub fn rule_hits(&self) -> Result<Vec<RuleHits>, aya::maps::MapError> {
         self.policy.hits()
+    }
+
+    /// What was dropped.
+    #[must_use]
+    pub fn drops(&self) -> Vec<(DropKey, DropValue)> {
+        self.policy.drops()
+    }
+
+    /// Sets or ends the agent's verdict on a flow.
+    pub fn verdict_flow(
+        &mut self,
+        key: FlowKey,
+        verdict: Option<Verdict>,
+    ) -> Result<(), aya::maps::MapError> {
+        self.policy.verdict_flow(key, verdict)
+    }
+
+    /// Sets or ends the agent's verdict on a client.
+    pub fn verdict_client(
+        &mut self,
+        client: [u8; 16],
+        verdict: Option<Verdict>,
+    ) -> Result<(), aya::maps::MapError> {
+        self.policy.verdict_client(client, verdict)
+    }
+
+    /// Marks a source as shared by many clients.
+    pub fn shared_source(
+        &mut self,
+        source: [u8; 16],
+        until_ns: u64,
+    ) -> Result<(), aya::maps::MapError> {
+        self.policy.shared_source(source, until_ns)
+    }
+
+    /// The lines of the image in force.
+    pub fn live_image(&self) -> std::io::Result<Vec<Line>> {
+        self.policy.live_image()
     }
 
     /// The ring.

@@ -1,7 +1,6 @@
 //! What is in force and what is shown of it: layers to a policy, a policy to the kernel's maps.
 
 use std::{
-    collections::HashMap,
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -9,7 +8,10 @@ use std::{
 };
 
 use sensor_core::{
-    policy::{self, Compiled, FailsafeRule, HostFacts, Inactive, Lists, Policy, RuleState},
+    policy::{
+        self, FailsafeRule, HostFacts, Inactive, Lists, Policy, RuleState,
+        image::{Compiled, Numbers, PolicyImage},
+    },
     time::{MonoNs, UnixNs},
 };
 use sensor_ebpf::abi::policy::RuleHits;
@@ -25,7 +27,7 @@ use crate::{
     audit::{Hash, Version},
     config::{PolicyFileError, host_facts, read_policy_text},
     control::{PolicyStatus, PolicyText, RuleStatus},
-    kernel::{Applied, Kernel},
+    kernel::{Install, Kernel},
     telemetry::events::{self, Emit as _},
 };
 
@@ -57,8 +59,8 @@ pub struct PolicyFile {
     pub(super) layers: Layers,
     pub(super) in_force: Option<InForce>,
     pub(super) provisional: Option<Provisional>,
-    /// Hits by rule id from before the kernel's counts began again.
-    earlier: HashMap<String, RuleHits>,
+    /// Numbers of hits and limit states: a rule keeps its own from policy to policy.
+    numbers: Numbers,
     pub(super) status: PolicyStatus,
 }
 
@@ -100,7 +102,7 @@ impl PolicyFile {
             layers,
             in_force: None,
             provisional: None,
-            earlier: HashMap::new(),
+            numbers: Numbers::default(),
             status,
         }
     }
@@ -272,35 +274,26 @@ impl PolicyFile {
         facts: HostFacts,
         kernel: &Kernel,
     ) -> Result<(), String> {
-        let compiled = policy.compile(&facts).map_err(|errors| errors.to_string())?;
-        let before = kernel.rule_hits().unwrap_or_default();
-        let applied = kernel.apply_policy(&compiled.tables).map_err(|error| error.to_string())?;
-        if applied.hits_reset {
-            self.carry(&before);
-        }
+        let mut compiled = policy
+            .compile_image(&facts, &Lists::default(), &mut self.numbers)
+            .map_err(|errors| errors.to_string())?;
+        kernel.reset_hits(&compiled.fresh).map_err(|error| error.to_string())?;
+        kernel.publish(&compiled.image, Install::Confirmed).map_err(|error| error.to_string())?;
+        // The kernel has it now; a second copy would be as large as the list.
+        compiled.image = PolicyImage::default();
         waiting::end(&policy, &facts, kernel);
         for (line, warning) in &policy.warnings {
             events::PolicyWarning { origin: &self.status.origin, line: *line, warning }.emit();
         }
-        self.told(&compiled, applied, &facts);
+        self.told(&compiled, &facts);
         self.in_force = Some(InForce { policy, compiled, facts });
         Ok(())
     }
 
-    /// Keeps the hits of rules of the policy so far; a rule of the next one with the same id goes on counting.
-    fn carry(&mut self, hits: &[RuleHits]) {
-        let Some(InForce { policy, compiled, .. }) = &self.in_force else { return };
-        let mut earlier = HashMap::new();
-        for (rule, sum) in policy.rules.iter().zip(compiled.sum_hits(hits)) {
-            let id = rule.about.id.to_string();
-            let sum = self.earlier.get(&id).map_or(sum, |before| plus(*before, sum));
-            earlier.insert(id, sum);
-        }
-        self.earlier = earlier;
-    }
-
-    fn told(&mut self, compiled: &Compiled, applied: Applied, facts: &HostFacts) {
+    fn told(&mut self, compiled: &Compiled, facts: &HostFacts) {
         let hash = format!("{:016x}", compiled.digest);
+        let counts = &compiled.counts;
+        let entries = counts.block + counts.allow + counts.limit;
         let status = &mut self.status;
         if status.hash != hash {
             // A restart with the same policy keeps its generation; a new one never gets a number that was in use.
@@ -312,19 +305,14 @@ impl PolicyFile {
             status.applied_unix_ns = facts.now.0;
         }
         status.hash = hash;
-        status.installed = applied.installed as u64;
-        status.wanted = applied.wanted as u64;
-        status.error = (applied.installed < applied.wanted).then(|| {
-            format!(
-                "only {} of {} entries are in the kernel, it has no memory for more",
-                applied.installed, applied.wanted
-            )
-        });
+        status.installed = entries as u64;
+        status.wanted = entries as u64;
+        status.error = None;
         let event = events::PolicyApplied {
             origin: &status.origin,
             generation: status.generation,
             hash: &status.hash,
-            entries: applied.wanted,
+            entries,
         };
         event.emit();
     }
@@ -369,10 +357,7 @@ impl PolicyFile {
     #[must_use]
     pub fn rules(&self, hits: &[RuleHits], to_unix: impl Fn(MonoNs) -> UnixNs) -> Vec<RuleStatus> {
         let Some(InForce { policy, compiled, .. }) = &self.in_force else { return Vec::new() };
-        let sums = compiled.sum_hits(hits);
-        let sums = policy.rules.iter().zip(sums).map(|(rule, sum)| {
-            self.earlier.get(&*rule.about.id.to_string()).map_or(sum, |before| plus(*before, sum))
-        });
+        let sums = compiled.hits_by_rule(hits);
         let rows =
             policy.rules.iter().zip(&compiled.states).zip(sums).map(|((rule, state), hits)| {
                 RuleStatus {
@@ -440,16 +425,6 @@ fn read_file(path: &Path) -> Result<Base, String> {
         }
         _ => error.to_string(),
     })
-}
-
-fn plus(one: RuleHits, other: RuleHits) -> RuleHits {
-    RuleHits {
-        packets: one.packets.saturating_add(other.packets),
-        bytes: one.bytes.saturating_add(other.bytes),
-        last_ns: one.last_ns.max(other.last_ns),
-        would_packets: one.would_packets.saturating_add(other.would_packets),
-        would_bytes: one.would_bytes.saturating_add(other.would_bytes),
-    }
 }
 
 fn action(rule: &policy::Rule) -> &'static str {

@@ -319,7 +319,6 @@ pub(super) fn kernel_config(config: &Config) -> Result<KernelConfig> {
             },
             ring_bytes: config.ring_bytes,
             flows: Some(config.flows_max),
-            policy_entries: None,
             test_clock: false,
             resets_unbounded: false,
             settings: first_settings(config),

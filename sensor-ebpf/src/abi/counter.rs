@@ -82,6 +82,14 @@ counters! {
     LimitContended = "limit_contended",
     /// No room for a client's limit state: admitted uncharged.
     LimitTableFull = "limit_table_full",
+    /// A rule skipped a source that many clients share.
+    SharedSkipped = "shared_skipped",
+    /// Drops that are in no row of the table of drops: it was full.
+    DropsUnattributed = "drops_unattributed",
+    /// Would have been dropped, but enforcement is off or the agent has been silent for too long.
+    NotEnforced = "not_enforced",
+    /// A look-up ended at its bound of steps: what it found so far counts.
+    LookupLimit = "lookup_limit",
     /// Port rules could not be asked: a fragment whose first was not seen.
     FragmentUnknown = "fragment_unknown",
     /// IPv6 extension headers beyond the bound: address rules only.

@@ -181,7 +181,7 @@ pub struct Rule {
     pub ifindex: u32,
     /// Another rule of the same prefix, asked when this one does not apply or only monitors; 0 = none.
     pub next: u32,
-    /// Index in `RULE_HITS`, below [`super::policy::RULES_MAX`], 0 for none: stays with the rule's id over all generations.
+    /// Index in `RULE_HITS`, below [`HITS_SLOTS`], 0 for none: stays with the rule's id over all generations.
     pub hits: u32,
     /// Applies to clients whose canary hash is below this, of 2^32; `u32::MAX` = all.
     pub share: u32,

@@ -119,7 +119,7 @@ pub struct Rule {
 
 const _: () = assert!(size_of::<Rule>() == 24);
 
-/// Value of `RULE_HITS` (per CPU, same index as `RULES`).
+/// Value of `RULE_HITS` (per CPU; the index stays with a rule over all generations).
 #[repr(C)]
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
@@ -135,9 +135,11 @@ pub struct RuleHits {
     pub would_packets: u64,
     /// Their bytes.
     pub would_bytes: u64,
+    /// Packets of sources that many clients share, which the rule therefore skipped.
+    pub shared_packets: u64,
 }
 
-const _: () = assert!(size_of::<RuleHits>() == 40);
+const _: () = assert!(size_of::<RuleHits>() == 48);
 
 /// What a limit counts. Value of [`Limit::kind`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -187,7 +189,7 @@ const _: () = assert!(size_of::<Limit>() == 32);
 pub struct LimitKey {
     /// Client address masked to the limit's prefix, IPv4 v4-mapped.
     pub client: [u8; 16],
-    /// Index in `LIMITS`.
+    /// [`super::image::Limit::state`]
     pub limit: u32,
     /// Always zero.
     pub pad: u32,

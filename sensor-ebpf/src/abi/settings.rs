@@ -18,10 +18,8 @@ pub struct Settings {
     pub head_bytes_max: u32,
     /// Number of hooks attached: above 2 (one device), segments can be seen more than once.
     pub hooks: u32,
-    /// Number of block entries, limit rules: 0 lets the program skip the look-up.
-    pub block_entries: u32,
-    /// Number of limits in force.
-    pub limits: u32,
+    /// Always zero.
+    pub spare: [u32; 2],
     /// Agent's last heartbeat, `CLOCK_BOOTTIME` ns.
     pub heartbeat_ns: u64,
     /// Wake the consumer when this many bytes wait in the ring.
@@ -52,6 +50,9 @@ pub const POLICY_LIMIT4: u64 = 1 << 10;
 pub const POLICY_LIMIT6: u64 = 1 << 11;
 /// Flag in [`Settings::policy`]: the image has limits on HTTP requests.
 pub const POLICY_REQUESTS: u64 = 1 << 12;
+/// Where the first anchor length of the image lies in [`Settings::policy`]: eight bits from this one on. Clean IPv6 packets need it and
+/// nothing else of the header; the agent fills it in when it installs an image.
+pub const POLICY_ANCHOR_SHIFT: u32 = 16;
 /// Mask of the slot in [`Settings::policy`].
 pub const POLICY_SLOT: u64 = 0xff;
 

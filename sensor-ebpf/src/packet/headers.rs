@@ -70,6 +70,8 @@ pub struct Headers {
     pub seq: u32,
     /// TCP acknowledgement number.
     pub ack: u32,
+    /// Offset of the IP header.
+    pub network: u32,
     /// Offset of the transport header.
     pub transport: u32,
     /// Offset of the first payload byte.

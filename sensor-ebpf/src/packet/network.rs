@@ -48,6 +48,7 @@ pub(super) fn ipv4<P: PacketBytes>(packet: &P, at: u32, headers: &mut Headers) -
     let src = load!(packet, u32, at + 12);
     // A super-packet of GSO may leave the length field 0 (BIG TCP): then the packet's own length holds.
     let end = if total == 0 { packet.len() } else { at + u32::from(total) };
+    headers.network = at;
     headers.family = 4;
     headers.ip_id = u32::from(id);
     headers.tuple.src = mapped(src);
@@ -75,6 +76,7 @@ pub(super) fn ipv6<P: PacketBytes>(packet: &P, at: u32, headers: &mut Headers) -
     let s0 = load!(packet, u64, at + 8);
     let payload_len = load!(packet, u16, at + 4);
     let next = load!(packet, u8, at + 6);
+    headers.network = at;
     headers.family = 6;
     headers.tuple.src = join(s0, s1);
     headers.tuple.dst = join(d0, d1);

@@ -1,11 +1,20 @@
 //! Whether a packet belongs to what keeps the host manageable. Asked only for packets that would be dropped.
 //!
-//! Bound: `FAILSAFE_MAX` entries, the first unused one ends the walk.
+//! Bound: `FAILSAFE_MAX` entries of the image, in its order.
 
 use core::ops::ControlFlow;
 
+use zerocopy::transmute_ref;
+
+use super::{
+    address::{high, low, mask},
+    header::{Field, line},
+};
 use crate::{
-    abi::policy::{FAILSAFE_MAX, FailsafeEntry, FailsafeSide},
+    abi::{
+        image::Failsafe,
+        policy::{FAILSAFE_MAX, FailsafeSide},
+    },
     tables::{Step, Tables},
     work::Work,
 };
@@ -13,9 +22,15 @@ use crate::{
 /// Whether a failsafe entry names this packet.
 #[inline(never)]
 pub(super) fn is_failsafe<T: Tables>(tables: &T, work: &mut Work) -> bool {
-    work.search.pending = 0;
+    let Some(lists) = line(1, tables, work) else { return false };
+    let count = Field::FAILSAFE_COUNT.of(lists);
+    work.search.pending = Field::FAILSAFE.of(lists);
     work.search.found = 0;
-    tables.repeat(FAILSAFE_MAX, &mut Walk { tables, work });
+    if count == 0 {
+        return false;
+    }
+    let count = if count > FAILSAFE_MAX { FAILSAFE_MAX } else { count };
+    tables.repeat(count, &mut Walk { tables, work });
     work.search.found != 0
 }
 
@@ -27,13 +42,11 @@ struct Walk<'a, T> {
 impl<T: Tables> Step for Walk<'_, T> {
     #[inline(always)]
     fn step(&mut self) -> ControlFlow<()> {
-        let Some(entry) = self.tables.failsafe(self.work.search.pending) else {
+        let Some(line) = line(self.work.search.pending, self.tables, self.work) else {
             return ControlFlow::Break(());
         };
         self.work.search.pending += 1;
-        if entry.side == 0 {
-            return ControlFlow::Break(());
-        }
+        let entry: &Failsafe = transmute_ref!(line);
         if names(entry, self.work) {
             self.work.search.found = 1;
             return ControlFlow::Break(());
@@ -43,7 +56,7 @@ impl<T: Tables> Step for Walk<'_, T> {
 }
 
 #[inline(always)]
-fn names(entry: &FailsafeEntry, work: &Work) -> bool {
+fn names(entry: &Failsafe, work: &Work) -> bool {
     let tuple = &work.headers.tuple;
     if entry.protocol != 0 && entry.protocol != tuple.protocol {
         return false;
@@ -60,7 +73,7 @@ fn names(entry: &FailsafeEntry, work: &Work) -> bool {
 }
 
 #[inline(always)]
-fn port_in(entry: &FailsafeEntry, port: u16, work: &Work) -> bool {
+fn port_in(entry: &Failsafe, port: u16, work: &Work) -> bool {
     if entry.port_min == 0 && entry.port_max == u16::MAX {
         return true;
     }
@@ -68,25 +81,9 @@ fn port_in(entry: &FailsafeEntry, port: u16, work: &Work) -> bool {
 }
 
 #[inline(always)]
-fn in_prefix(address: &[u8; 16], entry: &FailsafeEntry) -> bool {
+fn in_prefix(address: &[u8; 16], entry: &Failsafe) -> bool {
     let difference = [high(address) ^ high(&entry.addr), low(address) ^ low(&entry.addr)];
     let len = u32::from(entry.prefix_len);
     let [first, second] = difference;
     (first & mask(len)) == 0 && (second & mask(len.saturating_sub(64))) == 0
-}
-
-/// The leading `len` bits of a word, all for 64 and more.
-#[inline(always)]
-pub(super) fn mask(len: u32) -> u64 {
-    if len >= 64 { u64::MAX } else { !(u64::MAX >> (len & 63)) }
-}
-
-#[inline(always)]
-pub(crate) fn high(address: &[u8; 16]) -> u64 {
-    address.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
-}
-
-#[inline(always)]
-pub(crate) fn low(address: &[u8; 16]) -> u64 {
-    address.last_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
 }

@@ -2,10 +2,14 @@
 //!
 //! Bound: the `FRAGMENTS` table and [`REASSEMBLY_NS`]. Unknown: rules without a port condition still apply, counted.
 
-use super::{order::Decision, rules};
+use super::{
+    end::{dropped, in_force},
+    order::Decision,
+    rules::now,
+};
 use crate::{
-    abi::counter::Counter,
-    tables::{FragmentVerdict, Tables},
+    abi::{counter::Counter, dynamic::DropReason},
+    tables::Tables,
     work::Work,
 };
 
@@ -24,7 +28,7 @@ fn key(work: &mut Work) {
 #[inline(never)]
 pub(super) fn later<T: Tables>(tables: &T, work: &mut Work) -> Option<Decision> {
     key(work);
-    let now = rules::now(tables, work);
+    let now = now(tables, work);
     let first = tables
         .fragment(&work.fragment)
         .filter(|first| now.saturating_sub(first.time_ns) < REASSEMBLY_NS);
@@ -32,22 +36,31 @@ pub(super) fn later<T: Tables>(tables: &T, work: &mut Work) -> Option<Decision> 
         tables.count(Counter::FragmentUnknown);
         return None;
     };
-    if first.rule == 0 || !tables.enforcing() {
+    if first.reason == 0 || !tables.enforcing() || !in_force(tables, work) {
         return Some(Decision::Pass);
     }
-    tables.hit(first.rule, true, work.search.packets.into(), work.search.bytes.into(), now);
-    Some(if first.limited != 0 { Decision::Limited } else { Decision::Blocked })
+    work.search.hits = first.hits;
+    work.search.end = first.end;
+    let limit = first.reason == DropReason::Limit as u32;
+    let reason = match first.reason {
+        2 => DropReason::Limit,
+        3 => DropReason::Flow,
+        4 => DropReason::Client,
+        _ => DropReason::Block,
+    };
+    dropped(reason, tables, work);
+    Some(if limit { Decision::Limited } else { Decision::Blocked })
 }
 
 /// Remembers the verdict of a first fragment.
 #[inline(never)]
 pub(super) fn remember<T: Tables>(decision: Decision, tables: &T, work: &mut Work) {
     key(work);
-    let now = rules::now(tables, work);
-    let verdict = FragmentVerdict {
-        time_ns: now,
-        rule: if matches!(decision, Decision::Pass) { 0 } else { work.search.found },
-        limited: u32::from(matches!(decision, Decision::Limited | Decision::LimitedReset)),
-    };
-    tables.set_fragment(&work.fragment, &verdict);
+    let now = now(tables, work);
+    let verdict = &mut work.fragment_verdict;
+    verdict.time_ns = now;
+    verdict.reason = if matches!(decision, Decision::Pass) { 0 } else { work.drop_key.reason };
+    verdict.hits = work.search.hits;
+    verdict.end = work.search.end;
+    tables.set_fragment(&work.fragment, &work.fragment_verdict);
 }

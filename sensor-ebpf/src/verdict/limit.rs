@@ -5,17 +5,24 @@
 
 use core::ops::ControlFlow;
 
+use zerocopy::transmute_ref;
+
 use super::{
-    failsafe::{high, low, mask},
-    rules::{End, applies, first_lookup, now},
+    address::{high, low, mask},
+    end::monitored,
+    header::line,
+    lookup::{End, rule},
+    rules::{applies, now},
 };
 use crate::{
     abi::{
         counter::Counter,
-        policy::{LIMIT_FRACTION_BITS, LOOKUPS_MAX, Limit, LimitKind},
+        dynamic::DropReason,
+        image::{Action, Limit, LimitKind, ListId, STEPS_MAX},
+        policy::LIMIT_FRACTION_BITS,
     },
     packet::{PacketBytes, TcpFlags},
-    tables::{CHARGED_CONNECTION, CHARGED_PACKET, List, Step, Tables},
+    tables::{CHARGED_CONNECTION, CHARGED_PACKET, Step, Tables},
     work::Work,
 };
 
@@ -46,22 +53,27 @@ pub enum Charge {
     Contended,
 }
 
-/// Charges `count` packets or connections at `now` (in units of the limit).
+/// Charges `count` things at `now`, in units of the limit, whose terms are increment and tolerance ([`Limit`]).
 #[inline(always)]
-pub fn charge<C: TatCell>(cell: &C, limit: &Limit, count: u32, now: u64) -> Charge {
+pub fn charge<C: TatCell>(
+    cell: &C,
+    (increment, tolerance): (u64, u64),
+    count: u32,
+    now: u64,
+) -> Charge {
     // Beyond this many units a single packet costs more than any burst of packets: no overflow (and no 128-bit product).
-    let product = if limit.increment >> 40 == 0 {
-        limit.increment.wrapping_mul(u64::from(count & 0xff_ffff))
+    let product = if increment >> 40 == 0 {
+        increment.wrapping_mul(u64::from(count & 0xff_ffff))
     } else {
-        limit.increment
+        increment
     };
-    let cost = if product < limit.tolerance { product } else { limit.tolerance };
+    let cost = if product < tolerance { product } else { tolerance };
     let mut tries = 0;
     while tries < CAS_TRIES_MAX {
         let old = cell.load();
         // A later time stored by another CPU's clock is not "negative elapsed": take the larger.
         let new = if old > now { old } else { now }.wrapping_add(cost);
-        if new.wrapping_sub(now) > limit.tolerance {
+        if new.wrapping_sub(now) > tolerance {
             return Charge::Exceeded;
         }
         if cell.swap_if(old, new) {
@@ -72,16 +84,22 @@ pub fn charge<C: TatCell>(cell: &C, limit: &Limit, count: u32, now: u64) -> Char
     Charge::Contended
 }
 
-/// Charges all limits of the packet's source; true when one is exceeded (its rule is `work.search.found`).
+/// Charges all limits of the packet's source; true when one that drops is exceeded (its rule is in `work.search`).
 #[inline(never)]
 pub(super) fn exceeds<P: PacketBytes, T: Tables>(packet: &P, tables: &T, work: &mut Work) -> bool {
-    if !first_lookup(List::Limit, End::Source, tables, work) {
+    if !tables.begin(ListId::Limit, End::Source, work) {
         return false;
     }
     work.search.found = 0;
-    work.search.exceeded = 0;
-    tables.repeat(LOOKUPS_MAX, &mut ChargeEach { packet, tables, work });
-    work.search.exceeded != 0
+    work.search.monitored = 0;
+    work.search.packet_seen = UNKNOWN;
+    work.search.syn_seen = UNKNOWN;
+    if !tables.repeat(STEPS_MAX, &mut ChargeEach { packet, tables, work }) {
+        tables.count(Counter::LookupLimit);
+    }
+    let found = work.search.found != 0;
+    monitored(found, DropReason::Limit, tables, work);
+    found
 }
 
 struct ChargeEach<'a, P, T> {
@@ -94,74 +112,77 @@ impl<P: PacketBytes, T: Tables> Step for ChargeEach<'_, P, T> {
     #[inline(always)]
     fn step(&mut self) -> ControlFlow<()> {
         let work = &mut *self.work;
-        let index = work.search.pending;
-        if index == 0 {
-            return shorter(self.tables, work);
+        let number = work.search.pending;
+        if number == 0 {
+            return self.tables.next_entry(ListId::Limit, work);
         }
         work.search.pending = 0;
-        let Some(limit) = self.tables.limit(index) else { return ControlFlow::Continue(()) };
+        let place = work.search.limits.wrapping_add(number);
+        let Some(line) = line(place, self.tables, work) else { return ControlFlow::Continue(()) };
+        let limit: &Limit = transmute_ref!(line);
         work.search.pending = limit.next;
-        let Some(rule) = self.tables.rule(limit.rule) else { return ControlFlow::Continue(()) };
-        if !applies(rule, self.tables, work) {
+        let Some(rule) = rule(limit.rule, self.tables, work) else {
             return ControlFlow::Continue(());
-        }
-        // The first limit that applies ends the walk to shorter prefixes; its `next` ones are charged too.
-        work.search.prefix_len = 0;
-        let connections = limit.kind == LimitKind::Connections as u8;
-        if connections && work.headers.tcp_flags & (TcpFlags::SYN | TcpFlags::ACK) != TcpFlags::SYN
-        {
-            return ControlFlow::Continue(());
-        }
-        let (count, purpose) = if connections {
-            (1, CHARGED_CONNECTION)
-        } else {
-            (work.search.packets, CHARGED_PACKET)
         };
-        if seen_before(purpose, self.packet, self.tables, work) {
+        if limit.by_agent != 0 || !applies(ListId::Limit, rule, self.tables, work) {
+            return ControlFlow::Continue(());
+        }
+        let monitors = rule.action == Action::Monitor as u8;
+        if !monitors {
+            // The first limit that applies ends the walk to shorter prefixes; its `next` ones are charged too.
+            work.search.lengths = [0; 4];
+        }
+        let Some(count) = things(limit.kind, work) else { return ControlFlow::Continue(()) };
+        let connections = limit.kind == LimitKind::Connections as u8;
+        let purpose = if connections { CHARGED_CONNECTION } else { CHARGED_PACKET };
+        if charged_before(purpose, self.packet, self.tables, work) {
             return ControlFlow::Continue(());
         }
         let now = now(self.tables, work) << LIMIT_FRACTION_BITS;
-        limit_key(index, limit, work);
+        limit_key(limit, work);
         let Some(cell) = self.tables.limit_cell(&work.limit) else {
             self.tables.count(Counter::LimitTableFull);
             return ControlFlow::Continue(());
         };
-        match charge(&cell, limit, count, now) {
+        match charge(&cell, (limit.increment, limit.tolerance), count, now) {
             Charge::Admitted => ControlFlow::Continue(()),
             Charge::Contended => {
                 self.tables.count(Counter::LimitContended);
                 ControlFlow::Continue(())
             }
+            Charge::Exceeded if monitors => {
+                if work.search.monitored == 0 {
+                    work.search.monitored = rule.hits + 1;
+                }
+                ControlFlow::Continue(())
+            }
             Charge::Exceeded => {
                 work.search.found = limit.rule;
-                work.search.exceeded = 1;
+                work.search.hits = rule.hits;
+                work.search.action = u32::from(rule.action);
                 ControlFlow::Break(())
             }
         }
     }
 }
 
+/// What of the packet a limit of this kind charges; `None` for nothing.
 #[inline(always)]
-fn shorter<T: Tables>(tables: &T, work: &mut Work) -> ControlFlow<()> {
-    if work.search.prefix_len == 0 {
-        return ControlFlow::Break(());
-    }
-    let len = work.search.prefix_len - 1;
-    let entry = if work.headers.family == 4 {
-        work.lpm4.prefix_len = len;
-        tables.lookup4(List::Limit, &work.lpm4)
+fn things(kind: u8, work: &Work) -> Option<u32> {
+    let syn = work.headers.tcp_flags & (TcpFlags::SYN | TcpFlags::ACK) == TcpFlags::SYN;
+    if kind == LimitKind::Packets as u8 {
+        Some(work.search.packets)
+    } else if kind == LimitKind::Bytes as u8 {
+        Some(work.search.bytes.saturating_sub(work.headers.network))
+    } else if kind == LimitKind::Connections as u8 && syn {
+        Some(1)
     } else {
-        work.lpm6.prefix_len = len;
-        tables.lookup6(List::Limit, &work.lpm6)
-    };
-    let Some(entry) = entry else { return ControlFlow::Break(()) };
-    work.search.pending = entry.rule;
-    work.search.prefix_len = u32::from(entry.prefix_len);
-    ControlFlow::Continue(())
+        None
+    }
 }
 
 #[inline(always)]
-fn limit_key(index: u32, limit: &Limit, work: &mut Work) {
+fn limit_key(limit: &Limit, work: &mut Work) {
     let len = if work.headers.family == 4 {
         96 + u32::from(limit.prefix_v4)
     } else {
@@ -170,8 +191,34 @@ fn limit_key(index: u32, limit: &Limit, work: &mut Work) {
     let src = &work.headers.tuple.src;
     let (first, second) = (high(src) & mask(len), low(src) & mask(len.saturating_sub(64)));
     work.limit.client = ((u128::from(first) << 64) | u128::from(second)).to_be_bytes();
-    work.limit.limit = index;
+    work.limit.limit = limit.state;
 }
+
+/// [`seen_before`], asked once for a packet however many limits it has: the first of them remembers the packet.
+#[inline(always)]
+fn charged_before<P: PacketBytes, T: Tables>(
+    purpose: u8,
+    packet: &P,
+    tables: &T,
+    work: &mut Work,
+) -> bool {
+    let connection = purpose == CHARGED_CONNECTION;
+    let known = if connection { work.search.syn_seen } else { work.search.packet_seen };
+    if known != UNKNOWN {
+        return known == SEEN;
+    }
+    let seen = if seen_before(purpose, packet, tables, work) { SEEN } else { FIRST_TIME };
+    if connection {
+        work.search.syn_seen = seen;
+    } else {
+        work.search.packet_seen = seen;
+    }
+    seen == SEEN
+}
+
+const UNKNOWN: u32 = 0;
+const FIRST_TIME: u32 = 1;
+const SEEN: u32 = 2;
 
 /// Whether this packet was charged already. A sighting by another hook within a second is the same packet, one by the
 /// same hook a real repeat (charged again, but for a SYN). Only asked where more than one hook is attached, or for a SYN.

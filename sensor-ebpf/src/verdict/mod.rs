@@ -1,17 +1,28 @@
-//! Who may pass: failsafe beats allow beats block beats limit.
+//! Who may pass: failsafe beats allow beats the agent's verdicts beats block beats limit.
 //!
-//! Membership of the blocklist (and of the limits) is asked first, so that a clean packet pays for nothing else.
+//! Membership of the blocklist (and of the limits) is asked first, so that a clean packet pays for nothing else. Everything is read from
+//! the policy image of `abi::image`.
 
+mod address;
+mod dynamic;
+#[cfg(test)]
+mod dynamic_tests;
+mod end;
 mod failsafe;
 mod fragment;
+mod header;
 mod limit;
+mod lookup;
+mod member;
 mod order;
 pub mod reset;
 mod rules;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use failsafe::{high, low};
+pub(crate) use address::{high, low};
 pub use limit::{CAS_TRIES_MAX, Charge, TatCell, charge};
+pub use lookup::{End, begin, next_entry};
+pub(crate) use member::concerns;
 pub use order::{Decision, decide};
 pub(crate) use rules::now;

@@ -1,38 +1,41 @@
-//! The order of precedence, and what a rule's action comes to in this mode.
+//! The order of precedence.
 
 use super::{
-    failsafe, fragment, limit, reset,
-    rules::{self, End},
+    dynamic,
+    end::{end, monitored},
+    fragment, limit,
+    lookup::{End, resolve},
+    reset,
 };
 use crate::{
     abi::{
-        counter::Counter,
-        policy::{Action, RuleDirection},
+        dynamic::DropReason,
+        image::ListId,
+        policy::RuleDirection,
         sample::Hook,
+        settings::{POLICY_BLOCK4, POLICY_BLOCK6, POLICY_LIMIT4, POLICY_LIMIT6},
     },
     packet::{Outcome, PacketBytes, TcpFlags},
-    tables::{List, Tables},
+    tables::Tables,
     work::Work,
 };
-
-const PROTO_TCP: u8 = 6;
 
 /// What happens to a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Decision {
     /// It goes on.
-    Pass,
-    /// A block rule drops it (the bucket is counted by the caller).
-    Blocked,
+    Pass = 0,
+    /// A block rule or a verdict of the agent drops it (the bucket is counted by the caller).
+    Blocked = 1,
     /// A limit drops it.
-    Limited,
+    Limited = 2,
     /// As `Blocked`, and both ends are told by a RST (only for a TCP segment that is not a fragment).
-    BlockedReset,
+    BlockedReset = 3,
     /// As `Limited`, with a RST.
-    LimitedReset,
+    LimitedReset = 4,
     /// A RST that we made, at a further hook: it goes on and is nobody's traffic.
-    OwnReset,
+    OwnReset = 5,
 }
 
 impl Decision {
@@ -43,22 +46,22 @@ impl Decision {
         self as u32
     }
 
-    /// Reads [`Decision::to_word`].
+    /// Reads [`Decision::to_word`]; any other number is [`Self::Pass`].
     #[inline(always)]
     #[must_use]
     pub const fn from_word(word: u32) -> Self {
         match word {
-            0 => Self::Pass,
             1 => Self::Blocked,
             2 => Self::Limited,
             3 => Self::BlockedReset,
             4 => Self::LimitedReset,
-            _ => Self::OwnReset,
+            5 => Self::OwnReset,
+            _ => Self::Pass,
         }
     }
 }
 
-/// Decides about a TCP or UDP packet or a later fragment. Look-ups that the settings say have no entries are skipped.
+/// Decides about a TCP or UDP packet or a later fragment that [`super::concerns`] the policy.
 #[inline(always)]
 pub fn decide<P: PacketBytes, T: Tables>(
     outcome: Outcome,
@@ -66,10 +69,6 @@ pub fn decide<P: PacketBytes, T: Tables>(
     tables: &T,
     work: &mut Work,
 ) -> Decision {
-    let (blocks, limits) = (tables.settings().block_entries, tables.settings().limits);
-    if blocks == 0 && limits == 0 {
-        return Decision::Pass;
-    }
     if work.headers.tcp_flags & TcpFlags::RST != 0
         && matches!(outcome, Outcome::Tcp)
         && tables.enforcing()
@@ -83,29 +82,42 @@ pub fn decide<P: PacketBytes, T: Tables>(
     {
         return decision;
     }
-    let decision = listed(packet, tables, work);
+    let decision = match wanted(packet, tables, work) {
+        Some(reason) => end(reason, tables, work),
+        None => Decision::Pass,
+    };
     if work.headers.first_fragment != 0 {
         fragment::remember(decision, tables, work);
     }
     decision
 }
 
+/// Who wants to drop the packet: the rule is `work.search.hits` and `work.search.action`, the end `work.search.end`.
 #[inline(always)]
-fn listed<P: PacketBytes, T: Tables>(packet: &P, tables: &T, work: &mut Work) -> Decision {
-    if tables.settings().block_entries != 0 {
-        let member = rules::first_lookup(List::Block, End::Source, tables, work);
-        if member && blocked(tables, work) {
-            return end(Decision::Blocked, tables, work);
-        }
-        let member = rules::first_lookup(List::Block, End::Destination, tables, work);
-        if member && blocked(tables, work) {
-            return end(Decision::Blocked, tables, work);
-        }
+fn wanted<P: PacketBytes, T: Tables>(
+    packet: &P,
+    tables: &T,
+    work: &mut Work,
+) -> Option<DropReason> {
+    if tables.settings().verdicts != 0
+        && let Some(reason) = dynamic::verdict(tables, work)
+    {
+        return Some(reason);
     }
-    if tables.settings().limits != 0 && limit::exceeds(packet, tables, work) {
-        return end(Decision::Limited, tables, work);
+    let policy = work.search.policy;
+    let (block, limit) = if work.headers.family == 4 {
+        (policy & POLICY_BLOCK4, policy & POLICY_LIMIT4)
+    } else {
+        (policy & POLICY_BLOCK6, policy & POLICY_LIMIT6)
+    };
+    if block != 0 && (blocked(End::Source, tables, work) || blocked(End::Destination, tables, work))
+    {
+        return Some(DropReason::Block);
     }
-    Decision::Pass
+    if limit != 0 && limit::exceeds(packet, tables, work) {
+        return Some(DropReason::Limit);
+    }
+    None
 }
 
 #[inline(always)]
@@ -123,85 +135,11 @@ fn prepare<P: PacketBytes, T: Tables>(outcome: Outcome, packet: &P, tables: &T, 
 
 /// Whether a block rule that drops applies; one that only monitors is counted.
 #[inline(never)]
-fn blocked<T: Tables>(tables: &T, work: &mut Work) -> bool {
-    let found = rules::resolve(List::Block, tables, work);
-    let monitored = work.search.monitored;
-    if monitored != 0 {
-        let now = rules::now(tables, work);
-        tables.hit(monitored, false, work.search.packets.into(), work.search.bytes.into(), now);
-        if !found {
-            tables.count(Counter::WouldBlock);
-        }
+fn blocked<T: Tables>(end: End, tables: &T, work: &mut Work) -> bool {
+    if !tables.begin(ListId::Block, end, work) {
+        return false;
     }
+    let found = resolve(ListId::Block, tables, work);
+    monitored(found, DropReason::Block, tables, work);
     found
-}
-
-/// A rule wants to drop: asks failsafe and the allowlist, the rule's action and the mode, and counts the hit.
-#[inline(never)]
-fn end<T: Tables>(wanted: Decision, tables: &T, work: &mut Work) -> Decision {
-    let rule = work.search.found;
-    if failsafe::is_failsafe(tables, work) {
-        tables.count(Counter::Failsafe);
-        return Decision::Pass;
-    }
-    if allowed(tables, work) {
-        tables.count(Counter::Allowed);
-        return Decision::Pass;
-    }
-    work.search.found = rule;
-    let monitor = tables.rule(rule).is_none_or(|rule| rule.action == Action::Monitor as u8);
-    let drop = !monitor && tables.enforcing();
-    let now = rules::now(tables, work);
-    tables.hit(rule, drop, work.search.packets.into(), work.search.bytes.into(), now);
-    if drop {
-        let reset = tables.rule(rule).is_some_and(|rule| rule.action == Action::Reset as u8);
-        return if reset { told(wanted, work) } else { wanted };
-    }
-    tables.count(if matches!(wanted, Decision::Limited) {
-        Counter::WouldLimit
-    } else {
-        Counter::WouldBlock
-    });
-    Decision::Pass
-}
-
-/// A drop that both ends are told of, where a RST can say so.
-#[inline(always)]
-fn told(wanted: Decision, work: &Work) -> Decision {
-    let headers = &work.headers;
-    if work.search.no_ports != 0
-        || headers.tuple.protocol != PROTO_TCP
-        || headers.first_fragment != 0
-    {
-        return wanted;
-    }
-    match wanted {
-        Decision::Limited => Decision::LimitedReset,
-        _ => Decision::BlockedReset,
-    }
-}
-
-#[inline(never)]
-fn allowed<T: Tables>(tables: &T, work: &mut Work) -> bool {
-    if rules::first_lookup(List::Allow, End::Source, tables, work)
-        && rules::resolve(List::Allow, tables, work)
-    {
-        return allow_hit(tables, work);
-    }
-    if rules::first_lookup(List::Allow, End::Destination, tables, work)
-        && rules::resolve(List::Allow, tables, work)
-    {
-        return allow_hit(tables, work);
-    }
-    false
-}
-
-#[inline(always)]
-fn allow_hit<T: Tables>(tables: &T, work: &mut Work) -> bool {
-    let rule = work.search.found;
-    if rule != rules::UNCONDITIONAL {
-        let now = rules::now(tables, work);
-        tables.hit(rule, false, work.search.packets.into(), work.search.bytes.into(), now);
-    }
-    true
 }

@@ -11,15 +11,11 @@
 //! Bound: [`RESETS_A_SECOND_MAX`] packets answered, then silence.
 
 use super::{
-    failsafe::{high, low},
+    address::{high, low},
     limit::{Charge, TatCell, charge},
 };
 use crate::{
-    abi::{
-        flow_key::Tuple,
-        image::mix,
-        policy::{LIMIT_FRACTION_BITS, Limit},
-    },
+    abi::{flow_key::Tuple, image::mix, policy::LIMIT_FRACTION_BITS},
     packet::{Headers, Link, PacketBytes, TcpFlags},
 };
 
@@ -117,8 +113,8 @@ pub fn is_own<P: PacketBytes>(key: u64, packet: &P, headers: &Headers) -> bool {
 /// Whether one more packet may be answered.
 #[inline(always)]
 pub fn admits<C: TatCell>(cell: &C, now_ns: u64) -> bool {
-    let limit = Limit { increment: INCREMENT, tolerance: BURST_TOLERANCE, ..Limit::default() };
-    !matches!(charge(cell, &limit, 1, now_ns << LIMIT_FRACTION_BITS), Charge::Exceeded)
+    let terms = (INCREMENT, BURST_TOLERANCE);
+    !matches!(charge(cell, terms, 1, now_ns << LIMIT_FRACTION_BITS), Charge::Exceeded)
 }
 
 /// The TCP header of a RST as five words in host order, checksum field 0. `ports`: source in the high half.

@@ -8,15 +8,12 @@ use super::{Charge, Decision, TatCell, charge};
 use crate::{
     abi::{
         counter::Counter,
-        policy::{
-            Action, FailsafeEntry, FailsafeSide, LIMIT_FRACTION_BITS, Limit, LimitKind, Rule,
-            RuleDirection,
-        },
+        image::{Action, Failsafe, Limit, LimitKind, ListId, Rule},
+        policy::{FailsafeSide, LIMIT_FRACTION_BITS, RuleDirection},
         sample::Hook,
     },
     packet::{Link, TcpFlags},
-    tables::List,
-    testing::{Host, Segment},
+    testing::{Host, Segment, image::Draft},
 };
 
 fn mapped(a: u8, b: u8) -> [u8; 16] {
@@ -53,13 +50,13 @@ fn rule() -> impl Strategy<Value = Rule> {
             |((port_min, port_max), action, protocol, direction, expires_ns, ifindex)| Rule {
                 expires_ns,
                 ifindex,
-                next: 0,
+                share: u32::MAX,
                 port_min,
                 port_max,
                 action: action as u8,
                 protocol,
                 direction: direction as u8,
-                flags: 0,
+                ..Rule::default()
             },
         )
 }
@@ -106,6 +103,7 @@ proptest! {
         enforce in any::<bool>(), egress in any::<bool>(), ifindex in 1u32..3,
     ) {
         let mut host = Host { enforce, ifindex, ..Host::default() };
+        let mut draft = Draft::default();
         host.hook = if egress { Hook::Egress } else { Hook::Ingress };
         // Prefixes that are the same network are one entry of a trie.
         let mut networks = Vec::new();
@@ -114,30 +112,29 @@ proptest! {
             let network = ((u32::from(at.0) << 8 | u32::from(at.1)) >> (32 - u32::from(at.2)), at.2);
             if networks.contains(&network) { continue; }
             networks.push(network);
-            host.rules.push(*rule);
-            let number = u32::try_from(host.rules.len()).unwrap() - 1;
-            host.list(List::Block, mapped(at.0, at.1), at.2 + 96, number);
+            draft.rules.push(*rule);
+            let number = u32::try_from(draft.rules.len()).unwrap() - 1;
+            draft.list(ListId::Block, mapped(at.0, at.1), at.2 + 96, number);
             blocked.push((*at, *rule));
         }
         let mut allowed = Vec::new();
         for (at, rule) in &allows {
-            let number = rule.map_or(0, |rule| {
-                host.rules.push(rule);
-                u32::try_from(host.rules.len()).unwrap() - 1
-            });
+            let everything = Rule { port_max: u16::MAX, share: u32::MAX, ..Rule::default() };
+            draft.rules.push(rule.unwrap_or(everything));
+            let number = u32::try_from(draft.rules.len()).unwrap() - 1;
             if allowed.is_empty() {
-                host.list(List::Allow, mapped(at.0, at.1), at.2 + 96, number);
+                draft.list(ListId::Allow, mapped(at.0, at.1), at.2 + 96, number);
                 allowed.push(Listed { at: *at, rule: *rule });
             }
         }
         if let Some((at, peer)) = failsafe {
             let side = if peer { FailsafeSide::Peer } else { FailsafeSide::Ours };
-            host.failsafe.push(FailsafeEntry {
+            draft.failsafe.push(Failsafe {
                 addr: mapped(at.0, at.1), prefix_len: at.2 + 96, side: side as u8,
-                protocol: 6, direction: 0, port_min: 22, port_max: 80,
+                protocol: 6, port_min: 22, port_max: 80, ..Failsafe::default()
             });
         }
-        host.failsafe.push(FailsafeEntry::default());
+        host.install(&draft);
 
         let matches = |rules: &[Listed], block: bool| {
             [(src, ports.1), (dst, ports.0)].iter().any(|(address, port)| {
@@ -153,13 +150,9 @@ proptest! {
             })
         });
         let would = matches(&blocked, true) && !matches(&allowed, false) && !safe;
-        let expected = if would && enforce { Decision::Blocked } else { Decision::Pass };
         let packet = segment((src.0, src.1, ports.0), (dst.0, dst.1, ports.1));
-        let decision = match host.see(Link::Ethernet, &packet.frame()) {
-            Decision::BlockedReset => Decision::Blocked,
-            other => other,
-        };
-        prop_assert_eq!(decision, expected);
+        let decision = host.see(Link::Ethernet, &packet.frame());
+        prop_assert_eq!(matches!(decision, Decision::Blocked | Decision::BlockedReset), would && enforce);
         prop_assert_eq!(host.counter(Counter::Blocked), u64::from(would && enforce));
         if would && !enforce {
             prop_assert_eq!(host.counter(Counter::WouldBlock), 1);
@@ -171,7 +164,7 @@ proptest! {
         period in 1u64..1000, burst in 1u64..20, gaps in collection::vec(0u64..3000, 1..200),
     ) {
         let increment = period << LIMIT_FRACTION_BITS;
-        let limit = Limit { increment, tolerance: increment * burst, ..Limit::default() };
+        let terms = (increment, increment * burst);
         let cell = Plain(core::cell::Cell::new(0));
         // Bucket in units of time: one packet costs `period`, it holds `burst` of them.
         let (mut level, mut last, mut now) = (period * burst, 0u64, 1_000_000u64);
@@ -181,7 +174,7 @@ proptest! {
             last = now;
             let expected = level >= period;
             if expected { level -= period; }
-            let found = charge(&cell, &limit, 1, now << LIMIT_FRACTION_BITS);
+            let found = charge(&cell, terms, 1, now << LIMIT_FRACTION_BITS);
             prop_assert_eq!(found, if expected { Charge::Admitted } else { Charge::Exceeded });
         }
     }
@@ -204,9 +197,16 @@ impl TatCell for Plain {
 
 fn limited(kind: LimitKind, burst: u64) -> Host {
     let mut host = Host { enforce: true, ..Host::default() };
-    host.rules.push(Rule { port_max: u16::MAX, action: Action::Drop as u8, ..Rule::default() });
+    let mut draft = Draft::default();
+    draft.rules.push(Rule {
+        port_max: u16::MAX,
+        share: u32::MAX,
+        hits: 1,
+        action: Action::Drop as u8,
+        ..Rule::default()
+    });
     let increment = 1_000_000_000u64 << LIMIT_FRACTION_BITS;
-    host.limits.push(Limit {
+    draft.limits.push(Limit {
         increment,
         tolerance: increment * burst,
         rule: 1,
@@ -215,7 +215,8 @@ fn limited(kind: LimitKind, burst: u64) -> Host {
         prefix_v6: 64,
         ..Limit::default()
     });
-    host.list(List::Limit, mapped(0, 0), 112, 1);
+    draft.list(ListId::Limit, mapped(0, 0), 112, 1);
+    host.install(&draft);
     host
 }
 
@@ -265,13 +266,16 @@ fn a_retransmitted_syn_is_one_connection() {
 #[test]
 fn later_fragments_take_the_verdict_of_their_first() {
     let mut host = Host { enforce: true, ..Host::default() };
-    host.rules.push(Rule {
+    let mut draft = Draft::default();
+    draft.rules.push(Rule {
         port_min: 80,
         port_max: 80,
+        share: u32::MAX,
         action: Action::Drop as u8,
         ..Rule::default()
     });
-    host.list(List::Block, mapped(0, 1), 128, 1);
+    draft.list(ListId::Block, mapped(0, 1), 128, 1);
+    host.install(&draft);
     let mut first = segment((0, 1, 4000), (0, 2, 80)).frame();
     let mut later = first.clone();
     first[20] = 0x20;

@@ -9,11 +9,10 @@ use super::*;
 use crate::{
     abi::{
         counter::Counter,
-        policy::{Action, Rule},
+        image::{Action, ListId, Rule},
     },
     packet::{Outcome, Slice, parse},
-    tables::List,
-    testing::{Host, RESET_KEY, Segment},
+    testing::{Host, RESET_KEY, Segment, image::Draft},
     verdict::Decision,
 };
 
@@ -92,11 +91,23 @@ fn frame(key: u64, rst: Rst) -> Vec<u8> {
     frame
 }
 
+/// Resets 10.0.0.0/24.
+fn resets() -> Draft {
+    let mut draft = Draft::default();
+    draft.rules.push(Rule {
+        action: Action::Reset as u8,
+        port_max: u16::MAX,
+        share: u32::MAX,
+        ..Rule::default()
+    });
+    draft.list(ListId::Block, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 10, 0, 0, 0], 120, 1);
+    draft
+}
+
 #[test]
 fn our_own_is_recognised_and_counted_as_nobodys_traffic() {
     let mut host = Host { enforce: true, ..Host::default() };
-    host.rules.push(Rule { action: Action::Reset as u8, port_max: u16::MAX, ..Rule::default() });
-    host.list(List::Block, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 10, 0, 0, 0], 120, 1);
+    host.install(&resets());
     let data = segment(ACK, 1000, 7000, b"GET / HTTP/1.1\r\n\r\n").frame();
     assert_eq!(host.see(Link::Ethernet, &data), Decision::BlockedReset);
     let (back, forward) = answers(ACK, 1000, 7000, b"GET / HTTP/1.1\r\n\r\n");
@@ -113,8 +124,7 @@ fn our_own_is_recognised_and_counted_as_nobodys_traffic() {
 #[test]
 fn what_is_not_tcp_or_is_in_fragments_is_dropped_instead() {
     let mut host = Host { enforce: true, ..Host::default() };
-    host.rules.push(Rule { action: Action::Reset as u8, port_max: u16::MAX, ..Rule::default() });
-    host.list(List::Block, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 10, 0, 0, 0], 120, 1);
+    host.install(&resets());
     let whole = segment(ACK, 1, 1, b"hello").frame();
     assert_eq!(host.see(Link::Ethernet, &whole), Decision::BlockedReset);
     let mut first = whole.clone();

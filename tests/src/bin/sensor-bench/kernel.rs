@@ -6,12 +6,19 @@
 use std::{net::Ipv4Addr, path::Path};
 
 use anyhow::{Context as _, Result, bail};
-use sensor_agent::kernel::{Bench, LoadConfig, Mode, PolicyTables, first_settings, object};
-use sensor_ebpf::abi::{
-    counter::Counter,
-    policy::{Action, Limit, LimitKind, LpmKey4, PolicyEntry, Rule},
+use sensor_agent::kernel::{Bench, Install, LoadConfig, Mode, first_settings, object};
+use sensor_ebpf::{
+    abi::{
+        counter::Counter,
+        image::{Action, Limit, LimitKind, ListId, Rule},
+    },
+    testing::image::Draft,
 };
+use sensor_tests::object::image;
 use serde_json::json;
+
+#[path = "lists.rs"]
+mod lists;
 
 use crate::packets::{ACK, PSH, SYN, Segment, head, icmp, syn_ack};
 
@@ -48,9 +55,10 @@ struct Case {
 /// Measures every case and prints the figures.
 pub(crate) fn kernel(file: Option<&Path>) -> Result<()> {
     let object = object(file)?;
-    for entries in [0_u32, 1_000, 100_000, 1_000_000] {
+    lists::lists(&object)?;
+    for entries in [0_u32, 1_000, 100_000] {
         let mut bench = load(&object)?;
-        bench.apply_policy(&policy(entries))?;
+        bench.publish(&image(&policy(entries)), Install::Confirmed)?;
         measure(
             &mut bench,
             0,
@@ -172,7 +180,6 @@ fn load(object: &[u8]) -> Result<Bench> {
         mode: Mode::Enforce,
         ring_bytes: 64 << 20,
         flows: None,
-        policy_entries: Some(1 << 20),
         test_clock: false,
         resets_unbounded: false,
         settings: first_settings(1.0, 16 << 10, 32 << 20),
@@ -185,32 +192,32 @@ fn load(object: &[u8]) -> Result<Bench> {
 }
 
 /// `entries` blocked addresses, one block rule and one limit.
-fn policy(entries: u32) -> PolicyTables {
-    let rule = Rule { port_max: u16::MAX, action: Action::Drop as u8, ..Rule::default() };
-    let block4 = (0..entries)
-        .map(|at| {
-            let key = LpmKey4 { prefix_len: 32, addr: listed(at).octets() };
-            (key, PolicyEntry { rule: 1, prefix_len: 32, pad: [0; 3] })
-        })
-        .collect();
-    let limited = LpmKey4 { prefix_len: 12, addr: [172, 16, 0, 0] };
+fn policy(entries: u32) -> Draft {
+    let rule = Rule {
+        port_max: u16::MAX,
+        share: u32::MAX,
+        action: Action::Drop as u8,
+        hits: 1,
+        ..Rule::default()
+    };
     let hour = 3_600_000_000_000 << 6;
-    let limit = Limit {
+    let mut draft = Draft::default();
+    draft.rules.extend([rule, Rule { hits: 2, ..rule }]);
+    draft.limits.push(Limit {
         increment: hour,
         tolerance: hour,
         rule: 2,
+        state: 1,
         kind: LimitKind::Packets as u8,
         prefix_v4: 12,
         prefix_v6: 64,
         ..Limit::default()
-    };
-    PolicyTables {
-        block4,
-        limit4: vec![(limited, PolicyEntry { rule: 1, prefix_len: 12, pad: [0; 3] })],
-        rules: vec![Rule::default(), rule, rule],
-        limits: vec![Limit::default(), limit],
-        ..PolicyTables::default()
+    });
+    for at in 0..entries {
+        draft.list(ListId::Block, listed(at).to_ipv6_mapped().octets(), 128, 1);
     }
+    draft.list(ListId::Limit, Ipv4Addr::new(172, 16, 0, 0).to_ipv6_mapped().octets(), 108, 1);
+    draft
 }
 
 fn measure(bench: &mut Bench, number: u32, case: &Case) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Frames for test runs: Ethernet, IPv4, TCP or ICMP. Checksums are zero: the programs do not look at them.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// The host that is measured.
 pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
@@ -29,6 +29,22 @@ impl Segment<'_> {
         let header = tcp((self.port, 80), (self.seq, SERVER_SEQ + 1), self.flags);
         ipv4((self.client, SERVER), 6, &[&header, self.payload].concat())
     }
+}
+
+/// An acknowledgement without payload from this client.
+pub(crate) fn ack4(client: Ipv4Addr) -> Vec<u8> {
+    Segment { client, port: 40_000, seq: 1, flags: ACK, payload: &[] }.frame()
+}
+
+/// The same over IPv6.
+pub(crate) fn ack6(client: Ipv6Addr) -> Vec<u8> {
+    let header = tcp((40_000, 80), (1, SERVER_SEQ + 1), ACK);
+    let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x86, 0xdd];
+    frame.extend([0x60, 0, 0, 0, 0, 20, 6, 64]);
+    frame.extend(client.octets());
+    frame.extend(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1).octets());
+    frame.extend(header);
+    frame
 }
 
 /// The server's answer to a SYN with the number before `seq`.

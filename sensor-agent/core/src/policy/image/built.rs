@@ -3,7 +3,7 @@
 use sensor_ebpf::abi::image::Line;
 
 /// An image with the bitmaps beside it. Written into the kernel's maps as it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PolicyImage {
     /// The image.
     pub lines: Vec<Line>,

@@ -10,18 +10,23 @@ use std::{boxed::Box, collections::HashMap, rc::Rc, vec, vec::Vec};
 
 use zerocopy::IntoBytes;
 
+pub mod image;
+
+use self::image::{Draft, Image};
 use crate::{
     abi::{
         counter::Counter,
+        dynamic::{DropKey, DropValue, Verdict},
         flow_key::{FlowKey, Tuple},
-        policy::{FailsafeEntry, Limit, LimitKey, LpmKey4, LpmKey6, PolicyEntry, Rule, RuleHits},
+        image::{Line, Lines as _},
+        policy::{LimitKey, RuleHits},
         sample::{Hook, SampleHeader},
         settings::{ListenerCounts, ListenerKey, Settings},
     },
     judge::{UNFIT, judge, swift},
     packet::{Link, PacketBytes, Slice},
     tables::{
-        FragmentKey, FragmentVerdict, List, ListenerEvent, RecentKey, RecentValue, Step, Tables,
+        FragmentKey, FragmentVerdict, Hit, ListenerEvent, RecentKey, RecentValue, Step, Tables,
     },
     tracker::Flow,
     verdict::{Decision, TatCell},
@@ -46,15 +51,17 @@ pub struct Host {
     pub wire_packets: u32,
     /// Records that still fit into the ring.
     pub ring_room: Cell<u64>,
-    /// Rules by number.
-    pub rules: Vec<Rule>,
-    /// Limits by number.
-    pub limits: Vec<Limit>,
-    /// Failsafe entries.
-    pub failsafe: Vec<FailsafeEntry>,
-    /// (prefix, entry) of a list: allow, block, limit; IPv4 prefixes v4-mapped with 96 more bits.
-    pub lists: [Vec<([u8; 16], u32, PolicyEntry)>; 3],
-    /// Hits of rules.
+    /// Policy images by slot.
+    pub images: [Image; 3],
+    /// Verdicts on flows.
+    pub flow_verdicts: HashMap<FlowKey, Verdict>,
+    /// Verdicts on clients.
+    pub client_verdicts: HashMap<[u8; 16], Verdict>,
+    /// Shared sources.
+    pub shared: HashMap<[u8; 16], u64>,
+    /// What was dropped.
+    pub drops: RefCell<HashMap<DropKey, DropValue>>,
+    /// Hits of rules, by `Rule::hits`.
     pub hits: RefCell<HashMap<u32, RuleHits>>,
     /// Counters.
     pub counters: RefCell<Vec<u64>>,
@@ -74,9 +81,6 @@ pub struct Host {
 /// Key of our own RSTs on every [`Host`].
 pub const RESET_KEY: u64 = 0x5eed_0f0a_1b2c_3d4e;
 
-/// What an IPv4 address begins with, v4-mapped.
-const MAPPED: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255];
-
 impl Default for Host {
     fn default() -> Self {
         Self {
@@ -95,10 +99,11 @@ impl Default for Host {
             ifindex: 1,
             wire_packets: 0,
             ring_room: Cell::new(u64::MAX),
-            rules: vec![Rule::default()],
-            limits: vec![Limit::default()],
-            failsafe: Vec::new(),
-            lists: Default::default(),
+            images: Default::default(),
+            flow_verdicts: HashMap::new(),
+            client_verdicts: HashMap::new(),
+            shared: HashMap::new(),
+            drops: RefCell::default(),
             hits: RefCell::default(),
             counters: RefCell::new(vec![0; Counter::COUNT]),
             records: RefCell::default(),
@@ -124,34 +129,16 @@ impl Host {
         self.counters.borrow().get(counter as usize).copied().unwrap_or(0)
     }
 
-    /// Adds a prefix to a list.
-    pub fn list(&mut self, list: List, prefix: [u8; 16], len: u8, rule: u32) {
-        let own = if prefix.starts_with(&MAPPED) { len - 96 } else { len };
-        let entry = PolicyEntry { rule, prefix_len: own, pad: [0; 3] };
-        match list {
-            List::Allow => {}
-            List::Block => self.settings.block_entries += 1,
-            List::Limit => self.settings.limits += 1,
-        }
-        if let Some(entries) = self.lists.get_mut(list as usize) {
-            entries.push((prefix, len.into(), entry));
-        }
+    /// Puts a policy in force.
+    pub fn install(&mut self, policy: &Draft) {
+        let image = policy.build();
+        self.settings.policy = image.flags;
+        let [first, ..] = &mut self.images;
+        *first = image;
     }
 
-    fn longest(&self, list: List, address: [u8; 16], len: u32) -> Option<PolicyEntry> {
-        // In the kernel each family has a trie of its own: `::/0` is no prefix of an IPv4 address.
-        let four = address.starts_with(&MAPPED);
-        let address = u128::from_be_bytes(address);
-        let entries = self
-            .lists
-            .get(list as usize)?
-            .iter()
-            .filter(|(prefix, ..)| prefix.starts_with(&MAPPED) == four);
-        let matching = entries.filter(|(prefix, prefix_len, _)| {
-            let difference = address ^ u128::from_be_bytes(*prefix);
-            *prefix_len <= len && difference.checked_shr(128 - prefix_len).unwrap_or(0) == 0
-        });
-        matching.max_by_key(|(_, len, _)| *len).map(|(_, _, entry)| *entry)
+    fn image(&self, slot: u32) -> Option<&Image> {
+        self.images.get(slot as usize)
     }
 }
 
@@ -224,34 +211,50 @@ impl Tables for Host {
     fn repeat<S: Step>(&self, max: u32, step: &mut S) -> bool {
         (0..max).any(|_| step.step().is_break())
     }
-    fn lookup4(&self, list: List, key: &LpmKey4) -> Option<PolicyEntry> {
-        let [a, b, c, d] = key.addr;
-        let mapped = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, a, b, c, d];
-        self.longest(list, mapped, key.prefix_len + 96)
+    fn any4(&self, slot: u32, word: u32) -> u64 {
+        self.image(slot).and_then(|image| image.any4.get(word as usize)).copied().unwrap_or(0)
     }
-    fn lookup6(&self, list: List, key: &LpmKey6) -> Option<PolicyEntry> {
-        self.longest(list, key.addr, key.prefix_len)
+    fn filter6(&self, slot: u32, word: u32) -> u64 {
+        self.image(slot).and_then(|image| image.filter6.get(word as usize)).copied().unwrap_or(0)
     }
-    fn rule(&self, index: u32) -> Option<&Rule> {
-        self.rules.get(index as usize)
+    fn line(&self, slot: u32, number: u32) -> Option<&Line> {
+        self.image(slot)?.lines.line(number)
     }
-    fn limit(&self, index: u32) -> Option<&Limit> {
-        self.limits.get(index as usize)
+    fn flow_verdict(&self, key: &FlowKey) -> Option<Verdict> {
+        self.flow_verdicts.get(key).copied()
     }
-    fn failsafe(&self, index: u32) -> Option<&FailsafeEntry> {
-        self.failsafe.get(index as usize)
+    fn client_verdict(&self, client: &[u8; 16]) -> Option<Verdict> {
+        self.client_verdicts.get(client).copied()
     }
-    fn hit(&self, rule: u32, dropped: bool, packets: u64, bytes: u64, now_ns: u64) {
-        let mut hits = self.hits.borrow_mut();
-        let hits = hits.entry(rule).or_default();
+    fn shared_until(&self, source: &[u8; 16]) -> u64 {
+        self.shared.get(source).copied().unwrap_or(0)
+    }
+    fn hit(&self, hits: u32, hit: Hit, packets: u64, bytes: u64, now_ns: u64) {
+        let mut all = self.hits.borrow_mut();
+        let hits = all.entry(hits).or_default();
         hits.last_ns = now_ns;
-        if dropped {
-            hits.packets += packets;
-            hits.bytes += bytes;
-        } else {
-            hits.would_packets += packets;
-            hits.would_bytes += bytes;
+        match hit {
+            Hit::Dropped => {
+                hits.packets += packets;
+                hits.bytes += bytes;
+            }
+            Hit::Would => {
+                hits.would_packets += packets;
+                hits.would_bytes += bytes;
+            }
+            Hit::Shared => hits.shared_packets += packets,
         }
+    }
+    fn dropped(&self, key: &DropKey, first: &DropValue) -> bool {
+        let mut drops = self.drops.borrow_mut();
+        if let Some(row) = drops.get_mut(key) {
+            row.count += first.count;
+            row.bytes += first.bytes;
+            row.last_ns = first.last_ns;
+        } else {
+            drops.insert(*key, *first);
+        }
+        true
     }
     fn limit_cell(&self, key: &LimitKey) -> Option<HostCell> {
         Some(HostCell(Rc::clone(self.limit_state.borrow_mut().entry(*key).or_default())))

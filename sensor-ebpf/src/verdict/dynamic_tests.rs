@@ -1,0 +1,238 @@
+//! What comes and goes while a policy stays: provisional policies, the switch, staleness, percentages, shared sources, verdicts, drops;
+//! and IPv6 look-ups against a plain scan.
+
+use std::vec::Vec;
+
+use proptest::{collection, prelude::*};
+
+use super::Decision;
+use crate::{
+    abi::{
+        counter::Counter,
+        dynamic::{DropReason, Verdict},
+        image::{Action, ListId, Rule, canary},
+        settings::POLICY_BLOCK4,
+    },
+    judge::canonical,
+    packet::{Link, TcpFlags},
+    testing::{Host, Segment, image::Draft},
+};
+
+const CLIENT: [u8; 4] = [10, 0, 0, 1];
+
+const fn mapped([a, b, c, d]: [u8; 4]) -> [u8; 16] {
+    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, a, b, c, d]
+}
+
+fn frame() -> Vec<u8> {
+    Segment {
+        src: CLIENT,
+        dst: [10, 0, 0, 2],
+        src_port: 40_000,
+        dst_port: 80,
+        seq: 1,
+        ack: 1,
+        flags: TcpFlags::ACK,
+        payload: Vec::new(),
+    }
+    .frame()
+}
+
+fn rule() -> Rule {
+    Rule {
+        port_max: u16::MAX,
+        share: u32::MAX,
+        hits: 1,
+        action: Action::Drop as u8,
+        ..Rule::default()
+    }
+}
+
+/// Blocks the client by this rule.
+fn blocks(rule: Rule) -> Draft {
+    let mut draft = Draft::default();
+    draft.rules.push(rule);
+    draft.list(ListId::Block, mapped(CLIENT), 128, 1);
+    draft
+}
+
+fn host(rule: Rule) -> Host {
+    let mut host = Host { enforce: true, ..Host::default() };
+    host.install(&blocks(rule));
+    host
+}
+
+fn see(host: &Host) -> Decision {
+    host.see(Link::Ethernet, &frame())
+}
+
+#[test]
+fn a_provisional_policy_ends_by_the_clock() {
+    let mut host = Host { enforce: true, ..Host::default() };
+    host.images[1] = blocks(rule()).build();
+    host.settings.provisional = host.images[1].flags | 1;
+    host.settings.provisional_until_ns = host.now_ns + 10;
+    assert_ne!(host.settings.provisional & POLICY_BLOCK4, 0);
+    assert_eq!(see(&host), Decision::Blocked);
+    host.now_ns += 10;
+    assert_eq!(see(&host), Decision::Pass);
+}
+
+#[test]
+fn enforcement_off_and_a_silent_agent_only_monitor() {
+    let mut host = host(rule());
+    host.settings.enforcement_off = 1;
+    assert_eq!(see(&host), Decision::Pass);
+    host.settings.enforcement_off = 0;
+    host.settings.stale_open_after_ns = 100;
+    host.settings.heartbeat_ns = host.now_ns - 100;
+    assert_eq!(see(&host), Decision::Blocked);
+    host.now_ns += 1;
+    assert_eq!(see(&host), Decision::Pass);
+    assert_eq!(host.counter(Counter::NotEnforced), 2);
+    assert_eq!(host.counter(Counter::WouldBlock), 2);
+}
+
+#[test]
+fn a_percentage_and_a_window_of_time_are_kept() {
+    let salt = 77;
+    let hash = canary(salt, 0, 0x0a00_0001);
+    assert_eq!(see(&host(Rule { salt, share: hash, ..rule() })), Decision::Pass);
+    assert_eq!(see(&host(Rule { salt, share: hash + 1, ..rule() })), Decision::Blocked);
+    let mut host =
+        host(Rule { starts_ns: 1_000_000_000_001, expires_ns: 1_000_000_000_002, ..rule() });
+    assert_eq!(see(&host), Decision::Pass);
+    host.now_ns += 1;
+    assert_eq!(see(&host), Decision::Blocked);
+    host.now_ns += 1;
+    assert_eq!(see(&host), Decision::Pass);
+}
+
+#[test]
+fn a_shared_source_is_skipped_until_its_time_is_over() {
+    let mut host = host(rule());
+    host.shared.insert(mapped(CLIENT), host.now_ns + 1);
+    host.settings.shared_sources = 1;
+    assert_eq!(see(&host), Decision::Pass);
+    assert_eq!(host.hits.borrow().get(&1).map(|hits| hits.shared_packets), Some(1));
+    host.now_ns += 1;
+    assert_eq!(see(&host), Decision::Blocked);
+}
+
+#[test]
+fn a_verdict_of_the_agent_drops_until_its_time_is_over_and_allow_beats_it() {
+    let mut host = Host { enforce: true, ..Host::default() };
+    let verdict = Verdict { until_ns: host.now_ns + 1, hits: 3, action: Action::Reset as u32 };
+    host.client_verdicts.insert(mapped(CLIENT), verdict);
+    host.settings.verdicts = 1;
+    assert_eq!(see(&host), Decision::BlockedReset);
+    let mut allowing = Draft::default();
+    allowing.rules.push(rule());
+    allowing.list(ListId::Allow, mapped(CLIENT), 120, 1);
+    host.install(&allowing);
+    assert_eq!(see(&host), Decision::Pass);
+    host.install(&Draft::default());
+    host.now_ns += 1;
+    assert_eq!(see(&host), Decision::Pass);
+
+    host.client_verdicts.clear();
+    let mut key = crate::abi::flow_key::FlowKey::default();
+    let tuple = crate::abi::flow_key::Tuple {
+        src: mapped([10, 0, 0, 2]),
+        dst: mapped(CLIENT),
+        src_port: 80,
+        dst_port: 40_000,
+        protocol: 6,
+        pad: [0; 3],
+    };
+    let _side = canonical(&tuple, &mut key);
+    host.flow_verdicts
+        .insert(key, Verdict { until_ns: u64::MAX, action: Action::Drop as u32, ..verdict });
+    assert_eq!(see(&host), Decision::Blocked);
+    let drops = host.drops.borrow();
+    let flow = drops.iter().find(|(key, _)| key.reason == DropReason::Flow as u32);
+    assert_eq!(
+        flow.map(|(key, value)| (key.client, key.hits, value.count)),
+        Some((mapped(CLIENT), 3, 1))
+    );
+}
+
+#[test]
+fn drops_are_in_the_table_as_often_as_in_the_ledger() {
+    let host = host(rule());
+    for _ in 0..5 {
+        assert_eq!(see(&host), Decision::Blocked);
+    }
+    let drops = host.drops.borrow();
+    let sum: u64 = drops.values().map(|row| row.count).sum();
+    assert_eq!((sum, drops.len()), (host.counter(Counter::Blocked), 1));
+}
+
+/// An acknowledgement over IPv6.
+fn frame6(src: u128, dst: u128) -> Vec<u8> {
+    let mut frame = std::vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x86, 0xdd];
+    frame.extend([0x60, 0, 0, 0, 0, 20, 6, 64]);
+    frame.extend(src.to_be_bytes());
+    frame.extend(dst.to_be_bytes());
+    frame.extend([
+        0x9c,
+        0x40,
+        0,
+        80,
+        0,
+        0,
+        0,
+        1,
+        0,
+        0,
+        0,
+        1,
+        0x50,
+        TcpFlags::ACK,
+        255,
+        255,
+        0,
+        0,
+        0,
+        0,
+    ]);
+    frame
+}
+
+/// Few addresses, so that prefixes of every length nest.
+fn address() -> impl Strategy<Value = u128> {
+    (0u128..3, 0u128..3, 0u128..4).prop_map(|(a, b, c)| {
+        0x2001_0db8_0000_0000_0000_0000_0000_0000 | a << 80 | b << 64 | b << 33 | c
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+
+    #[test]
+    fn ipv6_is_blocked_as_a_plain_scan_says(
+        listed in collection::vec((address(), 0u8..=128, any::<bool>()), 0..10),
+        packets in collection::vec((address(), address()), 8),
+    ) {
+        let mut draft = Draft::default();
+        draft.rules.push(rule());
+        draft.rules.push(Rule { action: Action::Monitor as u8, hits: 2, ..rule() });
+        let cut = |bits: u128, len: u8| bits & u128::MAX.checked_shl(128 - u32::from(len)).unwrap_or(0);
+        let mut known: Vec<(u128, u8)> = Vec::new();
+        let mut blocked: Vec<(u128, u8)> = Vec::new();
+        for (bits, len, monitor) in listed {
+            let net = (cut(bits, len), len);
+            if known.contains(&net) { continue; }
+            known.push(net);
+            draft.list(ListId::Block, bits.to_be_bytes(), len, if monitor { 2 } else { 1 });
+            if !monitor { blocked.push(net); }
+        }
+        let mut host = Host { enforce: true, ..Host::default() };
+        host.install(&draft);
+        for (src, dst) in packets {
+            let hit = blocked.iter().any(|(bits, len)| cut(src, *len) == *bits || cut(dst, *len) == *bits);
+            let expected = if hit { Decision::Blocked } else { Decision::Pass };
+            prop_assert_eq!(host.see(Link::Ethernet, &frame6(src, dst)), expected);
+        }
+    }
+}
