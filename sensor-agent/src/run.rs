@@ -5,6 +5,7 @@
 //! question for one view. Order of the end: detach, drain the ring, finish the pipeline, flush sinks, commit the store.
 
 mod changes;
+mod drops;
 mod health;
 mod live;
 mod ready;
@@ -101,9 +102,10 @@ pub fn run(config: &Config) -> Result<()> {
         upstreams: reloads::upstreams(config),
         health: config.policy_health.clone(),
         not_pinned: not_pinned.clone(),
+        trusted_proxies: config.trusted_proxies.clone(),
     };
     let policy = PolicyFile::new(config.policy.as_deref(), &config.store);
-    let shared = Arc::new(Shared::new(facts, policy, audit));
+    let shared = Arc::new(Shared::new(facts, policy, audit, live::guard(config)));
     let reloads = Reloads::start(catalogue, loaded, Arc::clone(&shared))?;
 
     // The policy first: what takes the place of an earlier agent's programs must enforce from its first packet on.

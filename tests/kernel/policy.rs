@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::sys::signal::Signal;
 use sensor_tests::{
     is_root_or_skips,
     lab::{Lab, Namespace, Nginx, Sensor, SensorOptions, agent_binary as binary},
@@ -121,6 +122,29 @@ fn a_policy_that_cuts_the_operator_off_is_reverted_by_itself() {
     std::thread::sleep(Duration::from_secs(6));
     assert!(!scene.answers("10.1.0.2"), "a confirmed policy ended");
     drop(sensor);
+}
+
+#[test]
+fn a_policy_on_trial_is_reverted_by_the_kernel_when_the_agent_is_killed() {
+    if !is_root_or_skips("a_policy_on_trial_is_reverted_by_the_kernel") {
+        return;
+    }
+    let scene = Scene::new();
+    let sensor = scene.sensor(&[]);
+    let file = scene.file("cuts-off.yaml", CUTS_OFF);
+    scene.done(&["policy", "apply", &file, "--confirm", "4s"]);
+    assert!(!scene.answers("10.1.0.2"));
+    sensor.child.signal(Signal::SIGKILL).unwrap();
+    scene.wait(8, "the operator is back without an agent", || scene.answers("10.1.0.2"));
+    drop(sensor);
+    let _again = scene.sensor(&[]);
+    assert!(scene.answers("10.1.0.2"), "the next agent brought the trial back");
+    let log = scene.done(&["audit", "list"]);
+    let lost = |one: &Value| {
+        one["action"] == "revert"
+            && one["reason"].as_str().is_some_and(|why| why.contains("ended before"))
+    };
+    assert!(log.as_array().unwrap().iter().any(lost), "{log:#}");
 }
 
 #[test]

@@ -18,5 +18,6 @@ pub use server::{Access, BindError, Listener, Responder};
 pub use status::{
     AuditStatus, CatalogueStatus, ChainStatus, ChangeView, DROPS_SCHEMA, DropRecord, DropsView,
     EnforcementStatus, InterfaceView, POLICY_SCHEMA, PolicyStatus, PolicyText, PolicyView,
-    ProgramMissing, ProvisionalStatus, RingStatus, RuleStatus, STATUS_SCHEMA, StatusView,
+    ProgramMissing, ProvisionalStatus, RingStatus, RuleStatus, STATUS_SCHEMA, SharedSource,
+    StatusView,
 };

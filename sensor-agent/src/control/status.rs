@@ -216,6 +216,9 @@ pub struct RuleStatus {
     pub would_packets: u64,
     /// Their bytes.
     pub would_bytes: u64,
+    /// Packets that it left alone because many clients share their source.
+    #[serde(default)]
+    pub shared_packets: u64,
     /// Last hit, 0 = never.
     pub last_unix_ns: u64,
     /// pass, drop or monitor.
@@ -292,6 +295,18 @@ pub struct PolicyView {
     pub policy: Option<PolicyStatus>,
     /// Its rules, in the order in which they are asked.
     pub rules: Vec<RuleStatus>,
+    /// Sources that many clients share: rules by address skip them unless they say `include_shared`.
+    #[serde(default)]
+    pub shared_sources: Vec<SharedSource>,
+}
+
+/// A source that many clients share.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SharedSource {
+    /// Its address.
+    pub address: String,
+    /// Until when, unless it is seen to be shared again.
+    pub until_unix_ns: u64,
 }
 
 /// What is in force as a document.

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     audit::{Hash, Version},
     control::{PolicyStatus, ProvisionalStatus, Terms},
-    kernel,
+    kernel::{self, Install},
 };
 
 /// Longest time that a policy may be provisional.
@@ -54,7 +54,7 @@ pub struct Wanted {
 /// What ends by itself.
 #[derive(Debug)]
 pub(super) struct Provisional {
-    /// What is in force again when it ends.
+    /// What is in force again when it ends: the kernel still has it.
     back: (Layers, Option<InForce>, PolicyStatus),
     applied: KeptApplied,
     text: Vec<u8>,
@@ -99,14 +99,15 @@ impl PolicyFile {
             self.not_hazardous(&layers, host)?;
         }
         let back = (self.layers.clone(), self.in_force.clone(), self.status.clone());
-        let kept_safe = terms.ssh.as_deref().and_then(ssh_peer);
-        let mut changed = self.install(layers, host, kept_safe)?;
         let time_ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let until = MonoNs(kernel::now().0.saturating_add(time_ns));
+        let install = Install::Provisional { until_ns: until.0 };
+        let kept_safe = terms.ssh.as_deref().and_then(ssh_peer);
+        let mut changed = self.install(layers, host, install, kept_safe)?;
         self.status.provisional = Some(ProvisionalStatus {
             until_unix_ns: wanted.now.0.saturating_add(time_ns),
             back_to_generation: changed.before.generation,
         });
-        let until = MonoNs(kernel::now().0.saturating_add(time_ns));
         self.provisional = Some(Provisional { back, applied, text: wanted.text, until });
         self.kept.provisional = true;
         self.write_kept(&mut changed);
@@ -114,26 +115,46 @@ impl PolicyFile {
     }
 
     /// Makes what is provisional permanent.
-    pub fn confirm(&mut self, now: MonoNs) -> Result<Changed, String> {
-        let Some(provisional) = self.provisional.take_if(|one| now < one.until) else {
+    pub fn confirm(&mut self, host: &Host<'_>) -> Result<Changed, String> {
+        let Some(provisional) = &self.provisional else {
             return Err("nothing is provisional: there is nothing to confirm".into());
+        };
+        if kernel::now() >= provisional.until {
+            return Err("its time is over: the policy before is in force again".into());
+        }
+        host.kernel.confirm_policy().map_err(|error| error.to_string())?;
+        let Some(provisional) = self.provisional.take() else {
+            return Err("nothing is provisional".into());
         };
         self.status.provisional = None;
         self.kept.provisional = false;
         let version = self.version();
         let mut changed = Changed { before: version.clone(), after: version, ..Changed::default() };
         self.keep_applied(provisional.applied, &provisional.text, &mut changed);
+        // Once more without what was kept safe for the time of the trial.
+        if let Err(error) = self.put(self.layers.clone(), host) {
+            changed.notes.push(format!("the operator's ssh peer stays protected: {error}"));
+        }
         Ok(changed)
     }
 
     /// Takes what is provisional back.
     pub fn revert(&mut self, host: &Host<'_>) -> Result<Changed, String> {
-        let Some(provisional) = self.provisional.take() else {
+        if self.provisional.is_none() {
             return Err("nothing is provisional: there is nothing to revert".into());
-        };
+        }
         let before = self.version();
-        let (layers, _, status) = provisional.back;
-        let mut changed = self.put(layers, host)?;
+        host.kernel.revert_policy().map_err(|error| error.to_string())?;
+        let Some(Provisional { back: (layers, in_force, status), .. }) = self.provisional.take()
+        else {
+            return Err("nothing is provisional".into());
+        };
+        let mut changed = Changed::default();
+        if let (Some(trial), Some(back)) = (&self.in_force, &in_force) {
+            let differences = policy::diff(&trial.policy, &back.policy);
+            changed.diff = differences.iter().map(ToString::to_string).collect();
+        }
+        (self.layers, self.in_force) = (layers, in_force);
         self.status = PolicyStatus { provisional: None, ..status };
         self.kept.hash.clone_from(&self.status.hash);
         self.kept.provisional = false;
@@ -155,9 +176,12 @@ impl PolicyFile {
         self.provisional.is_some()
     }
 
-    /// Whether an earlier run ended while its policy was provisional; asked once.
-    pub fn take_lost_provisional(&mut self) -> bool {
-        self.provisional.is_none() && std::mem::take(&mut self.kept.provisional)
+    /// Whether an earlier run ended while its policy was provisional; asked once, before anything is put in force.
+    pub fn take_lost_provisional(&mut self, host: &Host<'_>) -> bool {
+        let lost = self.provisional.is_none() && std::mem::take(&mut self.kept.provisional);
+        // Nobody confirms it any more, whether its time is over or not.
+        let _nothing_was_taken_over = host.kernel.revert_policy().is_err();
+        lost
     }
 
     /// Adds a rule.

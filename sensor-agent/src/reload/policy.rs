@@ -1,6 +1,7 @@
 //! What is in force and what is shown of it: layers to a policy, a policy to the kernel's maps.
 
 use std::{
+    collections::HashMap,
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -204,7 +205,7 @@ impl PolicyFile {
         let Some(in_force) = &self.in_force else { return Ok(()) };
         let policy = Arc::clone(&in_force.policy);
         let refused = self.status.error.clone();
-        let outcome = self.apply(policy, facts, kernel);
+        let outcome = self.apply(policy, facts, kernel, Install::Confirmed);
         // The file as it is now may still be the one that was refused.
         self.status.error = refused.or_else(|| outcome.clone().err());
         outcome
@@ -240,14 +241,15 @@ impl PolicyFile {
 
     /// Puts layers in force; what was in force stays on any mistake.
     pub(super) fn put(&mut self, layers: Layers, host: &Host<'_>) -> Result<Changed, String> {
-        self.install(layers, host, None)
+        self.install(layers, host, Install::Confirmed, None)
     }
 
-    /// The same, with one more thing that no rule may drop.
+    /// The same, for good or for a time, with one more thing that no rule may drop.
     pub(super) fn install(
         &mut self,
         layers: Layers,
         host: &Host<'_>,
+        install: Install,
         kept_safe: Option<FailsafeRule>,
     ) -> Result<Changed, String> {
         let before = self.version();
@@ -259,7 +261,7 @@ impl PolicyFile {
             Arc::make_mut(&mut policy).failsafe.also.push(kept_safe);
         }
         let facts = host.facts(&policy.failsafe.ssh_ports);
-        self.apply(policy, facts, host.kernel)?;
+        self.apply(policy, facts, host.kernel, install)?;
         self.layers = layers;
         self.status.sha256 = self.layers.sha256().to_string();
         self.status.added = self.layers.added.len() as u64;
@@ -273,12 +275,13 @@ impl PolicyFile {
         policy: Arc<Policy>,
         facts: HostFacts,
         kernel: &Kernel,
+        install: Install,
     ) -> Result<(), String> {
         let mut compiled = policy
             .compile_image(&facts, &Lists::default(), &mut self.numbers)
             .map_err(|errors| errors.to_string())?;
         kernel.reset_hits(&compiled.fresh).map_err(|error| error.to_string())?;
-        kernel.publish(&compiled.image, Install::Confirmed).map_err(|error| error.to_string())?;
+        kernel.publish(&compiled.image, install).map_err(|error| error.to_string())?;
         // The kernel has it now; a second copy would be as large as the list.
         compiled.image = PolicyImage::default();
         waiting::end(&policy, &facts, kernel);
@@ -333,6 +336,17 @@ impl PolicyFile {
         }
     }
 
+    /// Rules by the number of their hits.
+    #[must_use]
+    pub fn hit_names(&self) -> HashMap<u32, String> {
+        let Some(InForce { policy, compiled, .. }) = &self.in_force else { return HashMap::new() };
+        let names = compiled.owners.iter().enumerate().filter_map(|(number, owner)| {
+            let rule = policy.rules.get(usize::try_from((*owner)?).ok()?)?;
+            Some((u32::try_from(number).ok()?, rule.about.id.to_string()))
+        });
+        names.collect()
+    }
+
     /// What is in force as a document, with its generation.
     #[must_use]
     pub fn export(&self) -> Option<PolicyText> {
@@ -372,6 +386,7 @@ impl PolicyFile {
                     bytes: hits.bytes,
                     would_packets: hits.would_packets,
                     would_bytes: hits.would_bytes,
+                    shared_packets: hits.shared_packets,
                     last_unix_ns: if hits.last_ns == 0 {
                         0
                     } else {

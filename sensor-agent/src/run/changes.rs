@@ -14,7 +14,6 @@ use super::{
 use crate::{
     audit::{Action, Change as AuditChange, DONE, Entry, Version, Who},
     control::{AuditStatus, Change, ChangeView, Peer, PolicyStatus, Terms},
-    kernel,
     reload::{Changed, Host, PolicyFile, Wanted},
     telemetry::events::{self, Emit as _},
 };
@@ -72,7 +71,7 @@ impl Shared {
                     }
                 }
             }
-            Change::PolicyConfirm { .. } => policy.confirm(kernel::now()),
+            Change::PolicyConfirm { .. } => policy.confirm(&host),
             Change::PolicyRevert { .. } => policy.revert(&host),
             Change::PolicyAdd { terms, .. } => policy.add(&body, by, terms, now, &host),
             Change::PolicyRemove { id, .. } => policy.remove(id, &host),

@@ -18,6 +18,7 @@ use sensor_ebpf::abi::{counter::Counter, settings::Settings as KernelSettings};
 
 use crate::{
     config::{ClientAddress, Config, Hook, Mode, Pin, SamplingBudget, TcAttach},
+    drops::{Guard, GuardTerms},
     kernel::{
         self, HookKind, InterfaceState, Kernel, KernelConfig, Namespace, Owners, PinConfig,
         PinError, PinMode, Pins, Selection, caps::Needs,
@@ -290,6 +291,12 @@ fn first_settings(config: &Config) -> KernelSettings {
             config.ring_bytes / 2,
         )
     }
+}
+
+/// When a rule hits too many.
+pub(super) fn guard(config: &Config) -> Guard {
+    let max_share = config.guard_max_share.as_f64();
+    Guard::new(GuardTerms { max_share, ..GuardTerms::default() })
 }
 
 /// What to load and where to attach.

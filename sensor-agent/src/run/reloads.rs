@@ -54,6 +54,7 @@ impl Reloads {
         if let Some(loaded) = loaded {
             watch.use_catalogue(loaded);
         }
+        watch.shared.mark_trusted();
         watch.policy(When::First);
         let thread = std::thread::Builder::new()
             .name("sensor-reload".into())
@@ -132,8 +133,12 @@ impl Watch {
             rounds = rounds.wrapping_add(1);
             self.look_at_catalogue(when);
             self.ends();
+            self.shared.look_at_drops();
+            self.shared.mark_shared();
             self.policy(when);
             if rounds.is_multiple_of(HOST_EVERY) {
+                self.shared.mark_trusted();
+                let _next_time = self.shared.facts.kernel.sweep_verdicts(kernel::now()).is_err();
                 self.policy(When::Host);
                 self.tell_hits();
             }
@@ -202,7 +207,7 @@ impl Watch {
                 if !wanted {
                     return;
                 }
-                if when == When::First && policy.take_lost_provisional() {
+                if when == When::First && policy.take_lost_provisional(&host) {
                     shared.note_lost_provisional(&policy);
                 }
                 let before = policy.version();

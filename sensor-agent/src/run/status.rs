@@ -6,6 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError, atomic::Ordering},
 };
 
+use ipnet::IpNet;
 use sensor_core::{
     inventory::{InventoryView, RowFilter},
     time::{MonoNs, UnixNs},
@@ -13,6 +14,7 @@ use sensor_core::{
 use sensor_ebpf::abi::counter::Counter;
 
 use super::{
+    drops::Look,
     live::{Live, lock, wall_clock},
     ready::Ready,
 };
@@ -24,6 +26,7 @@ use crate::{
         POLICY_SCHEMA, Peer, PolicyStatus, PolicyText, PolicyView, ProgramMissing, Question,
         Responder, RingStatus, RuleStatus, STATUS_SCHEMA, StatusView,
     },
+    drops::Guard,
     kernel::{self, Chain, HookKind, InterfaceState, InterfaceStatus, Kernel},
     reload::PolicyFile,
     sink::{Gauge, Identity},
@@ -47,6 +50,7 @@ pub(super) struct Facts {
     pub(super) health: Option<HealthCheck>,
     /// Why links and maps are not pinned where they should be.
     pub(super) not_pinned: Option<String>,
+    pub(super) trusted_proxies: Vec<IpNet>,
 }
 
 /// What the reload thread tells.
@@ -57,7 +61,7 @@ pub(super) struct Reloaded {
     pub(super) catalogue: Option<CatalogueStatus>,
 }
 
-/// Shared by socket, metrics and reloads. Where two locks are held, `policy` is taken before `audit`, and both before `facts.live`.
+/// Shared by socket, metrics and reloads. Where two locks are held, the order is `policy`, `look`, `audit`, `facts.live`.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) facts: Facts,
@@ -65,13 +69,15 @@ pub(super) struct Shared {
     /// What is in force; changed by the reload thread and by commands.
     pub(super) policy: Mutex<PolicyFile>,
     pub(super) audit: Mutex<AuditLog>,
+    pub(super) look: Mutex<Look>,
     ready: Mutex<Ready>,
 }
 
 impl Shared {
-    pub(super) fn new(facts: Facts, policy: PolicyFile, audit: AuditLog) -> Self {
+    pub(super) fn new(facts: Facts, policy: PolicyFile, audit: AuditLog, guard: Guard) -> Self {
         Self {
             facts,
+            look: Mutex::new(Look::new(guard)),
             reloaded: Mutex::default(),
             policy: Mutex::new(policy),
             audit: Mutex::new(audit),
@@ -184,6 +190,7 @@ impl Shared {
             mode: self.facts.mode.as_str().into(),
             policy: reloaded.policy,
             rules: self.rule_status(reloaded.rules),
+            shared_sources: self.shared_sources(),
         }
     }
 
@@ -248,9 +255,10 @@ impl Responder for Asked {
                     text => text.map(serde_json::to_value),
                 }
             }
-            Question::PolicyExplain { .. } | Question::Drops { .. } => {
-                return Answer::Error("not known".into());
+            Question::Drops { after } => {
+                blocking(shared, move |shared| serde_json::to_value(shared.drops_view(after))).await
             }
+            Question::PolicyExplain { .. } => return Answer::Error("not known".into()),
         };
         match made {
             Some(Ok(value)) => Answer::Ok(value),

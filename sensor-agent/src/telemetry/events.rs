@@ -258,3 +258,57 @@ impl Emit for PolicyChanged<'_> {
         );
     }
 }
+
+/// The guard stopped a rule.
+pub struct GuardStopped<'a> {
+    /// The rule.
+    pub rule: &'a str,
+    /// Why.
+    pub why: &'a str,
+}
+
+impl Emit for GuardStopped<'_> {
+    fn emit(self) {
+        Own::GuardStops.count();
+        error!(
+            rule = text(self.rule),
+            why = text(self.why),
+            "guard: a rule hits too many clients and only monitors from now on (policy rearm)"
+        );
+    }
+}
+
+/// A source is shared by many clients.
+pub struct SharedSource {
+    /// Its address.
+    pub source: std::net::IpAddr,
+}
+
+impl Emit for SharedSource {
+    fn emit(self) {
+        Own::SharedSources.count();
+        info!(
+            source = text(self.source),
+            "many clients share this source: rules by address skip it"
+        );
+    }
+}
+
+/// A shared source could not be marked.
+pub struct SharedSourceRefused<'a, E> {
+    /// Its address.
+    pub source: std::net::IpAddr,
+    /// Why.
+    pub error: &'a E,
+}
+
+impl<E: fmt::Display> Emit for SharedSourceRefused<'_, E> {
+    fn emit(self) {
+        Own::SharedSourcesRefused.count();
+        warn!(
+            source = text(self.source),
+            error = text(self.error),
+            "many clients share this source, but it cannot be marked: rules by address hit it"
+        );
+    }
+}

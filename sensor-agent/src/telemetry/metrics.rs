@@ -227,8 +227,11 @@ impl Scrape {
             counter,
         )?;
         for rule in &self.0.rules {
-            for (outcome, value) in [("dropped", rule.packets), ("would_drop", rule.would_packets)]
-            {
+            for (outcome, value) in [
+                ("dropped", rule.packets),
+                ("would_drop", rule.would_packets),
+                ("shared_source", rule.shared_packets),
+            ] {
                 let labels =
                     [("rule", rule.id.as_str()), ("kind", &rule.kind), ("outcome", outcome)];
                 ConstCounter::new(value).encode(family.encode_family(&labels)?)?;

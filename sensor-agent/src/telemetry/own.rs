@@ -55,6 +55,12 @@ own! {
     AuditEntries = "audit_entries", "Entries written to the audit log by this run";
     /// Entries that could not be written.
     AuditFailures = "audit_failures", "Entries of the audit log that could not be written";
+    /// Rules that the guard stopped.
+    GuardStops = "guard_stops", "Rules that hit too many clients and fell back to monitor";
+    /// Times a source was marked as shared.
+    SharedSources = "shared_sources_marked", "Times a source was marked as shared by many clients";
+    /// Times that failed.
+    SharedSourcesRefused = "shared_sources_refused", "Shared sources that could not be marked";
     /// Peers turned away there.
     ControlRefused = "control_refused", "Peers turned away at the control socket";
 }

@@ -79,12 +79,20 @@ fn text(view: &PolicyView) -> String {
                 "CLIENTS",
                 "DROPPED",
                 "WOULD DROP",
+                "SHARED",
                 "LAST HIT",
                 "ENDS",
                 "FROM",
                 "REASON",
             ],
             &rows,
+        ));
+    }
+    for source in &view.shared_sources {
+        out.push_str(&format!(
+            "shared source {} until {}: rules by address skip it\n",
+            output::clean(&source.address),
+            short_time(source.until_unix_ns)
         ));
     }
     out
@@ -96,10 +104,14 @@ fn row(rule: &RuleStatus) -> Vec<String> {
         rule.id.clone(),
         rule.kind.clone(),
         rule.action.clone(),
-        rule.state.clone(),
+        match &rule.stopped {
+            Some(why) => format!("stopped by the guard: {why}"),
+            None => rule.state.clone(),
+        },
         output::grouped(rule.clients),
         output::grouped(rule.packets),
         output::grouped(rule.would_packets),
+        output::grouped(rule.shared_packets),
         time(rule.last_unix_ns, "never"),
         time(rule.expires_unix_ns, ""),
         rule.from.clone(),
