@@ -173,8 +173,9 @@ fn cycles(hook: &str) {
     let flood = Flood::start(&host);
     flood.settle();
     let packets = |status: &Value| status["packets"].as_u64().unwrap();
+    let hits = |status: &Value| status["rules"][0]["packets"].as_u64().unwrap();
     let start = Instant::now();
-    let mut before = 0;
+    let mut before = (0, 0);
     for cycle in 0_u64..25 {
         let mut sensor = Sensor::spawn(&host.lab, &host.server, &host.options(&hook)).unwrap();
         if cycle % 5 == 0 {
@@ -182,8 +183,11 @@ fn cycles(hook: &str) {
             let status = sensor.status().unwrap();
             assert_eq!(status["enforcement"]["taken_over"], true, "{status:#}");
             assert_eq!(status["interfaces"][0]["hook"], hook[1], "{status:#}");
-            let now = packets(&status);
-            assert!(now > before, "counters went on: {before}, then {now}");
+            let now = (packets(&status), hits(&status));
+            assert!(
+                now.0 > before.0 && now.1 > before.1,
+                "counts went on: {before:?}, then {now:?}"
+            );
             before = now;
         } else {
             // At any moment of its start, also before it has attached anything.
@@ -231,26 +235,47 @@ fn nothing_leaks_while_agents_are_killed_started_and_upgraded_with_clsact() {
 }
 
 #[test]
-fn enforcement_is_switched_with_the_agent_dead_and_stays_over_a_restart() {
+fn enforcement_is_switched_with_the_agent_alive_hung_and_dead_and_stays_over_a_restart() {
     if !is_root_or_skips("enforcement_is_switched") {
         return;
     }
     let host = Host::new();
     let sensor = host.sensor(&[]);
-    let switch = |to: &str| {
+    let flood = Flood::start(&host);
+    flood.settle();
+    sleep(Duration::from_millis(100));
+    assert_eq!(flood.leaked(), 0);
+    let switch = |to: &str, leaks: bool| {
         let start = Instant::now();
         let (done, text) = host.agent(&["enforcement", to]);
         assert!(done, "{text}");
+        flood.settle();
         assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+        sleep(Duration::from_millis(200));
+        assert_eq!(flood.leaked() > 0, leaks, "enforcement {to}: {text}");
     };
     kill(sensor);
-    switch("off");
+    switch("off", true);
     let heir = host.sensor(&[]);
     assert_eq!(heir.status().unwrap()["enforcement"]["switched_off"], true);
+    flood.settle();
+    sleep(Duration::from_millis(200));
+    assert!(flood.leaked() > 0, "a restart does not switch it on");
     kill(heir);
-    switch("on");
+    switch("on", false);
     let heir = host.sensor(&[]);
     assert_eq!(heir.status().unwrap()["enforcement"]["switched_off"], false);
+    switch("off", true);
+    // Longer than the beat of the agent, which writes the same entry.
+    sleep(Duration::from_millis(1500));
+    assert_eq!(host.layouts()[0]["switched_off"], true, "the agent switched it back");
+    switch("on", false);
+    // An agent that hangs is not waited for.
+    heir.child.signal(Signal::SIGSTOP).unwrap();
+    switch("off", true);
+    heir.child.signal(Signal::SIGCONT).unwrap();
+    sleep(Duration::from_millis(1500));
+    switch("on", false);
     kill(heir);
     host.detach();
 }

@@ -25,6 +25,7 @@ use super::{
     counters::{Counters, KernelLedger},
     listeners::Listeners,
     load::{self, Copies, Degraded, LoadConfig, LoadError, Mode, Wanted},
+    meta::KEPT_BYTES,
     netlink::filter::Handle,
     pin::{self, PinMode, Pins},
     policy_maps::{ApplyError, Install, Installed, PolicyMaps},
@@ -258,6 +259,9 @@ impl Kernel {
             others: self.others().iter().map(name).collect(),
         }
     }
+
+    /// Bytes that [`Kernel::keep`] takes at most.
+    pub const KEPT_BYTES_MAX: usize = KEPT_BYTES as usize - 8;
 
     /// Bytes that an earlier agent kept beside its maps by [`Kernel::keep`].
     #[must_use]

@@ -60,8 +60,8 @@ pub struct PolicyFile {
     pub(super) layers: Layers,
     pub(super) in_force: Option<InForce>,
     pub(super) provisional: Option<Provisional>,
-    /// Numbers of hits and limit states: a rule keeps its own from policy to policy.
-    numbers: Numbers,
+    /// Numbers of hits and limit states: a rule keeps its own from policy to policy, and from agent to agent. `None` before the first.
+    numbers: Option<Numbers>,
     pub(super) status: PolicyStatus,
 }
 
@@ -103,7 +103,7 @@ impl PolicyFile {
             layers,
             in_force: None,
             provisional: None,
-            numbers: Numbers::default(),
+            numbers: None,
             status,
         }
     }
@@ -277,9 +277,21 @@ impl PolicyFile {
         kernel: &Kernel,
         install: Install,
     ) -> Result<(), String> {
+        let numbers = self.numbers.get_or_insert_with(|| {
+            // The kernel may go on counting under the numbers of an agent before this one.
+            kernel.kept().as_deref().and_then(Numbers::from_bytes).unwrap_or_default()
+        });
         let mut compiled = policy
-            .compile_image(&facts, &Lists::default(), &mut self.numbers)
+            .compile_image(&facts, &Lists::default(), numbers)
             .map_err(|errors| errors.to_string())?;
+        // Before the kernel counts by them: the next agent must never take a number for another rule's.
+        if let Err(error) = kernel.keep(&numbers.to_bytes(Kernel::KEPT_BYTES_MAX)) {
+            let error = error.to_string();
+            tracing::warn!(
+                error,
+                "numbers of rules are not kept: after a restart hits count from zero"
+            );
+        }
         kernel.reset_hits(&compiled.fresh).map_err(|error| error.to_string())?;
         kernel.publish(&compiled.image, install).map_err(|error| error.to_string())?;
         // The kernel has it now; a second copy would be as large as the list.
