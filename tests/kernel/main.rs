@@ -17,6 +17,7 @@ mod enforcement;
 mod forwarding;
 mod golden;
 mod laboratory;
+mod model;
 mod owners;
 mod pins;
 mod policy;

@@ -5,5 +5,6 @@ mod captures;
 mod explained;
 mod generated;
 mod hostile;
+mod model;
 mod segmentation;
 mod support;
