@@ -11,6 +11,7 @@ mod build_ebpf;
 mod ci;
 mod codegen;
 mod demo;
+mod faults;
 mod fuzz;
 mod lint;
 mod other_kernel;

@@ -28,6 +28,9 @@ pub(crate) struct TestArguments {
     /// Load, attach and judge golden packets on another kernel, under qemu: 6.1 or 6.12
     #[arg(long, value_name = "VERSION")]
     pub(crate) kernel: Option<String>,
+    /// Only show that the reference model of the policy notices seeded faults
+    #[arg(long, conflicts_with = "kernel")]
+    pub(crate) faults: bool,
     /// Only tests whose name contains this
     pub(crate) filter: Option<String>,
 }
@@ -70,6 +73,9 @@ pub(crate) fn test(arguments: &TestArguments) -> Result<()> {
     let consent = Consent::from_flag(arguments.yes);
     if let Some(version) = &arguments.kernel {
         return crate::other_kernel::test(version, consent);
+    }
+    if arguments.faults {
+        return crate::faults::faults();
     }
     setup::setup(Purpose::Test, consent)?;
     build_ebpf(consent)?;
