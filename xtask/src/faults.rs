@@ -23,7 +23,12 @@ pub(crate) fn faults() -> Result<()> {
     let tree = root().join("target/faults/tree");
     fs::create_dir_all(tree.parent().unwrap_or(&tree))?;
     remove(&tree)?;
-    output(Command::new("git").current_dir(root()).args(["worktree", "add", "--detach", "--force"]).arg(&tree))?;
+    output(
+        Command::new("git")
+            .current_dir(root())
+            .args(["worktree", "add", "--detach", "--force"])
+            .arg(&tree),
+    )?;
     let outcome = each(&tree);
     remove(&tree)?;
     outcome
@@ -31,8 +36,7 @@ pub(crate) fn faults() -> Result<()> {
 
 fn each(tree: &Path) -> Result<()> {
     let folder = root().join("tests/faults");
-    let mut patches: Vec<_> =
-        fs::read_dir(&folder)?.flatten().map(|entry| entry.path()).collect();
+    let mut patches: Vec<_> = fs::read_dir(&folder)?.flatten().map(|entry| entry.path()).collect();
     patches.retain(|path| path.extension().is_some_and(|extension| extension == "patch"));
     patches.sort();
     if patches.len() < FAULTS_MIN {
@@ -47,7 +51,8 @@ fn each(tree: &Path) -> Result<()> {
         let git = |arguments: &[&str]| {
             let mut command = Command::new("git");
             command.current_dir(tree).args(arguments).arg(patch);
-            output(&mut command).with_context(|| format!("fault {name}: does it still fit the code?"))
+            output(&mut command)
+                .with_context(|| format!("fault {name}: does it still fit the code?"))
         };
         git(&["apply"])?;
         let noticed = !passes(tree).with_context(|| format!("fault {name}"))?;
@@ -79,7 +84,12 @@ fn passes(tree: &Path) -> Result<bool> {
 
 fn remove(tree: &Path) -> Result<()> {
     if tree.exists() {
-        output(Command::new("git").current_dir(root()).args(["worktree", "remove", "--force"]).arg(tree))?;
+        output(
+            Command::new("git")
+                .current_dir(root())
+                .args(["worktree", "remove", "--force"])
+                .arg(tree),
+        )?;
     }
     output(Command::new("git").current_dir(root()).args(["worktree", "prune"]))?;
     Ok(())
