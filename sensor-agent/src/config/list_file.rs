@@ -23,11 +23,16 @@ const CHUNK_BYTES: usize = 64 * 1024;
 #[derive(Debug, Default)]
 pub struct ListFiles {
     read: HashMap<ListRef, (u64, Arc<List>)>,
+    /// Files that were last asked for, and what they looked like then: a file that was refused is read again only when it changed.
+    asked: Vec<ListRef>,
+    seen: u64,
 }
 
 impl ListFiles {
     /// The lists that a policy names, those that changed read again. Nothing is forgotten on a mistake.
     pub fn load(&mut self, policy: &Policy) -> Result<Lists, PolicyFileError> {
+        self.asked = policy.rules.iter().flat_map(|rule| rule.lists.iter().cloned()).collect();
+        self.seen = together(&self.asked);
         let mut lists = Lists::default();
         let mut read = HashMap::new();
         for name in policy.rules.iter().flat_map(|rule| &rule.lists) {
@@ -44,11 +49,19 @@ impl ListFiles {
         Ok(lists)
     }
 
-    /// Whether a file changed since it was read.
+    /// Whether a file changed since they were last asked for.
     #[must_use]
     pub fn changed(&self) -> bool {
-        self.read.iter().any(|(name, (seen, _))| fingerprint(Path::new(&*name.path)) != *seen)
+        together(&self.asked) != self.seen
     }
+}
+
+fn together(names: &[ListRef]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for name in names {
+        fingerprint(Path::new(&*name.path)).hash(&mut hasher);
+    }
+    hasher.finish()
 }
 
 /// The lists that a policy names.

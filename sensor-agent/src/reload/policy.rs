@@ -10,7 +10,7 @@ use std::{
 
 use sensor_core::{
     policy::{
-        self, FailsafeRule, HostFacts, Inactive, Lists, Policy, RuleState,
+        self, FailsafeRule, HostFacts, Inactive, Policy, RuleState, hazards,
         image::{Compiled, Numbers, PolicyImage},
     },
     time::{MonoNs, UnixNs},
@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     audit::{Hash, Version},
-    config::{PolicyFileError, host_facts, read_policy_text},
+    config::{ListFiles, PolicyFileError, host_facts, read_policy_text},
     control::{PolicyStatus, PolicyText, RuleStatus},
     kernel::{Install, Kernel},
     telemetry::events::{self, Emit as _},
@@ -62,6 +62,7 @@ pub struct PolicyFile {
     pub(super) provisional: Option<Provisional>,
     /// Numbers of hits and limit states: a rule keeps its own from policy to policy, and from agent to agent. `None` before the first.
     numbers: Option<Numbers>,
+    lists: ListFiles,
     pub(super) status: PolicyStatus,
 }
 
@@ -104,6 +105,7 @@ impl PolicyFile {
             in_force: None,
             provisional: None,
             numbers: None,
+            lists: ListFiles::default(),
             status,
         }
     }
@@ -123,7 +125,7 @@ impl PolicyFile {
         let Some(path) = self.path.as_ref().filter(|_| self.provisional.is_none()) else {
             return false;
         };
-        fingerprint::of_file(path) != self.seen
+        fingerprint::of_file(path) != self.seen || self.lists.changed()
     }
 
     /// Whether the host changed so that the same policy compiles to something else (an interface came, a rule expired).
@@ -277,12 +279,13 @@ impl PolicyFile {
         kernel: &Kernel,
         install: Install,
     ) -> Result<(), String> {
+        let lists = self.lists.load(&policy).map_err(|error| error.to_string())?;
         let numbers = self.numbers.get_or_insert_with(|| {
             // The kernel may go on counting under the numbers of an agent before this one.
             kernel.kept().as_deref().and_then(Numbers::from_bytes).unwrap_or_default()
         });
         let mut compiled = policy
-            .compile_image(&facts, &Lists::default(), numbers)
+            .compile_image(&facts, &lists, numbers)
             .map_err(|errors| errors.to_string())?;
         // Before the kernel counts by them: the next agent must never take a number for another rule's.
         if let Err(error) = kernel.keep(&numbers.to_bytes(Kernel::KEPT_BYTES_MAX)) {
@@ -299,6 +302,15 @@ impl PolicyFile {
         waiting::end(&policy, &facts, kernel);
         for (line, warning) in &policy.warnings {
             events::PolicyWarning { origin: &self.status.origin, line: *line, warning }.emit();
+        }
+        for hazard in hazards(&policy, &lists, &facts) {
+            let warning = format!("rule `{}` {}", hazard.id, hazard.message);
+            events::PolicyWarning {
+                origin: &self.status.origin,
+                line: hazard.line,
+                warning: &warning,
+            }
+            .emit();
         }
         self.told(&compiled, &facts);
         self.in_force = Some(InForce { policy, compiled, facts });
