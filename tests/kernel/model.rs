@@ -50,7 +50,8 @@ fn the_kernel_decides_as_the_rules_are_written() {
             };
             assert!(
                 expected.is_none_or(|expected| expected == action),
-                "policy {number}: the model says {decided:?}, the kernel {action}\n{packet:?}\n{}",
+                "policy {number}: the model says {decided:?}, the kernel {action}; {:?}\n{packet:?}\n{}",
+                case.explain(&live, packet),
                 case.text
             );
             if let Decided::Blocked(id, _) | Decided::Limited(id, _) = &decided {

@@ -11,6 +11,8 @@ use std::{
 
 use ipnet::IpNet;
 
+use ipnet::IpNet;
+
 use super::{
     file::ConfigError,
     raw::{ClientAddress, Hook, Mode, Pin, Raw, SamplingBudget, TcAttach},
@@ -85,6 +87,8 @@ pub struct Config {
     pub catalogue: Option<PathBuf>,
     /// Policy file.
     pub policy: Option<PathBuf>,
+    /// Prefixes that nothing is dropped of: the first failsafe entries.
+    pub protected: Vec<IpNet>,
     /// Everything events go to, upstream included.
     pub sinks: Vec<SinkSpec>,
     /// One event per exchange too.
@@ -112,6 +116,8 @@ pub struct Config {
 }
 
 impl Config {
+    /// Prefixes in `protected` at most: each takes one of the failsafe entries.
+    pub const PROTECTED_MAX: usize = 16;
     /// Limits of `ring_bytes`.
     pub const RING_BYTES: (u64, u64) = (4 << 10, 1 << 30);
     /// Default of `ring_bytes`.
@@ -205,6 +211,7 @@ impl Config {
             window,
             catalogue: raw.catalogue,
             policy: raw.policy,
+            protected: protected(raw.protected.unwrap_or_default())?,
             sinks: sinks(raw.upstream, raw.sinks)?,
             exchange_events: raw.exchange_events.unwrap_or(false),
             client_address: raw.client_address.unwrap_or_default(),
@@ -235,6 +242,22 @@ fn within(key: &'static str, value: u64, (min, max): (u64, u64)) -> Result<u32, 
             problem: format!("{value} is out of bounds: write a value from {min} to {max}"),
         }
     })
+}
+
+fn protected(texts: Vec<String>) -> Result<Vec<IpNet>, ConfigError> {
+    let wrong = |problem| ConfigError::Value { key: "protected", problem };
+    if texts.len() > Config::PROTECTED_MAX {
+        return Err(wrong(format!(
+            "{} prefixes are over the limit of {}: join them into wider ones",
+            texts.len(),
+            Config::PROTECTED_MAX
+        )));
+    }
+    let mut prefixes = Vec::new();
+    for text in texts {
+        prefixes.extend(sensor_core::policy::parse_clients(&text).map_err(wrong)?);
+    }
+    Ok(prefixes)
 }
 
 fn interfaces(

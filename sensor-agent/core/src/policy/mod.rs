@@ -41,5 +41,6 @@ pub use model::{
     About, Conditions, Direction, LimitKey, LimitTerms, ListFormat, ListRef, OnError, Policy,
     Protocol, Rate, Rule, RuleAction, What,
 };
+pub use prefix::parse as parse_clients;
 pub use reason::ReasonPattern;
 pub use validate::{CLIENTS_MAX, Demands, FILE_BYTES_MAX, LISTS_MAX, RULES_MAX, parse, parse_with};

@@ -7,7 +7,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use super::duration::shown;
 
 /// Reads `203.0.113.7`, `203.0.113.0/24`, `2001:db8::/48`, or `any` (every IPv4 and every IPv6 client).
-pub(super) fn parse(text: &str) -> Result<Vec<IpNet>, String> {
+pub fn parse(text: &str) -> Result<Vec<IpNet>, String> {
     let text = text.trim();
     if text.eq_ignore_ascii_case("any") {
         let v4 = Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0);
