@@ -100,6 +100,7 @@ pub fn run(config: &Config) -> Result<()> {
         ring_bytes: config.ring_bytes,
         started: now,
         upstreams: reloads::upstreams(config),
+        protected: config.protected.clone(),
         health: config.policy_health.clone(),
         not_pinned: not_pinned.clone(),
         trusted_proxies: config.trusted_proxies.clone(),

@@ -11,8 +11,6 @@ use std::{
 
 use ipnet::IpNet;
 
-use ipnet::IpNet;
-
 use super::{
     file::ConfigError,
     raw::{ClientAddress, Hook, Mode, Pin, Raw, SamplingBudget, TcAttach},

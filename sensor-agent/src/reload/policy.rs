@@ -8,6 +8,7 @@ use std::{
     sync::Arc,
 };
 
+use ipnet::IpNet;
 use sensor_core::{
     policy::{
         self, FailsafeRule, HostFacts, Inactive, Policy, RuleState, hazards,
@@ -26,7 +27,7 @@ use super::{
 };
 use crate::{
     audit::{Hash, Version},
-    config::{ListFiles, PolicyFileError, host_facts, read_policy_text},
+    config::{ListFiles, PolicyFileError, host_facts, read_lists, read_policy_text},
     control::{PolicyStatus, PolicyText, RuleStatus},
     kernel::{Install, Kernel},
     telemetry::events::{self, Emit as _},
@@ -39,6 +40,8 @@ pub struct Host<'a> {
     pub kernel: &'a Kernel,
     /// Where the agent sends its events.
     pub upstreams: &'a [SocketAddr],
+    /// What no policy can drop, by the agent's own configuration.
+    pub protected: &'a [IpNet],
 }
 
 impl Host<'_> {
@@ -46,7 +49,8 @@ impl Host<'_> {
     /// force.
     #[must_use]
     pub fn facts(&self, ssh_ports: &[(u16, u16)]) -> HostFacts {
-        host_facts(crate::kernel::now(), ssh_ports, self.upstreams.to_vec())
+        let facts = host_facts(crate::kernel::now(), ssh_ports, self.upstreams.to_vec());
+        HostFacts { protected: self.protected.to_vec(), ..facts }
     }
 }
 
@@ -160,7 +164,8 @@ impl PolicyFile {
                     })
                 })
             };
-        let new: Vec<String> = policy::hazards(&policy, &Lists::default(), &facts)
+        let lists = read_lists(&policy).map_err(|error| error.to_string())?;
+        let new: Vec<String> = policy::hazards(&policy, &lists, &facts)
             .iter()
             .filter(|hazard| policy.rules.get(hazard.rule).is_some_and(|rule| !known(rule)))
             .map(|hazard| format!("rule `{}` {}", hazard.id, hazard.message))

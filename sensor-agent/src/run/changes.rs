@@ -97,7 +97,11 @@ impl Shared {
 
     /// The host that policies are for.
     pub(super) fn host(&self) -> Host<'_> {
-        Host { kernel: &self.facts.kernel, upstreams: &self.facts.upstreams }
+        Host {
+            kernel: &self.facts.kernel,
+            upstreams: &self.facts.upstreams,
+            protected: &self.facts.protected,
+        }
     }
 
     /// A change of the policy file; what reads the same as before is none.

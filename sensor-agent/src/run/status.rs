@@ -47,6 +47,8 @@ pub(super) struct Facts {
     pub(super) ring_bytes: u32,
     pub(super) started: UnixNs,
     pub(super) upstreams: Vec<SocketAddr>,
+    /// What no policy can drop.
+    pub(super) protected: Vec<ipnet::IpNet>,
     pub(super) health: Option<HealthCheck>,
     /// Why links and maps are not pinned where they should be.
     pub(super) not_pinned: Option<String>,
