@@ -72,6 +72,7 @@ pub fn run(config: &Config) -> Result<()> {
         host_name: live::host_name(),
     };
     let mut pipeline = Pipeline::new(live::settings(config, &store.identity));
+    let polling = live::polling(config, &pipeline);
     crate::restore::restore(pipeline.inventory_mut(), &store.contents);
     let (keeper, _) = store.start().context("start the store")?;
 
@@ -85,7 +86,6 @@ pub fn run(config: &Config) -> Result<()> {
         sinks.start(&identity)
     };
     let live = Arc::new(Mutex::new(Live::new(pipeline, Arc::clone(&kernel), sinks.feed(), keeper)));
-    let polling = live::polling(config);
     let beat = Arc::clone(&live);
     let ring_thread = RingThread::spawn(ring, polling, move |round| live::round(&beat, round))
         .context("start the ring thread")?;

@@ -7,11 +7,13 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
 };
 
 use aya::maps::MapError;
-use sensor_core::{locality::LocalAddresses, policy::image::PolicyImage, time::MonoNs};
+use sensor_core::{
+    finding::FlowVerdict, locality::LocalAddresses, policy::image::PolicyImage, time::MonoNs,
+};
 use sensor_ebpf::abi::{
     dynamic::{DropKey, DropValue, Verdict},
     flow_key::FlowKey,
@@ -34,6 +36,7 @@ use super::{
     settings::{First, SettingsMap},
     sockets::{EndedSockets, SocketEnder},
     status::{InterfaceStatus, Shared, WatchCounts},
+    verdicts,
     watch::{Watch, WatchConfig},
 };
 
@@ -427,9 +430,20 @@ impl Kernel {
         }
     }
 
-    /// Ends the socket of one connection, where an end of it is local; false when there is none (or enforcement is off).
-    pub fn end_connection(&self, client: SocketAddr, server: SocketAddr) -> bool {
-        self.enforces() && self.sockets.as_ref().is_some_and(|all| all.end_one(client, server))
+    /// Puts a detector's verdict in force, its packets counted by `hits`; false when a policy is being written just now: come again.
+    pub fn carry_out(
+        &self,
+        verdict: &FlowVerdict,
+        hits: u32,
+        now: MonoNs,
+    ) -> Result<bool, MapError> {
+        match self.policy.try_lock() {
+            Ok(mut maps) => verdicts::write(&mut maps, verdict, hits, now).map(|()| true),
+            Err(TryLockError::Poisoned(maps)) => {
+                verdicts::write(&mut maps.into_inner(), verdict, hits, now).map(|()| true)
+            }
+            Err(TryLockError::WouldBlock) => Ok(false),
+        }
     }
 
     fn enforces(&self) -> bool {

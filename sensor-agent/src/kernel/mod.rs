@@ -33,6 +33,7 @@ mod status;
 mod switch;
 mod sys;
 mod test_run;
+mod verdicts;
 mod view;
 mod watch;
 

@@ -123,17 +123,6 @@ impl SocketEnder {
         }
         total
     }
-
-    /// Ends one connection's socket, whichever end of it is here.
-    pub(crate) fn end_one(&self, client: SocketAddr, server: SocketAddr) -> bool {
-        let ends = [TcpSocket::named(server, client), TcpSocket::named(client, server)];
-        self.namespaces
-            .iter()
-            .flat_map(|namespace| ends.iter().map(move |end| namespace.destroy(end)))
-            .filter(|outcome| matches!(outcome, Ok(true)))
-            .count()
-            > 0
-    }
 }
 
 /// Lots of waiting sockets: one for each policy and namespace.

@@ -1,6 +1,7 @@
 //! What runs on the ring thread: records to the pipeline, time to the pipeline, events to sinks, changes to the store.
 
 use std::{
+    collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -8,6 +9,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use sensor_core::{
     event::{AddressMask, Event, EventBody, LedgerCount, Mask},
+    finding::FlowVerdict,
     flow,
     inventory::{Attached, Changes, RecordTable},
     locality::{LocalAddresses, Locality},
@@ -26,12 +28,14 @@ use crate::{
     sink::{Feed, SinkStatus, encode},
     source::{
         budget::Sampling,
-        ring_buffer::{Polling, Round},
+        ring_buffer::{POLL_DECIDING_MS, POLL_IDLE_MS, Polling, Round},
     },
     store::{Attachment, Batch, InstallationIdentity, Keeper, LedgerTotals, Row, Table},
     telemetry::Own,
 };
 
+/// Hits of verdicts whose detector has no rule in the policy.
+const NO_RULE: u32 = 0;
 /// Time is given to the pipeline this often.
 const TICK_NS: u64 = 500_000_000;
 /// Changes are given to the store this often.
@@ -50,6 +54,8 @@ pub(super) struct Live {
     keeper: Option<Keeper>,
     /// What the store did not take yet.
     unsaved: Batch,
+    /// Verdicts of detectors that are not in the kernel yet.
+    verdicts: VecDeque<FlowVerdict>,
     ticked: MonoNs,
     saved: MonoNs,
     swept: MonoNs,
@@ -83,6 +89,7 @@ impl Live {
             feed,
             keeper: Some(keeper),
             unsaved: Batch::default(),
+            verdicts: VecDeque::new(),
             ticked: now,
             saved: now,
             swept: now,
@@ -115,6 +122,24 @@ impl Live {
         });
         // What cannot be read is counted by the pipeline.
         let _counted = taken.is_err();
+        self.carry_out(now);
+    }
+
+    /// Puts verdicts of detectors in force. What finds a policy being written waits for the next round.
+    fn carry_out(&mut self, now: MonoNs) {
+        if self.verdicts.is_empty() {
+            self.verdicts.extend(self.pipeline.take_verdicts());
+        }
+        while let Some(verdict) = self.verdicts.front() {
+            match self.kernel.carry_out(verdict, NO_RULE, now) {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => {
+                    tracing::warn!(%error, rule = &*verdict.rule, "a verdict is not in force");
+                }
+            }
+            self.verdicts.pop_front();
+        }
     }
 
     fn tick(&mut self, now: MonoNs) {
@@ -213,6 +238,7 @@ pub(super) fn round(live: &Mutex<Live>, round: &mut Round<'_>) {
     let now = round.now;
     live.beat = now;
     while round.next_record(|record| live.record(now, record)).is_some() {}
+    live.carry_out(now);
     if now.since(live.ticked) >= TICK_NS {
         live.tick(now);
     }
@@ -381,13 +407,14 @@ pub(super) fn needs(config: &Config, kernel: &KernelConfig) -> Needs {
 }
 
 /// How the ring is polled.
-pub(super) fn polling(config: &Config) -> Polling {
+pub(super) fn polling(config: &Config, pipeline: &Pipeline) -> Polling {
     let sampling = match config.sampling_budget {
         SamplingBudget::Adaptive => Sampling::Adaptive,
         SamplingBudget::Fixed => Sampling::Fixed,
     };
     Polling {
         pause_ms: u16::try_from(config.poll_interval.as_millis()).unwrap_or(u16::MAX),
+        idle_ms: if pipeline.has_detectors() { POLL_DECIDING_MS } else { POLL_IDLE_MS },
         sampling,
     }
 }

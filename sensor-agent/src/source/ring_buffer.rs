@@ -28,18 +28,22 @@ use crate::kernel::{self, Ring};
 pub struct Polling {
     /// Pause between rounds under load, milliseconds; 10 by default, at most [`POLL_IDLE_MS`].
     pub pause_ms: u16,
+    /// Longest pause while nothing comes; [`POLL_IDLE_MS`], or [`POLL_DECIDING_MS`] where detectors decide.
+    pub idle_ms: u16,
     /// Whether the sampling rate may move.
     pub sampling: Sampling,
 }
 
 impl Default for Polling {
     fn default() -> Self {
-        Self { pause_ms: 10, sampling: Sampling::Adaptive }
+        Self { pause_ms: 10, idle_ms: POLL_IDLE_MS, sampling: Sampling::Adaptive }
     }
 }
 
 /// Longest pause while nothing comes.
 pub const POLL_IDLE_MS: u16 = 100;
+/// The same where a detector may decide about a flow: a verdict is wanted within 50 ms of the response.
+pub const POLL_DECIDING_MS: u16 = 20;
 /// Records handed over in one round, after which time and stop are looked at again.
 const RECORDS_PER_ROUND_MAX: u32 = 8192;
 /// How often the heartbeat is written.
@@ -134,6 +138,7 @@ impl Drop for RingThread {
 struct Poller {
     ring: Ring,
     pause_ms: u16,
+    idle_ms: u16,
     budget: Budget,
     epoll: Epoll,
     counts: Arc<RingCounts>,
@@ -160,7 +165,8 @@ impl Poller {
         counts.sample_weight.store(weight, Ordering::Relaxed);
         let budget = Budget::new(polling.sampling, threshold, weight, ring.bytes());
         let pause_ms = polling.pause_ms.clamp(1, POLL_IDLE_MS);
-        Ok(Self { ring, pause_ms, budget, epoll, counts, heartbeat: None })
+        let idle_ms = polling.idle_ms.clamp(pause_ms, POLL_IDLE_MS);
+        Ok(Self { ring, pause_ms, idle_ms, budget, epoll, counts, heartbeat: None })
     }
 
     fn run(&mut self, mut on_round: impl FnMut(&mut Round<'_>)) {
@@ -168,7 +174,7 @@ impl Poller {
         while !self.wait(pause) {
             let records = self.round(&mut on_round);
             pause = match records {
-                0 => pause.max(1).saturating_mul(2).min(POLL_IDLE_MS),
+                0 => pause.max(1).saturating_mul(2).min(self.idle_ms),
                 RECORDS_PER_ROUND_MAX => 0,
                 _ => self.pause_ms,
             };

@@ -50,7 +50,7 @@ fn more_packets_than_the_bound_are_dropped_in_silence_and_counted() {
     let status = sensor.status().unwrap();
     let counter = |name: &str| status["ledger"]["kernel"][name].as_u64().unwrap();
     let (sent, suppressed) = (counter("resets_sent"), counter("resets_suppressed"));
-    println!("{ATTEMPTS} SYNs at once: {sent} answered, {suppressed} dropped in silence");
+    eprintln!("{ATTEMPTS} SYNs at once: {sent} answered, {suppressed} dropped in silence");
     assert!((200..ATTEMPTS).contains(&refused), "{refused} refused");
     assert!(suppressed > 0 && sent < 1_000, "{sent} sent, {suppressed} suppressed");
     assert_eq!(counter("resets_failed"), 0);

@@ -108,7 +108,7 @@ fn downloading(place: Place, family: Family, offload: Offload, pause: Duration, 
     assert_eq!(error, ErrorKind::ConnectionReset, "{place:?} {family:?} {offload:?}");
     let took = at.saturating_duration_since(forbidden);
     assert!(took < WITHIN, "{place:?} {family:?} {offload:?}: {took:?}");
-    println!(
+    eprintln!(
         "{place:?} {family:?} {offload:?} reader of {piece} B: error {took:?} after the rule was seen in force"
     );
     scene.no_socket_is_left();

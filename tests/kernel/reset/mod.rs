@@ -3,5 +3,6 @@
 mod bound;
 mod ends;
 mod scene;
+mod verdicts;
 mod waiting;
 mod witness;

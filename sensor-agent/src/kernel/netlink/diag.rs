@@ -74,15 +74,6 @@ pub(crate) struct TcpSocket {
 }
 
 impl TcpSocket {
-    /// Names a socket by its addresses alone, whatever its cookie.
-    pub(crate) fn named(local: SocketAddr, remote: SocketAddr) -> Self {
-        let (family, src) = words(local.ip());
-        let (_, dst) = words(remote.ip());
-        let (src_port, dst_port) = (local.port().to_be_bytes(), remote.port().to_be_bytes());
-        let cookie = [u32::MAX; 2];
-        Self { family, id: Id { src_port, dst_port, src, dst, ifindex: 0, cookie } }
-    }
-
     /// Its own address; a v4-mapped one as IPv4.
     pub(crate) fn local(&self) -> SocketAddr {
         address(self.family, self.id.src, self.id.src_port)
@@ -151,38 +142,20 @@ fn address(family: u8, bytes: [u8; 16], port: [u8; 2]) -> SocketAddr {
     (ip, u16::from_be_bytes(port)).into()
 }
 
-fn words(ip: IpAddr) -> (u8, [u8; 16]) {
-    let mut bytes = [0; 16];
-    let family = match ip.to_canonical() {
-        IpAddr::V4(ip) => {
-            for (to, from) in bytes.iter_mut().zip(ip.octets()) {
-                *to = from;
-            }
-            libc::AF_INET
-        }
-        IpAddr::V6(ip) => {
-            bytes = ip.octets();
-            libc::AF_INET6
-        }
-    };
-    (u8::try_from(family).unwrap_or_default(), bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_socket_is_named_as_it_is_read() {
-        for (local, remote) in
-            [("10.0.0.1:80", "192.0.2.7:4000"), ("[2001:db8::1]:80", "[2001:db8::2]:4000")]
-        {
-            let (local, remote) = (local.parse().expect("local"), remote.parse().expect("remote"));
-            let named = TcpSocket::named(local, remote);
-            let message = DiagMessage { family: named.family, id: named.id, ..Default::default() };
-            let read = read(message.as_bytes()).expect("a message");
-            assert_eq!((read.local(), read.remote()), (local, remote));
-        }
+    fn a_socket_is_read_with_both_ends() {
+        let mut id = Id { src_port: [0, 80], dst_port: [0x0f, 0xa0], ..Id::default() };
+        id.src[..4].copy_from_slice(&[10, 0, 0, 1]);
+        id.dst[..4].copy_from_slice(&[192, 0, 2, 7]);
+        let message = DiagMessage { family: 2, id, ..DiagMessage::default() };
+        let read = read(message.as_bytes()).expect("a message");
+        assert_eq!(read.local(), "10.0.0.1:80".parse().expect("an address"));
+        assert_eq!(read.remote(), "192.0.2.7:4000".parse().expect("an address"));
+        assert_eq!(read.request().id, id);
     }
 
     #[test]
