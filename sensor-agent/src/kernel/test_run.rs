@@ -86,6 +86,22 @@ impl Bench {
         Ok(Ran { action: result.return_value.cast_signed(), duration: result.duration })
     }
 
+    /// Runs a TC program on a packet once; gives its return value and the packet as the program left it.
+    pub fn rewritten(&self, program: &str, packet: &[u8]) -> Result<(i32, Vec<u8>), TestRunError> {
+        let Some(Program::SchedClassifier(classifier)) = self.ebpf.program(program) else {
+            return Err(TestRunError::NoProgram(program.to_owned()));
+        };
+        let mut left = vec![0; packet.len()];
+        let options = TestRunOptions {
+            data_in: Some(packet),
+            data_out: Some(&mut left),
+            ..TestRunOptions::default()
+        };
+        let result = classifier.test_run(options).map_err(refused)?;
+        left.truncate(usize::try_from(result.data_size_out).unwrap_or(0));
+        Ok((result.return_value.cast_signed(), left))
+    }
+
     /// Instructions that the verifier walked for a program.
     #[must_use]
     pub fn verified_instructions(&self, program: &str) -> Option<u32> {

@@ -302,9 +302,9 @@ impl PolicyFile {
         }
         kernel.reset_hits(&compiled.fresh).map_err(|error| error.to_string())?;
         kernel.publish(&compiled.image, install).map_err(|error| error.to_string())?;
+        waiting::end(&compiled.image, kernel);
         // The kernel has it now; a second copy would be as large as the list.
         compiled.image = PolicyImage::default();
-        waiting::end(&policy, &facts, kernel);
         for (line, warning) in &policy.warnings {
             events::PolicyWarning { origin: &self.status.origin, line: *line, warning }.emit();
         }

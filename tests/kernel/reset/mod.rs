@@ -3,6 +3,7 @@
 mod bound;
 mod ends;
 mod scene;
+mod tags;
 mod verdicts;
 mod waiting;
 mod witness;

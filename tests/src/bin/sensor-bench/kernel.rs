@@ -3,6 +3,8 @@
 //! Every packet has an address or a path of its own, so that no table stays in the caches for being asked the
 //! same thing. Each case proves by the kernel's own counters that it took the way it is named after.
 
+mod reset;
+
 use std::{net::Ipv4Addr, path::Path};
 
 use anyhow::{Context as _, Result, bail};
@@ -56,6 +58,7 @@ struct Case {
 pub(crate) fn kernel(file: Option<&Path>) -> Result<()> {
     let object = object(file)?;
     lists::lists(&object)?;
+    reset::measure_answer(&object)?;
     for entries in [0_u32, 1_000, 100_000] {
         let mut bench = load(&object)?;
         bench.publish(&image(&policy(entries)), Install::Confirmed)?;
