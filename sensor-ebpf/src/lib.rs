@@ -8,6 +8,11 @@
     clippy::inline_always,
     reason = "the verifier judges a program, not a crate: what is a function there is chosen here"
 )]
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "packed words and hashes are cut into their fields; a checked conversion is a branch more for the verifier"
+)]
+#![allow(clippy::similar_names, reason = "fields of entries have the names of the layout")]
 
 #[cfg(any(test, feature = "testing"))]
 extern crate std;

@@ -59,7 +59,7 @@ impl Case {
             protected: vec![protected.to_string().parse().ok()?],
             ..HostFacts::default()
         };
-        let compiled = policy.compile_image(&facts, &Lists::default(), numbers).ok()?;
+        let compiled = policy.compile(&facts, &Lists::default(), numbers).ok()?;
         let slots = policy
             .rules
             .iter()

@@ -176,7 +176,12 @@ pub struct Raw {
     #[arg(long, env = "SENSOR_POLICY", value_name = "FILE")]
     pub policy: Option<PathBuf>,
     /// Addresses and prefixes that nothing is dropped of, whatever a policy says; repeat or separate by commas
-    #[arg(long = "protect", env = "SENSOR_PROTECTED", value_name = "PREFIX", value_delimiter = ',')]
+    #[arg(
+        long = "protect",
+        env = "SENSOR_PROTECTED",
+        value_name = "PREFIX",
+        value_delimiter = ','
+    )]
     pub protected: Option<Vec<String>>,
     /// Collector to stream events to, such as http://127.0.0.1:4640
     #[arg(long, env = "SENSOR_UPSTREAM", value_name = "URL")]

@@ -289,9 +289,8 @@ impl PolicyFile {
             // The kernel may go on counting under the numbers of an agent before this one.
             kernel.kept().as_deref().and_then(Numbers::from_bytes).unwrap_or_default()
         });
-        let mut compiled = policy
-            .compile_image(&facts, &lists, numbers)
-            .map_err(|errors| errors.to_string())?;
+        let mut compiled =
+            policy.compile(&facts, &lists, numbers).map_err(|errors| errors.to_string())?;
         // Before the kernel counts by them: the next agent must never take a number for another rule's.
         if let Err(error) = kernel.keep(&numbers.to_bytes(Kernel::KEPT_BYTES_MAX)) {
             let error = error.to_string();

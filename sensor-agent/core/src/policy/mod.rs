@@ -1,16 +1,13 @@
-//! The policy: what operators write (YAML) to what the kernel's maps hold.
+//! The policy: what operators write (YAML) to the image that the kernel reads.
 //!
-//! `bytes -> RawPolicy -> Policy (validated, whole or not at all) -> Compiled (entries of abi::policy)`. Pure: the caller
+//! `bytes -> RawPolicy -> Policy (validated, whole or not at all) -> Compiled (abi::image)`. Pure: the caller
 //! reads the file and gives what it knows of the host. Precedence, the same in kernel and here: failsafe beats allow beats block
 //! beats limit; within a list the longest prefix, then the order in the file. An annotated example is
 //! `deploy/policy.example.yaml`.
 
-mod chain;
-mod compile;
 mod diff;
 mod duration;
 mod error;
-mod explain;
 mod export;
 mod facts;
 mod failsafe;
@@ -26,10 +23,8 @@ mod validate;
 #[cfg(test)]
 mod tests;
 
-pub use compile::{Compiled, PolicyTables};
 pub use diff::{Difference, RuleChange, diff};
 pub use error::{PolicyError, PolicyErrors};
-pub use explain::{Decided, Packet, explain};
 pub use export::export;
 pub use facts::{HostFacts, Inactive, RuleState};
 pub use failsafe::{Builtin, Failsafe, FailsafeRule, Side};

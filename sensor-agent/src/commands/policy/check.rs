@@ -38,7 +38,7 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
     let outcome = read_policy(file).and_then(|policy| {
         let lists = read_lists(&policy)?;
         let facts = host_facts(MonoNs(0), &policy.failsafe.ssh_ports, Vec::new());
-        let compiled = policy.compile_image(&facts, &lists, &mut Numbers::default())?;
+        let compiled = policy.compile(&facts, &lists, &mut Numbers::default())?;
         let found = if *force { Vec::new() } else { hazards(&policy, &lists, &facts) };
         if found.is_empty() {
             Ok((policy, lists, compiled))

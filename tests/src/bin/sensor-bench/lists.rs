@@ -95,7 +95,7 @@ fn compile(nets: &[IpNet], numbers: &mut Numbers) -> Result<Compiled> {
     let mut lists = Lists::default();
     let entries = nets.iter().map(|net| (*net, None));
     lists.insert(name, Arc::new(List::new(ListFacts::default(), entries)));
-    Ok(policy.compile_image(&HostFacts::default(), &lists, numbers)?)
+    Ok(policy.compile(&HostFacts::default(), &lists, numbers)?)
 }
 
 /// The same packets on both, in turns; the baseline is the one with no policy.

@@ -94,7 +94,7 @@ impl Compiled {
 
 impl Policy {
     /// Compiles the policy for this host. `numbers` are changed only where it succeeds.
-    pub fn compile_image(
+    pub fn compile(
         &self,
         facts: &HostFacts,
         lists: &Lists,

@@ -31,7 +31,7 @@ fn policy(text: &str) -> Policy {
 
 fn compiled(policy: &Policy, lists: &Lists) -> Compiled {
     policy
-        .compile_image(&facts(), lists, &mut Numbers::default())
+        .compile(&facts(), lists, &mut Numbers::default())
         .unwrap_or_else(|errors| panic!("{errors}"))
 }
 
@@ -356,9 +356,8 @@ fn a_look_up_beyond_the_kernel_s_steps_is_refused_with_line_and_reason() {
     let ports: Vec<String> = (0..300).map(|n| (n * 2 + 1).to_string()).collect();
     let text =
         format!("block:\n  - {{id: wide, clients: [10.0.0.0/8], ports: [{}]}}\n", ports.join(", "));
-    let errors = policy(&text)
-        .compile_image(&facts(), &Lists::default(), &mut Numbers::default())
-        .unwrap_err();
+    let errors =
+        policy(&text).compile(&facts(), &Lists::default(), &mut Numbers::default()).unwrap_err();
     assert!(
         errors.to_string().starts_with(
             "p.yaml:2: clients: an address in 10.0.0.0/8 of rule `wide` takes 302 steps"
