@@ -209,7 +209,7 @@ fn cycles(hook: &str) {
     sleep(Duration::from_millis(300));
     let (sent, arrived) =
         (flood.sent.load(Ordering::Relaxed), flood.arrived.load(Ordering::Relaxed));
-    println!("{}: 25 kills and an upgrade in {:?}: {sent} sent", hook[1], start.elapsed());
+    eprintln!("{}: 25 kills and an upgrade in {:?}: {sent} sent", hook[1], start.elapsed());
     assert_eq!(flood.leaked(), 0, "leaked in the upgrade with {}", hook[1]);
     assert!(sent > 10_000 && arrived > 1_000, "sent {sent}, of the other client arrived {arrived}");
     upgraded.stop().unwrap();

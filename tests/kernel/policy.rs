@@ -75,13 +75,13 @@ impl Scene {
             format!("curl -sf -o /dev/null --max-time 1 --interface {from} http://10.1.0.1/x");
         self.client.sh(&get).is_ok()
     }
+}
 
-    fn wait(&self, seconds: u64, what: &str, mut holds: impl FnMut() -> bool) {
-        let end = Instant::now() + Duration::from_secs(seconds);
-        while !holds() {
-            assert!(Instant::now() < end, "not within {seconds} s: {what}");
-            std::thread::sleep(Duration::from_millis(100));
-        }
+fn wait(seconds: u64, what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(seconds);
+    while !holds() {
+        assert!(Instant::now() < end, "not within {seconds} s: {what}");
+        std::thread::sleep(Duration::from_millis(100));
     }
 }
 
@@ -105,14 +105,14 @@ fn a_policy_that_cuts_the_operator_off_is_reverted_by_itself() {
     let second = scene.run(&["policy", "apply", &file]);
     assert_eq!(second.status.code(), Some(1));
     assert!(said(&second).contains("provisional until"), "{}", said(&second));
-    scene.wait(8, "the operator is back", || scene.answers("10.1.0.2"));
+    wait(8, "the operator is back", || scene.answers("10.1.0.2"));
     let late = scene.run(&["policy", "confirm"]);
     assert_eq!(late.status.code(), Some(1), "confirmed too late: {}", said(&late));
     let log = scene.done(&["audit", "list"]);
     let actions: Vec<_> =
         log.as_array().unwrap().iter().map(|one| one["action"].as_str().unwrap()).collect();
     assert!(actions.starts_with(&["apply_provisional", "apply"]), "{actions:?}");
-    scene.wait(5, "the audit log has the revert", || {
+    wait(5, "the audit log has the revert", || {
         let log = scene.done(&["audit", "list"]);
         log.as_array().unwrap().iter().any(|one| one["action"] == "revert")
     });
@@ -135,7 +135,7 @@ fn a_policy_on_trial_is_reverted_by_the_kernel_when_the_agent_is_killed() {
     scene.done(&["policy", "apply", &file, "--confirm", "4s"]);
     assert!(!scene.answers("10.1.0.2"));
     sensor.child.signal(Signal::SIGKILL).unwrap();
-    scene.wait(8, "the operator is back without an agent", || scene.answers("10.1.0.2"));
+    wait(8, "the operator is back without an agent", || scene.answers("10.1.0.2"));
     drop(sensor);
     let _again = scene.sensor(&[]);
     assert!(scene.answers("10.1.0.2"), "the next agent brought the trial back");
@@ -181,7 +181,7 @@ fn rules_added_by_command_hit_at_once_survive_a_restart_and_end_with_their_time(
     assert!(scene.answers("10.1.0.66"));
     scene.done(&["policy", "add", "block", "short", "--client", "10.1.0.66", "--ttl", "3s"]);
     assert!(!scene.answers("10.1.0.66"));
-    scene.wait(6, "the rule's time is over", || scene.answers("10.1.0.66"));
+    wait(6, "the rule's time is over", || scene.answers("10.1.0.66"));
     drop(sensor);
 }
 

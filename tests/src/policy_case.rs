@@ -38,7 +38,11 @@ pub struct Case {
 
 impl Case {
     /// Makes the case of this number; `None` for a policy that is refused as a whole (then it decides nothing).
+    ///
+    /// # Panics
+    /// Where a policy that the model makes is refused: that is the test's finding.
     #[must_use]
+    #[expect(clippy::panic, reason = "the finding of a test")]
     pub fn new(seed: u64, number: usize, packets: usize, numbers: &mut Numbers) -> Option<Self> {
         let mut world = World::new(seed, number);
         let text =
@@ -103,6 +107,7 @@ impl Case {
 
     /// Whether an explanation says what the model decided. Limits are state, so an explanation names them and decides nothing.
     #[must_use]
+    #[expect(clippy::match_same_arms, reason = "one line for each decision")]
     pub fn agrees(&self, explained: &Explained, decided: &Decided) -> bool {
         use image::Decided as Said;
         match (explained.decided, decided) {

@@ -60,10 +60,7 @@ fn flow_key(client: SocketAddr, server: SocketAddr) -> FlowKey {
 fn client_key(client: IpAddr) -> [u8; 16] {
     match client.to_canonical() {
         IpAddr::V4(_) => mapped(client),
-        IpAddr::V6(client) => {
-            let [a, b, c, d, e, f, g, h, ..] = client.octets();
-            [a, b, c, d, e, f, g, h, 0, 0, 0, 0, 0, 0, 0, 0]
-        }
+        IpAddr::V6(client) => (u128::from_be_bytes(client.octets()) >> 64 << 64).to_be_bytes(),
     }
 }
 

@@ -2,6 +2,11 @@
 //! builders that were written apart also test each other.)
 //!
 //! Bound: none; it counts every address of a /24 one by one.
+#![allow(
+    clippy::unwrap_used,
+    clippy::field_reassign_with_default,
+    reason = "a builder of tests: what it unwraps it has just made"
+)]
 
 use std::{
     boxed::Box,
@@ -92,7 +97,7 @@ impl Draft {
             let bits = u128::from_be_bytes(entry.prefix);
             let cut = bits & u128::MAX.checked_shl(128 - u32::from(entry.len)).unwrap_or(0);
             if entry.prefix.starts_with(&MAPPED) && entry.len >= 96 {
-                let key = ((entry.len - 96) as u32, cut as u32, entry.list);
+                let key = (u32::from(entry.len - 96), cut as u32, entry.list);
                 four.entry(key).or_insert(entry.first);
             } else {
                 let key = (u32::from(entry.len), cut, entry.list);

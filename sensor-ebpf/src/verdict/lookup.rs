@@ -201,7 +201,7 @@ pub fn next_entry<T: Tables>(list: ListId, tables: &T, work: &mut Work) -> Contr
 /// The number of the highest bit.
 #[inline(always)]
 fn longest(lengths: u64) -> Option<u32> {
-    if lengths == 0 { None } else { Some(63 - lengths.leading_zeros()) }
+    lengths.checked_ilog2()
 }
 
 /// First rule (or limit) of the IPv4 entry of this length, 0 = there is none.

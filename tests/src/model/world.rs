@@ -138,7 +138,7 @@ fn prefix(dice: &mut Dice) -> Prefix {
 }
 
 fn rule(dice: &mut Dice, list: List, id: String) -> Rule {
-    let clients = (0..1 + dice.below(5)).map(|_| prefix(dice)).collect();
+    let clients = (0..=dice.below(5)).map(|_| prefix(dice)).collect();
     let ports = match dice.below(6) {
         0 => vec![(80, 80)],
         1 if list != List::Limits => vec![(80, 80), (1000, 2000)],

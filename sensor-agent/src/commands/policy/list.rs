@@ -89,11 +89,11 @@ fn text(view: &PolicyView) -> String {
         ));
     }
     for source in &view.shared_sources {
-        out.push_str(&format!(
+        out.extend([format!(
             "shared source {} until {}: rules by address skip it\n",
             output::clean(&source.address),
             short_time(source.until_unix_ns)
-        ));
+        )]);
     }
     out
 }
