@@ -162,6 +162,8 @@ pub struct Search {
     pub bytes: u32,
     /// Rule that only monitors and matched: one more than its index in `RULE_HITS`; 0 = none.
     pub monitored: u32,
+    /// Bit 0: the packet was counted as one that a block rule would have dropped; bit 1: a limit.
+    pub would_counted: u32,
     /// Whether the packet was charged at another hook: 0 not asked yet, 1 no, 2 yes.
     pub packet_seen: u32,
     /// The same for a SYN and limits of connections.

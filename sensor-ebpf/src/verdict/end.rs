@@ -94,11 +94,21 @@ fn would<T: Tables>(reason: DropReason, tables: &T, work: &mut Work) {
     let now = now(tables, work);
     let search = &work.search;
     tables.hit(search.hits, Hit::Would, search.packets.into(), search.bytes.into(), now);
-    tables.count(if matches!(reason, DropReason::Limit) {
-        Counter::WouldLimit
+    count_would(reason, tables, work);
+}
+
+/// Counts the packet once, whichever of its ends and however many rules say so.
+#[inline(always)]
+fn count_would<T: Tables>(reason: DropReason, tables: &T, work: &mut Work) {
+    let (counter, bit) = if matches!(reason, DropReason::Limit) {
+        (Counter::WouldLimit, 2)
     } else {
-        Counter::WouldBlock
-    });
+        (Counter::WouldBlock, 1)
+    };
+    if work.search.would_counted & bit == 0 {
+        work.search.would_counted |= bit;
+        tables.count(counter);
+    }
 }
 
 /// Counts the rule that matched and only monitors, if there was one. The packet is counted unless another rule `found` it.
@@ -113,11 +123,7 @@ pub(super) fn monitored<T: Tables>(found: bool, reason: DropReason, tables: &T, 
     let search = &work.search;
     tables.hit(monitored - 1, Hit::Would, search.packets.into(), search.bytes.into(), now);
     if !found {
-        tables.count(if matches!(reason, DropReason::Limit) {
-            Counter::WouldLimit
-        } else {
-            Counter::WouldBlock
-        });
+        count_would(reason, tables, work);
     }
 }
 

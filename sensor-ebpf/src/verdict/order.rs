@@ -130,6 +130,7 @@ fn prepare<P: PacketBytes, T: Tables>(outcome: Outcome, packet: &P, tables: &T, 
         if ingress { RuleDirection::Ingress as u32 } else { RuleDirection::Egress as u32 };
     search.ifindex = tables.ifindex();
     search.packets = tables.wire_packets().max(1);
+    search.would_counted = 0;
     search.bytes = packet.len();
 }
 
