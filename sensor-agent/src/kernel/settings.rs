@@ -14,7 +14,7 @@ use std::{
     },
 };
 
-use aya::maps::Map;
+use aya::maps::{Map, MapData};
 use sensor_ebpf::abi::settings::Settings;
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
@@ -23,6 +23,8 @@ use super::memory::Mapped;
 /// The settings map.
 pub(crate) struct SettingsMap {
     memory: Mapped,
+    /// Programs loaded later name it by its descriptor.
+    _map: MapData,
     /// One change at a time.
     changing: Mutex<()>,
 }
@@ -52,7 +54,7 @@ impl SettingsMap {
     pub(crate) fn new(map: Map, first: Settings) -> io::Result<(Self, First)> {
         let Map::Array(map) = map else { return Err(io::Error::other("not an array")) };
         let memory = Mapped::new(map.fd().as_fd(), size_of::<Settings>())?;
-        let settings = Self { memory, changing: Mutex::new(()) };
+        let settings = Self { memory, _map: map, changing: Mutex::new(()) };
         let left = settings.current();
         let adopted = left.sample_weight != 0;
         settings.update(|settings| {
