@@ -200,15 +200,16 @@ impl Watch {
         let shared = &self.shared;
         let mut policy = shared.policy.lock().unwrap_or_else(PoisonError::into_inner);
         let host = shared.host();
+        // With no policy of its own as well: an earlier run's trial must not go on.
+        if when == When::First && policy.take_lost_provisional(&host) {
+            shared.note_lost_provisional(&policy);
+        }
         match when {
             When::First | When::Asked | When::Changed => {
                 let wanted =
                     if when == When::Changed { policy.changed() } else { policy.is_wanted() };
                 if !wanted {
                     return;
-                }
-                if when == When::First && policy.take_lost_provisional(&host) {
-                    shared.note_lost_provisional(&policy);
                 }
                 let before = policy.version();
                 let outcome = policy.reload(&host);
