@@ -128,13 +128,26 @@ impl Walker {
         }
         let declared = usize::from(u16::from_be_bytes([fixed[4], fixed[5]]));
         let on_wire = (packet.wire_len as usize).max(packet.data.len()).saturating_sub(at + 40);
-        let mut left = if declared == 0 { on_wire } else { declared };
+        let left = if declared == 0 { on_wire } else { declared };
         let hop_limit = fixed[7];
         let mut tuple = Tuple { protocol: fixed[6], ..Tuple::default() };
         tuple.src.copy_from_slice(fixed.get(8..24).unwrap_or_default());
         tuple.dst.copy_from_slice(fixed.get(24..40).unwrap_or_default());
-        let mut rest = ip.get(40..).unwrap_or_default();
-        rest = rest.get(..left.min(rest.len())).unwrap_or_default();
+        let rest = ip.get(40..).unwrap_or_default();
+        let rest = rest.get(..left.min(rest.len())).unwrap_or_default();
+        self.extensions(packet, hop_limit, tuple, rest, left, take)
+    }
+
+    /// Walks IPv6 extension headers up to TCP; `left` is the length on the wire of what `rest` begins.
+    fn extensions(
+        &mut self,
+        packet: &Packet<'_>,
+        hop_limit: u8,
+        mut tuple: Tuple,
+        mut rest: &[u8],
+        mut left: usize,
+        take: &mut impl FnMut(&Segment<'_>),
+    ) -> Result<(), Outcome> {
         for _ in 0..EXTENSIONS_MAX {
             let head = || rest.first_chunk::<2>().copied().ok_or(Outcome::Malformed);
             let len = match tuple.protocol {
@@ -175,11 +188,12 @@ impl Walker {
         part: &Fragment<'_>,
         take: &mut impl FnMut(&Segment<'_>),
     ) -> Result<(), Outcome> {
-        if part.protocol != TCP {
+        // Of IPv6, extension headers may come in the fragmented part too (RFC 8200 section 4.1).
+        if !matches!(part.protocol, TCP | 51 | 60 | 135) {
             return Err(Outcome::NotTcp);
         }
         let whole = self.fragments.add(part).ok_or(Outcome::Fragment)?;
-        transport(packet.time_ns, hop_limit, tuple, &whole, whole.len(), take)
+        self.extensions(packet, hop_limit, tuple, &whole, whole.len(), take)
     }
 }
 

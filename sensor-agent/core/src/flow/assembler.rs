@@ -21,7 +21,7 @@ pub struct Limits {
     pub flows_max: usize,
     /// Bytes held at a time, over all connections.
     pub held_bytes_max: usize,
-    /// A connection silent for this long is given up, ns.
+    /// A connection silent for this long is given up once a quarter of the table is used, ns.
     pub idle_timeout_ns: u64,
     /// A closed connection is remembered for this long, ns.
     pub closed_timeout_ns: u64,
@@ -30,7 +30,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            flows_max: 49_152,
+            flows_max: 65_536,
             held_bytes_max: 16 << 20,
             idle_timeout_ns: 600_000_000_000,
             closed_timeout_ns: 30_000_000_000,
@@ -222,10 +222,13 @@ impl Assembler {
 
     fn expire_next(&mut self, now: UnixNs, sink: &mut dyn FnMut(Assembled)) {
         let limits = self.limits;
+        // With room to spare, nothing is gained by giving up: a response may take long, clocks in a file may differ.
+        let crowded = self.table.len() >= limits.flows_max / 4;
         let Some((slot, entry)) = self.table.next_in_turn() else { return };
         let silent = now.0.saturating_sub(entry.last.0);
         let closed = entry.is_closed();
-        if silent >= limits.idle_timeout_ns || (closed && silent >= limits.closed_timeout_ns) {
+        let idle = silent >= limits.idle_timeout_ns && crowded;
+        if idle || (closed && silent >= limits.closed_timeout_ns) {
             if !closed {
                 self.counts.one(FlowCounter::FlowsIdle);
             }
@@ -245,8 +248,7 @@ impl Assembler {
 
     /// Too many bytes are held: the connection that asked for more gives up what it holds, then others in turn.
     fn shed(&mut self, current: Slot, sink: &mut dyn FnMut(Assembled)) {
-        self.counts.one(FlowCounter::FlowsOverBudget);
-        self.give_up(current, sink);
+        self.relieve(current, sink);
         for _ in 0..self.limits.flows_max {
             if self.held_bytes <= self.limits.held_bytes_max {
                 return;
@@ -254,9 +256,21 @@ impl Assembler {
             if let Some((slot, entry)) = self.table.next_in_turn()
                 && entry.held_bytes() > 0
             {
-                self.counts.one(FlowCounter::FlowsOverBudget);
-                self.give_up(slot, sink);
+                self.relieve(slot, sink);
             }
+        }
+    }
+
+    /// Makes a connection hold less: it stops to wait for its start, or is given up.
+    fn relieve(&mut self, slot: Slot, sink: &mut dyn FnMut(Assembled)) {
+        let Some(connection) = self.table.get_mut(slot) else { return };
+        let before = connection.held_bytes();
+        if connection.relieve(&mut Out { counts: &mut self.counts, sink }) {
+            let after = connection.held_bytes();
+            self.held_bytes = (self.held_bytes + after).saturating_sub(before);
+        } else {
+            self.counts.one(FlowCounter::FlowsOverBudget);
+            self.give_up(slot, sink);
         }
     }
 

@@ -27,6 +27,16 @@ const LATE_SYN_MAX: i32 = 64 * 1024;
 /// A segment of a twin this far from where the connection is belongs to another one (no window is larger, RFC 7323).
 const TWIN_DISTANCE_MAX: u32 = 1 << 30;
 
+/// Of a connection whose first packets are not its SYNs, so many segments are looked at before its start counts as not
+/// captured: they may only be out of order in the file ..
+const PRELUDE_SEGMENTS: u8 = 16;
+/// .. or so many bytes held.
+const PRELUDE_BYTES_MAX: usize = 256 * 1024;
+/// After the end of a connection, bytes this far from it are of another one.
+const FAR_BYTES: u32 = 1 << 20;
+/// The same initial sequence number begins a new connection only after this time: before, it is a copy.
+const SAME_ISN_AFTER_NS: u64 = 1_000_000_000;
+
 /// Where results go, with the counters.
 pub(super) struct Out<'a> {
     pub(super) counts: &'a mut FlowCounts,
@@ -45,6 +55,7 @@ enum Mode {
     Ignored,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each is one thing that was seen or not")]
 #[derive(Debug)]
 pub(super) struct Connection {
     key: FlowKey,
@@ -61,8 +72,14 @@ pub(super) struct Connection {
     hello: Option<Box<ClientHello>>,
     reset: bool,
     saw_payload: bool,
-    /// Half that delivered last: a change of direction is where heads begin.
+    /// Half that delivered last.
     last_from: Option<usize>,
+    /// Whether what is being delivered follows bytes of the other direction: there heads begin.
+    turned: bool,
+    /// Segments seen while the start of a direction was not known; `None` once it is, or counts as not captured.
+    prelude: Option<u8>,
+    /// Bytes are missing before the first that was read.
+    start_missed: bool,
     /// A SYN with another number: a new connection on the same ports, if it is answered.
     new_syn: Option<(usize, SeqNo)>,
     early: Vec<u8>,
@@ -91,6 +108,9 @@ impl Connection {
             reset: false,
             saw_payload: false,
             last_from: None,
+            turned: true,
+            prelude: Some(0),
+            start_missed: false,
             new_syn: None,
             early: Vec::new(),
             http: None,
@@ -150,12 +170,17 @@ impl Connection {
 
     /// Takes one segment sent by side `from`.
     pub(super) fn on_segment(&mut self, from: usize, segment: &Segment<'_>, out: &mut Out<'_>) {
+        let silent_ns = segment.time.0.saturating_sub(self.last.0);
         self.last = self.last.max(segment.time);
         if !self.announced && segment.wire_len > 0 && self.client == Some(1 - from) {
             self.announce(out);
         }
         if segment.has(tcp_flag::SYN) && !segment.has(tcp_flag::RST) {
-            self.on_syn(from, segment, out);
+            self.on_syn(from, segment, silent_ns, out);
+        } else if self.is_after_end(from, segment) {
+            self.finish(out);
+            *self = Self::new(self.key, segment.time);
+            out.counts.one(FlowCounter::FlowsOpened);
         } else if let Some((side, isn)) = self.new_syn
             && side == from
             && self.half(from).next != Some(SeqNo(segment.seq))
@@ -165,7 +190,8 @@ impl Connection {
         }
         let to = 1 - from;
         if segment.has(tcp_flag::ACK) && !segment.has(tcp_flag::RST) {
-            self.half_mut(to).note_ack(SeqNo(segment.ack));
+            let guess = self.prelude.is_none();
+            self.half_mut(to).note_ack(SeqNo(segment.ack), guess);
         }
         if segment.has(tcp_flag::RST) {
             self.reset = true;
@@ -177,12 +203,61 @@ impl Connection {
         if segment.wire_len > 0 && !segment.has(tcp_flag::RST) {
             self.on_payload(from, seq, segment, out);
         }
+        if self.prelude.is_some() {
+            self.on_prelude();
+        }
         if self.halves.iter().any(|half| !half.held.is_empty()) {
             self.halves.iter_mut().for_each(Half::tick);
             self.drain(segment.time, Patience::Wait, out);
         }
         if segment.has(tcp_flag::FIN) {
             self.settle(from, out);
+        }
+    }
+
+    /// Counts a segment that came before the start of both directions was known.
+    fn on_prelude(&mut self) {
+        let known = self.halves.iter().all(|half| half.next.is_some());
+        let held_bytes: usize = self.halves.iter().map(|half| half.held_bytes).sum();
+        self.prelude = self.prelude.map(|seen| seen + 1).filter(|seen| *seen < PRELUDE_SEGMENTS);
+        if known || self.prelude.is_none() || held_bytes > PRELUDE_BYTES_MAX {
+            self.end_prelude();
+        }
+    }
+
+    /// What was not captured so far will not come: each direction begins with what is there.
+    fn end_prelude(&mut self) {
+        self.prelude = None;
+        for side in 0..2 {
+            let receiver_known = self.half(1 - side).isn.is_some();
+            self.half_mut(side).begin(receiver_known);
+        }
+    }
+
+    /// Gives up waiting for what may not come, to hold less. Whether it held anything that could be let go.
+    pub(super) fn relieve(&mut self, out: &mut Out<'_>) -> bool {
+        let waits = self.prelude.is_some();
+        if waits {
+            self.end_prelude();
+            self.drain(self.last, Patience::Wait, out);
+        }
+        waits
+    }
+
+    /// Whether a segment lies beyond the end of a closed connection: the ports are used again, and the SYN was not captured.
+    fn is_after_end(&self, from: usize, segment: &Segment<'_>) -> bool {
+        if segment.wire_len < 2 || !self.is_closed() || segment.has(tcp_flag::RST) {
+            return false;
+        }
+        let half = self.half(from);
+        let seq = SeqNo(segment.seq);
+        match (half.fin, half.next) {
+            (Some(fin), _) => {
+                let after = seq.since(fin);
+                after > 0 || after.unsigned_abs() > FAR_BYTES
+            }
+            (None, Some(next)) => seq.since(next).unsigned_abs() > FAR_BYTES,
+            (None, None) => false,
         }
     }
 
@@ -229,7 +304,7 @@ impl Connection {
         }
     }
 
-    fn on_syn(&mut self, from: usize, segment: &Segment<'_>, out: &mut Out<'_>) {
+    fn on_syn(&mut self, from: usize, segment: &Segment<'_>, silent_ns: u64, out: &mut Out<'_>) {
         let isn = SeqNo(segment.seq);
         let answers = segment.has(tcp_flag::ACK);
         let to = 1 - from;
@@ -240,12 +315,15 @@ impl Connection {
         {
             self.restart(to, new, segment.time, out);
         }
+        let prelude_over = self.prelude.is_none();
         let half = self.half(from);
         if half.isn == Some(isn) {
+            if !answers && self.is_closed() && silent_ns >= SAME_ISN_AFTER_NS {
+                self.restart(from, isn, segment.time, out);
+            }
             return;
         }
-        let late = half.isn.is_none()
-            && half.next.is_some_and(|next| (0..=LATE_SYN_MAX).contains(&next.since(isn.plus(1))));
+        let late = half.isn.is_none() && half.begins_soon_after(isn.plus(1), LATE_SYN_MAX);
         let fresh = half.isn.is_none() && !half.started && half.held.is_empty();
         if late || fresh {
             let half = self.half_mut(from);
@@ -256,9 +334,15 @@ impl Connection {
             if self.client.is_none() {
                 self.client = Some(if answers { to } else { from });
             }
+            // Where the client's SYN was not captured, its number is acknowledged here (with the data that it carried, RFC
+            // 7413: as long as the SYN may still come, it is waited for).
             let peer = self.half_mut(to);
-            if answers && peer.isn.is_none() && !peer.started && peer.held.is_empty() {
-                // The client's SYN was not captured, but its number is acknowledged here.
+            if answers
+                && prelude_over
+                && peer.isn.is_none()
+                && !peer.started
+                && peer.held.is_empty()
+            {
                 peer.isn = Some(SeqNo(segment.ack.wrapping_sub(1)));
                 peer.next = Some(SeqNo(segment.ack));
             }
@@ -293,6 +377,11 @@ impl Connection {
             }
             return;
         }
+        if self.prelude.is_some() && self.half(from).next.is_none() {
+            out.counts.one(FlowCounter::SegmentsHeld);
+            self.half_mut(from).hold(segment, seq);
+            return;
+        }
         match self.half_mut(from).fit(seq, segment.wire_len) {
             Fit::Old => out.counts.one(FlowCounter::SegmentsDuplicate),
             Fit::Outside => {
@@ -313,7 +402,8 @@ impl Connection {
                 }
             }
             Fit::Next(cut) => {
-                if self.half(from).held.is_empty() && !self.stalls(from, segment.payload) {
+                let ack = SeqNo(segment.ack);
+                if self.half(from).held.is_empty() && !self.stalls(from, segment.payload, ack) {
                     let data = segment
                         .payload
                         .get(usize::try_from(cut).unwrap_or(usize::MAX)..)
@@ -334,24 +424,48 @@ impl Connection {
 
     /// Delivers what waits, as far as it can be.
     fn drain(&mut self, now: UnixNs, patience: Patience, out: &mut Out<'_>) {
+        if patience == Patience::Over {
+            self.end_prelude();
+        }
         loop {
-            let mut moved = false;
-            for from in 0..2 {
-                while self.drain_one(from, now, Patience::Wait, out) {
-                    moved = true;
-                }
-            }
-            if moved {
+            let first = self.turn();
+            if self.drain_one(first, now, Patience::Wait, out)
+                || self.drain_one(1 - first, now, Patience::Wait, out)
+            {
                 continue;
             }
-            // Nothing moves by itself: give up the hole of the client first, so that responses find their requests.
-            let client = self.client.unwrap_or(0);
+            // Nothing moves by itself: give up a hole, first one that the server had received before it sent what waits.
+            let first =
+                if self.client_hole_is_received() { self.client.unwrap_or(0) } else { first };
             if patience == Patience::Wait
-                || !(self.drain_one(client, now, Patience::Over, out)
-                    || self.drain_one(1 - client, now, Patience::Over, out))
+                || !(self.drain_one(first, now, Patience::Over, out)
+                    || self.drain_one(1 - first, now, Patience::Over, out))
             {
                 return;
             }
+        }
+    }
+
+    fn client_hole_is_received(&self) -> bool {
+        let client = self.client.unwrap_or(0);
+        let (half, server) = (self.half(client), self.half(1 - client));
+        match (half.held.front(), half.next, server.held.front(), server.next) {
+            (Some(front), Some(next), Some(answer), Some(due)) => {
+                front.seq.since(next) > 0
+                    && answer.ack.since(next) > 0
+                    && answer.seq.since(due) <= 0
+            }
+            _ => false,
+        }
+    }
+
+    /// The half whose waiting bytes were sent first: the client's, unless its sender had received what waits of the other.
+    fn turn(&self) -> usize {
+        let client = self.client.unwrap_or(0);
+        let server = self.half(1 - client);
+        match (self.half(client).held.front(), server.held.front(), server.next) {
+            (Some(front), Some(_), Some(next)) if front.ack.since(next) > 0 => 1 - client,
+            _ => client,
         }
     }
 
@@ -375,8 +489,11 @@ impl Connection {
             self.lost_heads(from, u64::from(ahead.unsigned_abs()), out);
             return true;
         }
-        let stalled =
-            self.half(from).held.front().is_some_and(|held| self.stalls(from, &held.data));
+        let stalled = self
+            .half(from)
+            .held
+            .front()
+            .is_some_and(|held| self.stalls(from, &held.data, held.ack));
         if stalled {
             if patience == Patience::Wait && !self.half(from).waited_enough(now) {
                 return false;
@@ -405,15 +522,18 @@ impl Connection {
         true
     }
 
-    /// Whether this data of the server has to wait for the request that it answers.
-    fn stalls(&self, from: usize, data: &[u8]) -> bool {
+    /// Whether this data of the server has to wait for the request that it answers: one that was not seen yet, or one
+    /// that waits behind a hole although the server had received it.
+    fn stalls(&self, from: usize, data: &[u8], ack: SeqNo) -> bool {
         if self.client != Some(1 - from) || self.mode == Mode::Ignored {
             return false;
         }
-        match &self.http {
-            Some(http) => http.wants_request(from),
+        let received = |held: &Held| ack.since(held.seq) > 0;
+        let wants = match &self.http {
+            Some(http) => http.wants_request(from) && !http::skip_blank_lines(data).is_empty(),
             None => self.mode == Mode::Undecided && http::response(data) != Detect::No,
-        }
+        };
+        wants || self.half(1 - from).held.front().is_some_and(received)
     }
 
     #[expect(
@@ -433,6 +553,9 @@ impl Connection {
         let half = self.half_mut(from);
         let started = std::mem::replace(&mut half.started, true) || half.isn.is_none();
         half.next = Some(seq.plus(len));
+        let newly_acked =
+            half.delivered_ack.replace(ack).is_some_and(|before| ack.since(before) > 0);
+        self.turned = newly_acked || self.last_from != Some(from);
         let start = HeadStart { time, seq, ack };
         let unread = match self.mode {
             Mode::Undecided => {
@@ -509,3 +632,6 @@ enum Patience {
 fn first_seq(half: &Half) -> Option<SeqNo> {
     half.held.front().map(|held| held.seq)
 }
+
+#[cfg(test)]
+mod tests;

@@ -58,6 +58,10 @@ pub(super) struct Half {
     pub(super) fin: Option<SeqNo>,
     /// How far the receiver has acknowledged.
     acked: Option<SeqNo>,
+    /// The lowest acknowledgement while the start was not known.
+    acked_first: Option<SeqNo>,
+    /// What the sender had received when it sent what was delivered last.
+    pub(super) delivered_ack: Option<SeqNo>,
     /// Whether bytes were delivered.
     pub(super) started: bool,
     outside: u8,
@@ -102,14 +106,36 @@ impl Half {
         self.outside >= OUTSIDE_MAX
     }
 
-    /// The receiver acknowledged up to `ack`.
-    pub(super) fn note_ack(&mut self, ack: SeqNo) {
+    /// The receiver acknowledged up to `ack`; `guess`: where nothing was seen yet, the stream goes on from there.
+    pub(super) fn note_ack(&mut self, ack: SeqNo, guess: bool) {
         if self.acked.is_none_or(|before| ack.since(before) > 0) {
             self.acked = Some(ack);
         }
-        if self.next.is_none() {
-            self.next = Some(ack);
+        if guess {
+            self.next = self.next.or(Some(ack));
+        } else if self.acked_first.is_none_or(|before| before.since(ack) > 0) {
+            self.acked_first = Some(ack);
         }
+    }
+
+    /// No SYN will come: the stream begins with what is there, or, where its receiver was seen from its start on, with
+    /// the first byte that it acknowledged.
+    pub(super) fn begin(&mut self, receiver_known: bool) {
+        let first = self.held.front().map(|held| held.seq);
+        let acked = self.acked_first.filter(|_| receiver_known && self.next.is_none());
+        self.next = self.next.or(match (first, acked) {
+            (Some(first), Some(acked)) if acked.since(first) < 0 => Some(acked),
+            (first, acked) => first.or(acked),
+        });
+        if let (None, Some(_), Some(next)) = (self.isn, acked, self.next) {
+            self.isn = Some(SeqNo(next.0.wrapping_sub(1)));
+        }
+    }
+
+    /// Whether this is where the first waiting segment belongs to: there, or not far behind.
+    pub(super) fn begins_soon_after(&self, start: SeqNo, bytes: i32) -> bool {
+        let first = self.held.front().map(|held| held.seq).or(self.next);
+        first.is_some_and(|first| (0..=bytes).contains(&first.since(start)))
     }
 
     /// Keeps a copy until what lies before it has come; the first copy of a byte wins.

@@ -1,7 +1,7 @@
 //! Pairs the heads of one connection: requests wait in order, each final response answers the first.
 //!
-//! Bound: [`PENDING_MAX`] requests; one more gives up the oldest, counted. Knows what RFC 9110 says about interim
-//! responses, CONNECT and Upgrade.
+//! Bounds: [`PENDING_MAX`] requests of [`PENDING_BYTES_MAX`]; those beyond are given up at once, counted, and their
+//! responses counted off. Knows what RFC 9110 says about interim responses, CONNECT and Upgrade.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -12,7 +12,14 @@ use crate::http::{Exchange, Framing, Kind, Method, Position, Reader, RequestHead
 use crate::time::UnixNs;
 
 /// Most requests that wait for a response on one connection.
-pub(super) const PENDING_MAX: usize = 1024;
+pub(super) const PENDING_MAX: usize = 16 * 1024;
+/// Most bytes that they hold.
+const PENDING_BYTES_MAX: usize = 6 << 20;
+/// What a request holds beside its target, roughly.
+const PENDING_BYTES: usize = size_of::<Pending>() + 64;
+
+/// An empty queue with more room than this gives it back.
+const PENDING_KEPT_MAX: usize = 64;
 
 /// A request that waits for its response.
 #[derive(Debug)]
@@ -46,6 +53,9 @@ pub(super) struct Http {
     pub(super) readers: [Reader; 2],
     pub(super) starts: [HeadStart; 2],
     pub(super) pending: VecDeque<Pending>,
+    pending_bytes: usize,
+    /// Requests beyond the bound, after the pending ones: so many responses have no request here.
+    unfollowed: u64,
     /// A response whose body (of unknown length) goes on.
     pub(super) current: Option<Box<Exchange>>,
     /// A hole may have swallowed heads: pairing is checked by acknowledgement numbers.
@@ -62,6 +72,8 @@ impl Http {
             readers: [Reader::new(position), Reader::new(position)],
             starts: [HeadStart::default(); 2],
             pending: VecDeque::new(),
+            pending_bytes: 0,
+            unfollowed: 0,
             current: None,
             heads_missed: false,
             requests_blind: false,
@@ -72,7 +84,8 @@ impl Http {
     /// Bytes held for this connection, roughly.
     pub(super) fn held_bytes(&self) -> usize {
         let readers: usize = self.readers.iter().map(Reader::held_bytes).sum();
-        readers + self.pending.len() * (size_of::<Pending>() + 256)
+        // One request a connection is bounded by the number of connections.
+        readers + self.pending_bytes.saturating_sub(PENDING_BYTES)
     }
 
     /// The ends are known better now.
@@ -93,30 +106,48 @@ impl Http {
         emit: &mut dyn FnMut(Exchange),
     ) {
         counts.one(FlowCounter::RequestHeads);
-        if self.pending.len() >= PENDING_MAX {
-            counts.one(FlowCounter::RequestsOverflow);
-            self.give_up_first(counts, emit);
-        }
         self.answered_early = None;
         self.requests_blind = false;
         let expects_continue = head.expect_continue && !matches!(head.framing, Framing::None);
-        self.pending.push_back(Pending {
-            exchange: Exchange {
-                time: start.time,
-                method: head.method,
-                host: head.host,
-                target: head.target,
-                request: head.facts,
-                ..exchange
-            },
-            ack: start.ack,
-            expects_continue,
-        });
+        let exchange = Exchange {
+            time: start.time,
+            method: head.method,
+            host: head.host,
+            target: head.target,
+            request: head.facts,
+            ..exchange
+        };
+        let bytes = self.pending_bytes + PENDING_BYTES + exchange.target.len();
+        let full = self.pending.len() >= PENDING_MAX || bytes > PENDING_BYTES_MAX;
+        if self.unfollowed > 0 || (full && !self.pending.is_empty()) {
+            self.unfollowed += 1;
+            counts.one(FlowCounter::RequestsOverflow);
+            counts.one(FlowCounter::RequestsUnanswered);
+            return emit(exchange);
+        }
+        self.pending_bytes = bytes;
+        if self.pending.capacity() == 0 {
+            // Nearly all connections have one at a time: room for more is a kilobyte each.
+            self.pending.reserve_exact(1);
+        }
+        self.pending.push_back(Pending { exchange, ack: start.ack, expects_continue });
+    }
+
+    fn take_first(&mut self) -> Option<Pending> {
+        let pending = self.pending.pop_front()?;
+        self.pending_bytes =
+            self.pending_bytes.saturating_sub(PENDING_BYTES + pending.exchange.target.len());
+        if self.pending.is_empty() && self.pending.capacity() > PENDING_KEPT_MAX {
+            self.pending = VecDeque::new();
+        }
+        Some(pending)
     }
 
     /// The size of a request body became known.
     pub(super) fn request_body(&mut self, bytes: u64) {
-        if let Some(last) = self.pending.back_mut() {
+        if self.unfollowed == 0
+            && let Some(last) = self.pending.back_mut()
+        {
             last.exchange.request.body_bytes.get_or_insert(bytes);
         }
     }
@@ -139,7 +170,8 @@ impl Http {
             counts.one(FlowCounter::ResponsesOrphan);
             return After::Body(head.framing_for(None));
         }
-        let Some(mut pending) = self.pending.pop_front() else {
+        let Some(mut pending) = self.take_first() else {
+            self.unfollowed = self.unfollowed.saturating_sub(1);
             counts.one(FlowCounter::ResponsesOrphan);
             return After::Body(head.framing_for(None));
         };
@@ -197,6 +229,7 @@ impl Http {
     pub(super) fn wants_request(&self, server: usize) -> bool {
         !self.requests_blind
             && self.pending.is_empty()
+            && self.unfollowed == 0
             && self.readers.get(server).is_some_and(Reader::at_head_start)
     }
 
@@ -238,7 +271,7 @@ impl Http {
     }
 
     fn give_up_first(&mut self, counts: &mut FlowCounts, emit: &mut dyn FnMut(Exchange)) {
-        if let Some(pending) = self.pending.pop_front() {
+        if let Some(pending) = self.take_first() {
             counts.one(FlowCounter::RequestsUnanswered);
             emit(pending.exchange);
         }

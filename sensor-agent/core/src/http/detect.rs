@@ -4,7 +4,10 @@
 //! ([`LINE_BYTES_MAX`]). "Not my protocol" and "not enough yet" are answers, not errors.
 
 /// Longest request line that is waited for.
-pub(super) const LINE_BYTES_MAX: usize = 32 * 1024;
+pub(super) const LINE_BYTES_MAX: usize = 128 * 1024;
+
+/// By then every detector is done with its fixed part; blank lines before it are few.
+const METHOD_BYTES_MAX: usize = 64;
 
 /// Answer of a detector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,9 +133,24 @@ pub fn tls(bytes: &[u8]) -> Detect {
 }
 
 /// Drops empty lines before a head (RFC 9112 section 2.2).
-pub(super) fn skip_blank_lines(bytes: &[u8]) -> &[u8] {
+pub(crate) fn skip_blank_lines(bytes: &[u8]) -> &[u8] {
     let blank = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
     bytes.get(blank..).unwrap_or_default()
+}
+
+/// Whether a detector that wanted more of the first `before` bytes of `bytes` can say anything else now. What it waits
+/// for is a delimiter once the method is known: asking it for each byte of a long target would be quadratic.
+pub(crate) fn may_decide(bytes: &[u8], before: usize) -> bool {
+    let fresh = bytes.get(before..).unwrap_or_default();
+    before < METHOD_BYTES_MAX
+        || bytes.len() > LINE_BYTES_MAX
+        || fresh.iter().any(|byte| *byte <= b' ' || *byte == 0x7f)
+}
+
+/// What is worth keeping of an undecided start: of blank lines before a head, one byte is enough.
+pub(crate) fn without_blank_lines(bytes: &[u8]) -> &[u8] {
+    let rest = skip_blank_lines(bytes);
+    bytes.get((bytes.len() - rest.len()).saturating_sub(1)..).unwrap_or_default()
 }
 
 fn prefix(bytes: &[u8], pattern: &[u8]) -> Detect {

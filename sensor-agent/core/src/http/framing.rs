@@ -43,8 +43,11 @@ impl FramingFields {
     /// Takes a `Transfer-Encoding` value.
     pub(super) fn transfer_encoding(&mut self, value: &[u8]) {
         self.encoding = true;
-        let last = value.rsplit(|byte| *byte == b',').next().unwrap_or_default().trim_ascii();
-        self.chunked_last = last.eq_ignore_ascii_case(b"chunked");
+        // Empty elements of a list do not count (RFC 9110 section 5.6.1).
+        let mut codings = value.rsplit(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+        if let Some(last) = codings.find(|coding| !coding.is_empty()) {
+            self.chunked_last = last.eq_ignore_ascii_case(b"chunked");
+        }
     }
 
     /// The declared length, where it frames the body.
@@ -116,6 +119,7 @@ mod tests {
         check(&["5"], &["chunked"], Framing::Chunked, Framing::Chunked);
         check(&[], &["gzip, Chunked"], Framing::Chunked, Framing::Chunked);
         check(&[], &["gzip", "chunked"], Framing::Chunked, Framing::Chunked);
+        check(&[], &["gzip,, chunked ,", ""], Framing::Chunked, Framing::Chunked);
         check(&[], &["chunked, gzip"], Framing::Unknown, Framing::UntilClose);
     }
 }

@@ -1,7 +1,7 @@
 //! Parses one complete head (request or response, blank line included) into what an [`Exchange`](super::Exchange) needs.
 //!
-//! Bound: [`HEADERS_MAX`] fields; the length is bounded by the reader. Tolerant where servers are (bare LF, folded
-//! lines, odd header names are skipped), strict in what makes a head one: the first line.
+//! Bound: the length, which its reader bounds. Tolerant where servers are (bare LF, odd fields are skipped), strict in
+//! what makes a head one: the first line.
 
 use std::mem::MaybeUninit;
 use std::sync::Arc;
@@ -11,9 +11,8 @@ use httparse::{Header, ParserConfig, Status};
 use super::exchange::{Method, RequestFacts, ResponseFacts};
 use super::facts;
 use super::framing::Framing;
+use super::lenient::Lines;
 
-/// Most header fields of a head.
-pub(super) const HEADERS_MAX: usize = 1024;
 /// Header fields that are read without allocation.
 const HEADERS_FAST: usize = 64;
 
@@ -59,47 +58,30 @@ impl ResponseHead {
     }
 }
 
-/// Why a head was refused.
+/// A head whose first line is not that of HTTP/1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum HeadError {
-    /// The first line or the header section is not HTTP/1.
-    #[error("not an HTTP/1 head")]
-    Malformed,
-    /// More than [`HEADERS_MAX`] fields.
-    #[error("more than {HEADERS_MAX} header fields")]
-    TooManyHeaders,
-}
+#[error("not an HTTP/1 head")]
+pub struct HeadError;
 
 /// Parses a request head.
 pub fn parse_request(head: &[u8]) -> Result<RequestHead, HeadError> {
     let mut few = [const { MaybeUninit::uninit() }; HEADERS_FAST];
-    match request_with(head, &mut few) {
-        Err(httparse::Error::TooManyHeaders) => {
-            let mut many = vec![MaybeUninit::uninit(); HEADERS_MAX];
-            request_with(head, &mut many).map_err(refused)
-        }
-        Err(httparse::Error::Token) => request_with_raw_target(head),
-        other => other.map_err(refused),
-    }
+    request_with(head, &mut few).or_else(|_refused| {
+        let lines = Lines::of(head);
+        let (method, target) = lines.request_line().ok_or(HeadError)?;
+        let method = Method::parse(method).ok_or(HeadError)?;
+        Ok(finish_request(head, method, target, &lines.fields))
+    })
 }
 
 /// Parses a response head.
 pub fn parse_response(head: &[u8]) -> Result<ResponseHead, HeadError> {
     let mut few = [const { MaybeUninit::uninit() }; HEADERS_FAST];
-    match response_with(head, &mut few) {
-        Err(httparse::Error::TooManyHeaders) => {
-            let mut many = vec![MaybeUninit::uninit(); HEADERS_MAX];
-            response_with(head, &mut many).map_err(refused)
-        }
-        other => other.map_err(refused),
-    }
-}
-
-fn refused(error: httparse::Error) -> HeadError {
-    match error {
-        httparse::Error::TooManyHeaders => HeadError::TooManyHeaders,
-        _ => HeadError::Malformed,
-    }
+    response_with(head, &mut few).or_else(|_refused| {
+        let lines = Lines::of(head);
+        let status = lines.status().ok_or(HeadError)?;
+        finish_response(head, status, &lines.fields)
+    })
 }
 
 fn config() -> ParserConfig {
@@ -178,38 +160,6 @@ fn authority<'a>(method: &Method, target: &'a [u8]) -> Option<&'a [u8]> {
     (!host.is_empty()).then_some(host)
 }
 
-/// httparse is strict about targets, clients send anything: parse with odd bytes masked, take the target from `head`.
-fn request_with_raw_target(head: &[u8]) -> Result<RequestHead, HeadError> {
-    let skipped = head.len() - super::detect::skip_blank_lines(head).len();
-    let line_end = skipped
-        + memchr::memchr(b'\n', head.get(skipped..).unwrap_or_default())
-            .ok_or(HeadError::Malformed)?;
-    let line = head.get(skipped..line_end).unwrap_or_default();
-    let start = memchr::memchr(b' ', line).ok_or(HeadError::Malformed)? + 1;
-    let rest = line.get(start..).unwrap_or_default();
-    let end = start + memchr::memchr(b' ', rest).ok_or(HeadError::Malformed)?;
-    let mut masked = head.to_vec();
-    let mut changed = false;
-    for byte in masked.get_mut(skipped + start..skipped + end).unwrap_or_default() {
-        if *byte > b' '
-            && *byte != 0x7f
-            && !byte.is_ascii_alphanumeric()
-            && !b"/:.?=&%*-_@[]~+,;".contains(byte)
-        {
-            *byte = b'x';
-            changed = true;
-        }
-    }
-    if !changed {
-        return Err(HeadError::Malformed);
-    }
-    let mut headers = vec![MaybeUninit::uninit(); HEADERS_MAX];
-    let parsed = request_with(&masked, &mut headers).map_err(refused)?;
-    let target = line.get(start..end).ok_or(HeadError::Malformed)?;
-    let host = authority(&parsed.method, target).map(Into::into).or(parsed.host);
-    Ok(RequestHead { target: target.into(), host, ..parsed })
-}
-
 fn response_with<'b>(
     head: &'b [u8],
     headers: &mut [MaybeUninit<Header<'b>>],
@@ -220,9 +170,19 @@ fn response_with<'b>(
     else {
         return Err(httparse::Error::NewLine);
     };
-    let status =
-        response.code.filter(|code| (100..=999).contains(code)).ok_or(httparse::Error::Status)?;
-    let (mut facts, fields) = facts::response_fields(response.headers);
+    let status = response.code.ok_or(httparse::Error::Status)?;
+    finish_response(head, status, response.headers).map_err(|_not_a_status| httparse::Error::Status)
+}
+
+fn finish_response(
+    head: &[u8],
+    status: u16,
+    headers: &[Header<'_>],
+) -> Result<ResponseHead, HeadError> {
+    if !(100..=999).contains(&status) {
+        return Err(HeadError);
+    }
+    let (mut facts, fields) = facts::response_fields(headers);
     facts.body_bytes = fields.length();
     facts.head_bytes = u32::try_from(head.len()).unwrap_or(u32::MAX);
     Ok(ResponseHead { status, facts, framing: fields.of_response() })
@@ -283,6 +243,20 @@ mod tests {
         assert_eq!(folded.host.as_deref(), Some(&b"a"[..]));
         let many = "X-Y: z\r\n".repeat(500);
         assert!(parse_request(format!("GET / HTTP/1.1\r\n{many}\r\n").as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn heads_with_odd_bytes_or_very_many_fields_are_read() {
+        let odd = "X: a\0b\r\nY\0: c\r\n: novalue\r\nnocolon\r\n";
+        let many = "X-Y: z\r\n".repeat(5000);
+        for fields in [odd, &many] {
+            let head = request(&format!("GET / HTTP/1.1\r\n{fields}Host: a\r\n\r\n"));
+            assert_eq!(head.host.as_deref(), Some(&b"a"[..]));
+            let text = format!("HTTP/1.1 200 \x01\x7f\r\n{fields}Content-Length: 5\r\n\r\n");
+            let head = parse_response(text.as_bytes()).unwrap();
+            assert_eq!((head.status, head.framing_for(None)), (200, Framing::Length(5)));
+        }
+        assert_eq!(parse_request(b"GET / HTTP/1.1 x\r\n\r\n"), Err(HeadError));
     }
 
     #[test]

@@ -9,10 +9,12 @@ mod framing;
 mod head;
 mod hello;
 mod known;
+mod lenient;
 mod reader;
 
 pub use chunked::{ChunkStep, Chunked};
 pub use detect::{Detect, preface, request, response, tls};
+pub(crate) use detect::{may_decide, skip_blank_lines, without_blank_lines};
 pub use exchange::{
     AuthScheme, Exchange, FORWARDED_MAX, Method, OwnerHint, RequestFacts, ResponseFacts,
 };

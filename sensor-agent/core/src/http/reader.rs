@@ -9,9 +9,10 @@ use std::borrow::Cow;
 use super::chunked::{ChunkStep, Chunked};
 use super::detect::{self, Detect};
 use super::framing::Framing;
+use super::lenient::unfold;
 
-/// Longest head that is read (twice what the largest common servers accept).
-pub(super) const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Longest head that is read (common servers accept 8 to 64 KiB).
+pub(super) const HEAD_BYTES_MAX: usize = 256 * 1024;
 
 /// Which kind of head a direction carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +63,8 @@ pub struct Reader {
     buf: Vec<u8>,
     /// Bytes of `buf` already searched for the blank line.
     scanned: usize,
+    /// Whether a line of it begins with white space (obs-fold).
+    folded: bool,
     /// Whether the head in `buf` begins at an unproven position.
     doubtful: bool,
     /// Whether the first line of `buf` was found plausible.
@@ -77,6 +80,7 @@ impl Reader {
             position,
             buf: Vec::new(),
             scanned: 0,
+            folded: false,
             doubtful: false,
             line_checked: false,
             body_bytes: 0,
@@ -222,6 +226,7 @@ impl Reader {
     fn clear(&mut self) {
         self.buf = Vec::new();
         self.scanned = 0;
+        self.folded = false;
         self.doubtful = false;
         self.line_checked = false;
     }
@@ -241,19 +246,24 @@ impl Reader {
             if !self.plausible(kind, input) {
                 return self.not_http(input);
             }
-            if let Some(end) = head_end(input, 0) {
+            if let Some(end) = head_end(input, 0, &mut self.folded) {
                 let (head, rest) = input.split_at(end);
                 *input = rest;
+                let folded = self.folded;
                 self.clear();
-                return Step::Head(Cow::Borrowed(head));
+                return Step::Head(if folded {
+                    Cow::Owned(unfold(head))
+                } else {
+                    Cow::Borrowed(head)
+                });
             }
         }
         let room = HEAD_BYTES_MAX - self.buf.len();
         let taken = input.get(..input.len().min(room)).unwrap_or_default();
         let before = self.buf.len();
         self.buf.extend_from_slice(taken);
-        let end = head_end(&self.buf, self.scanned);
-        let checked = self.line_checked || {
+        let end = head_end(&self.buf, self.scanned, &mut self.folded);
+        let checked = self.line_checked || !detect::may_decide(&self.buf, before) || {
             let buf = std::mem::take(&mut self.buf);
             let plausible = self.plausible(kind, &buf);
             self.buf = buf;
@@ -266,6 +276,9 @@ impl Reader {
             *input = input.get(end.saturating_sub(before)..).unwrap_or_default();
             let mut head = std::mem::take(&mut self.buf);
             head.truncate(end);
+            if self.folded {
+                head = unfold(&head);
+            }
             self.clear();
             return Step::Head(Cow::Owned(head));
         }
@@ -290,13 +303,14 @@ impl Reader {
     }
 }
 
-/// End of the head (after its blank line), looking from `from` on; bare LF counts as a line end.
-fn head_end(bytes: &[u8], from: usize) -> Option<usize> {
+/// End of the head (after its blank line), looking from `from` on; bare LF counts as a line end. Notes folded lines.
+fn head_end(bytes: &[u8], from: usize, folded: &mut bool) -> Option<usize> {
     let tail = bytes.get(from..)?;
     for index in memchr::memchr_iter(b'\n', tail) {
         match (tail.get(index + 1), tail.get(index + 2)) {
             (Some(b'\n'), _) => return Some(from + index + 2),
             (Some(b'\r'), Some(b'\n')) => return Some(from + index + 3),
+            (Some(b' ' | b'\t'), _) => *folded = true,
             _ => {}
         }
     }
@@ -330,6 +344,14 @@ mod tests {
         assert_eq!(whole.len(), 3);
         for piece in 1..stream.len() {
             assert_eq!(heads(stream, piece), whole, "{piece}");
+        }
+    }
+
+    #[test]
+    fn a_folded_field_is_one_line_wherever_it_is_cut() {
+        let stream = b"POST / HTTP/1.1\r\nA:\r\n b\r\n\r\nxyz";
+        for piece in 1..=stream.len() {
+            assert_eq!(heads(stream, piece), [b"POST / HTTP/1.1\r\nA:   b\r\n\r\n"], "{piece}");
         }
     }
 

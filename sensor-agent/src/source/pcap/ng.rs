@@ -15,6 +15,8 @@ const BYTE_ORDER: u32 = 0x1a2b_3c4d;
 pub(super) struct Section {
     order: Option<Order>,
     interfaces: Vec<Interface>,
+    /// Time of the packet before: a simple packet block has none of its own.
+    last_ns: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -88,6 +90,7 @@ impl Section {
                 });
             };
             let data = input.behind(len).get(found.from..found.to).unwrap_or_default();
+            self.last_ns = found.time_ns;
             return Ok(Some(Packet {
                 time_ns: found.time_ns,
                 link: found.link,
@@ -146,7 +149,7 @@ impl Section {
         let (captured, wire_len, time_ns) = if kind == 3 {
             let wire_len = order.u32(block, 8);
             let snap = if interface.snap_len == 0 { u32::MAX } else { interface.snap_len };
-            (wire_len.min(snap) as usize, wire_len, 0)
+            (wire_len.min(snap) as usize, wire_len, self.last_ns)
         } else {
             let stamp = u64::from(order.u32(block, 12)) << 32 | u64::from(order.u32(block, 16));
             (order.u32(block, 20) as usize, order.u32(block, 24), interface.time_ns(stamp))

@@ -25,7 +25,13 @@ impl Connection {
             self.open_http(Kind::Request, self.last);
             self.truncated(from, Kind::Request, &early, out);
         }
-        let Some(http) = &mut self.http else { return };
+        let Some(http) = &mut self.http else {
+            if self.mode == Mode::Undecided {
+                self.start_missed = true;
+                self.half_mut(from).started = true;
+            }
+            return;
+        };
         let Some(reader) = http.readers.get_mut(from) else { return };
         let cut = reader.gap(len);
         if reader.position() == Position::Lost {
@@ -65,13 +71,14 @@ impl Connection {
     ) -> usize {
         let kind = if self.client == Some(from) { Kind::Request } else { Kind::Response };
         let mut input = data;
-        let mut may_begin = self.last_from != Some(from)
-            && self.http.as_ref().is_some_and(|http| http.may_begin(kind, 1 - from));
+        let mut may_begin =
+            self.turned && self.http.as_ref().is_some_and(|http| http.may_begin(kind, 1 - from));
         let mut first = true;
         while !input.is_empty() {
             let Some(http) = &mut self.http else { return 0 };
             if kind == Kind::Response && http.wants_request(from) {
-                return input.len();
+                // A blank line after a body answers nothing.
+                return http::skip_blank_lines(input).len();
             }
             let restarts = first
                 && http.may_restart(kind, from, start.ack)

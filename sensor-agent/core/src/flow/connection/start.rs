@@ -11,7 +11,7 @@ use crate::http::{self, Detect, HelloError, Kind, Position};
 use crate::time::UnixNs;
 
 /// Most bytes of an undecided start or of a ClientHello.
-const EARLY_BYTES_MAX: usize = 40 * 1024;
+const EARLY_BYTES_MAX: usize = 132 * 1024;
 
 impl Connection {
     /// First bytes: what is this connection?
@@ -45,7 +45,11 @@ impl Connection {
         let bytes = if self.early.is_empty() {
             data
         } else {
+            let before = self.early.len();
             self.early.extend_from_slice(data);
+            if before <= EARLY_BYTES_MAX && !http::may_decide(&self.early, before) {
+                return;
+            }
             collected = std::mem::take(&mut self.early);
             &collected
         };
@@ -66,7 +70,7 @@ impl Connection {
                 self.hello(from, &bytes, out);
             }
             _ if bytes.len() <= EARLY_BYTES_MAX && detected.contains(&Detect::More) => {
-                self.early = bytes.to_vec();
+                self.early = http::without_blank_lines(bytes).to_vec();
             }
             _ => {
                 self.classify(FlowClass::Other, start.time);
@@ -77,9 +81,10 @@ impl Connection {
 
     /// The beginning was not seen: only what is surely a head decides.
     fn decide_joined(&mut self, from: usize, start: HeadStart, data: &[u8], out: &mut Out<'_>) {
-        let kind = if http::request(data, true) != Detect::No {
+        let may_be = |side: usize| self.client.is_none_or(|client| client == side);
+        let kind = if may_be(from) && http::request(data, true) != Detect::No {
             Kind::Request
-        } else if http::response(data) == Detect::Yes {
+        } else if may_be(1 - from) && http::response(data) == Detect::Yes {
             Kind::Response
         } else {
             return;
@@ -87,8 +92,11 @@ impl Connection {
         out.counts.one(FlowCounter::FlowsJoined);
         self.client = Some(if kind == Kind::Request { from } else { 1 - from });
         self.mode = Mode::Http;
-        self.http = Some(Box::new(Http { requests_blind: true, ..Http::new(Position::Lost) }));
-        self.last_from = None;
+        let mut http = Http::new(Position::Lost);
+        http.requests_blind = true;
+        http.heads_missed = self.start_missed;
+        self.http = Some(Box::new(http));
+        self.turned = true;
         let _none_waits = self.read(from, start, data, out);
     }
 
@@ -96,6 +104,7 @@ impl Connection {
         if self.http.is_none() {
             let mut http = Http::new(Position::Head);
             http.requests_blind = kind == Kind::Response;
+            http.heads_missed = self.start_missed;
             self.http = Some(Box::new(http));
         }
         self.mode = Mode::Http;
