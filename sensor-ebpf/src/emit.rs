@@ -27,7 +27,8 @@ const _: () = assert!(size_of::<SampleHeader>() % 8 == 0 && HEADER_WORDS == 12);
 pub(crate) fn emit(work: &mut Work, from: u32, wake_bytes: u32) -> bool {
     let at = and_mask::<{ Window::INDEX_MASK }>(from) as usize;
     let data_len = work.window.header.data_len;
-    let base = (&raw mut work.window).cast::<u8>();
+    let words = (&raw mut work.window).cast::<u64>();
+    let base = words.cast::<u8>();
     // SAFETY: `at` is at most 2047, and the window goes on for a header and 2047 bytes behind that.
     let to = unsafe { base.add(at) };
     if at != 0 {
@@ -36,7 +37,7 @@ pub(crate) fn emit(work: &mut Work, from: u32, wake_bytes: u32) -> bool {
         while word != 0 {
             word -= 1;
             // SAFETY: word is below HEADER_WORDS, and the window is aligned to 8.
-            let from = unsafe { base.cast::<u64>().add(word) };
+            let from = unsafe { words.add(word) };
             // SAFETY: a whole word of the header.
             let value = unsafe { from.read() };
             // SAFETY: as for `to`.

@@ -98,7 +98,7 @@ const fn ports(src: u16, dst: u16) -> u32 {
     (src as u32) << 16 | dst as u32
 }
 
-/// The two halves of the addresses of an Ethernet header: eight bytes, then four, in memory order.
+/// The two halves of the addresses of an Ethernet header: eight bytes, then four, the first byte the highest.
 #[derive(Clone, Copy)]
 struct Macs(u64, u32);
 
@@ -160,9 +160,10 @@ impl Packet {
     #[inline(never)]
     fn addresses(&mut self, src: &[u8; 16], dst: &[u8; 16]) -> Option<()> {
         if self.four {
-            let [.., a, b, c, d] = *src;
-            let [.., e, f, g, h] = *dst;
-            return self.store(self.network + IPV4_ADDRESSES, &[a, b, c, d, e, f, g, h], 0);
+            // The last four bytes of each.
+            let [src, dst] = [src, dst].map(|address| u128::from_be_bytes(*address) as u64);
+            let both = src << 32 | dst & u64::from(u32::MAX);
+            return self.store(self.network + IPV4_ADDRESSES, &both.to_be_bytes(), 0);
         }
         self.store(self.network + IPV6_ADDRESSES, src, 0)?;
         self.store(self.network + IPV6_ADDRESSES + 16, dst, 0)
@@ -171,20 +172,17 @@ impl Packet {
     /// Swaps the addresses of the Ethernet header; gives them as they were.
     #[inline(always)]
     fn swap_macs(&mut self) -> Option<Macs> {
-        let before =
-            Macs(self.bytes().load::<u64>(0)?.to_be(), self.bytes().load::<u32>(8)?.to_be());
-        let [a, b, c, d, e, f, g, h] = before.0.to_ne_bytes();
-        let [i, j, k, l] = before.1.to_ne_bytes();
-        let first = u64::from_ne_bytes([g, h, i, j, k, l, a, b]);
-        let second = u32::from_ne_bytes([c, d, e, f]);
-        self.put_macs(Macs(first, second))?;
+        let before = Macs(self.bytes().load::<u64>(0)?, self.bytes().load::<u32>(8)?);
+        let dst = before.0 >> 16;
+        let src = (before.0 & 0xffff) << 32 | u64::from(before.1);
+        self.put_macs(Macs(src << 16 | dst >> 32, dst as u32))?;
         Some(before)
     }
 
     #[inline(always)]
     fn put_macs(&mut self, macs: Macs) -> Option<()> {
-        self.store(0, &macs.0.to_ne_bytes(), 0)?;
-        self.store(8, &macs.1.to_ne_bytes(), 0)
+        self.store(0, &macs.0.to_be_bytes(), 0)?;
+        self.store(8, &macs.1.to_be_bytes(), 0)
     }
 
     /// Writes the TCP header and its checksum.
