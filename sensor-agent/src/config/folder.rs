@@ -7,7 +7,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
+    fs,
     io::{self, Read as _},
     path::{Path, PathBuf},
     time::UNIX_EPOCH,
@@ -25,6 +25,8 @@ use sensor_core::{
 const FOLDER_BYTES_MAX: u64 = 512 * 1024 * 1024;
 /// Folders in folders.
 const DEPTH_MAX: usize = 8;
+use super::plain_file;
+
 /// Files and folders looked at, documents or not.
 const ENTRIES_MAX: usize = 20_000;
 /// Names of the binding file.
@@ -328,7 +330,7 @@ fn ends_with_path(name: &str, moved: &str) -> bool {
 /// At most one byte more than a document may have: the core then refuses it by its size.
 fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(path)?.take(DOCUMENT_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
+    plain_file::open(path)?.take(DOCUMENT_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -347,7 +349,7 @@ mod tests {
         let path = folder.join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, text).unwrap();
-        let file = File::options().write(true).open(&path).unwrap();
+        let file = fs::File::options().write(true).open(&path).unwrap();
         file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000 + step)).unwrap();
     }
 

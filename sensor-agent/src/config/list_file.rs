@@ -4,7 +4,7 @@
 
 use std::{
     collections::HashMap,
-    fs::{self, File},
+    fs,
     hash::{DefaultHasher, Hash as _, Hasher as _},
     io::{self, Read as _},
     os::unix::fs::MetadataExt as _,
@@ -15,7 +15,10 @@ use std::{
 
 use sensor_core::policy::{List, ListReader, ListRef, Lists, Policy};
 
-use super::policy_file::{PolicyFileError, unix_ns};
+use super::{
+    plain_file,
+    policy_file::{PolicyFileError, unix_ns},
+};
 
 const CHUNK_BYTES: usize = 64 * 1024;
 
@@ -72,12 +75,8 @@ pub fn read_lists(policy: &Policy) -> Result<Lists, PolicyFileError> {
 fn read_list(name: &ListRef) -> Result<List, PolicyFileError> {
     let path = Path::new(&*name.path);
     let failed = |source| PolicyFileError::List { path: path.to_owned(), line: name.line, source };
-    let mut file = File::open(path).map_err(failed)?;
+    let mut file = plain_file::open(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
-    if !metadata.is_file() {
-        // A pipe or a device may never end.
-        return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "is not a plain file")));
-    }
     let changed = unix_ns(metadata.modified().unwrap_or(UNIX_EPOCH));
     let mut reader = ListReader::new(name, &name.path, changed);
     let mut chunk = vec![0; CHUNK_BYTES];

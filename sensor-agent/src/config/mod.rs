@@ -7,6 +7,7 @@ mod file;
 mod folder;
 mod host;
 mod list_file;
+mod plain_file;
 mod policy_file;
 mod raw;
 mod resolved;
@@ -16,7 +17,9 @@ pub use file::{ConfigError, DEFAULT_FILE, read, schema};
 pub use folder::{CatalogueFolder, FolderError, Loaded};
 pub use host::host_facts;
 pub use list_file::{ListFiles, read_lists};
-pub use policy_file::{PolicyFileError, read_policy, read_policy_text, unix_ns};
+pub use policy_file::{
+    PolicyFileError, read_policy, read_policy_text, read_watched_policy, unix_ns,
+};
 pub use raw::{ClientAddress, Hook, Mode, Pin, Raw, SamplingBudget, TcAttach};
 pub use resolved::{Config, HealthCheck, Interfaces, MetricsListen};
 pub use units::{Bytes, Share, Span};

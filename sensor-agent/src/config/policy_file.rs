@@ -14,6 +14,8 @@ use sensor_core::{
     time::UnixNs,
 };
 
+use super::plain_file;
+
 /// Why a policy file is not used.
 #[derive(Debug, thiserror::Error)]
 pub enum PolicyFileError {
@@ -46,17 +48,28 @@ pub fn read_policy(path: &Path) -> Result<Policy, PolicyFileError> {
     Ok(policy::parse(&path.display().to_string(), &bytes, changed)?)
 }
 
-/// Reads a policy file without looking into it; with it, when it was changed.
+/// Reads a policy file without looking into it; with it, when it was changed. For who waits for a pipe as well, as commands do.
 pub fn read_policy_text(path: &Path) -> Result<(Vec<u8>, UnixNs), PolicyFileError> {
-    let failed = |source| PolicyFileError::Read { path: path.to_owned(), source };
-    let file = File::open(path).map_err(failed)?;
-    let metadata = file.metadata().map_err(failed)?;
+    File::open(path)
+        .and_then(read)
+        .map_err(|source| PolicyFileError::Read { path: path.to_owned(), source })
+}
+
+/// The same for an agent, which must wait for nobody: of plain files only.
+pub fn read_watched_policy(path: &Path) -> Result<(Vec<u8>, UnixNs), PolicyFileError> {
+    plain_file::open(path)
+        .and_then(read)
+        .map_err(|source| PolicyFileError::Read { path: path.to_owned(), source })
+}
+
+fn read(file: File) -> io::Result<(Vec<u8>, UnixNs)> {
+    let metadata = file.metadata()?;
     if metadata.is_dir() {
-        return Err(failed(io::Error::new(io::ErrorKind::IsADirectory, "is a folder")));
+        return Err(io::Error::new(io::ErrorKind::IsADirectory, "is a folder"));
     }
     let changed = unix_ns(metadata.modified().unwrap_or(UNIX_EPOCH));
     let mut bytes = Vec::new();
-    file.take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
+    file.take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
     Ok((bytes, changed))
 }
 

@@ -273,7 +273,7 @@ impl PolicyFile {
         let origin = Origin::Applied { unix_ns: wanted.now.0, by: wanted.by.clone() };
         let (layers, _) = self.layers.on(Base { policy: Arc::new(policy), sha256, origin });
         let over = match &self.path {
-            Some(path) => crate::config::read_policy_text(path)
+            Some(path) => crate::config::read_watched_policy(path)
                 .map(|(text, _)| Hash::of(&text).to_string())
                 .unwrap_or_default(),
             None => String::new(),

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     audit::{Hash, Version},
-    config::{ListFiles, PolicyFileError, host_facts, read_lists, read_policy_text},
+    config::{ListFiles, PolicyFileError, host_facts, read_lists, read_watched_policy},
     control::{PolicyStatus, PolicyText, RuleStatus},
     kernel::{Install, Kernel},
     telemetry::events::{self, Emit as _},
@@ -457,7 +457,7 @@ impl PolicyFile {
 }
 
 fn read_file(path: &Path) -> Result<Base, String> {
-    let read = read_policy_text(path).and_then(|(text, changed)| {
+    let read = read_watched_policy(path).and_then(|(text, changed)| {
         let policy = policy::parse(&path.display().to_string(), &text, changed)?;
         let sha256 = Hash::of(&text);
         Ok(Base { policy: Arc::new(policy), sha256, origin: Origin::File })
