@@ -272,8 +272,8 @@ pub struct Failsafe {
     pub port_min: u16,
     /// Largest port.
     pub port_max: u16,
-    /// Always zero.
-    pub pad: [u64; 5],
+    /// What it is for, UTF-8, cut, zeros behind; for people who ask, not for the program.
+    pub name: [[u8; 8]; 5],
 }
 
 const _: () = assert!(size_of::<Failsafe>() == 64);

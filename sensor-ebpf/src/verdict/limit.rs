@@ -1,7 +1,7 @@
 //! GCRA (ITU-T I.371, the "virtual scheduling" form) on one u64 per client, updated by compare-and-swap: exact under concurrency,
 //! no lock, no division.
 //!
-//! Bounds: [`CAS_TRIES_MAX`] swaps, then the packet is admitted and counted; `LOOKUPS_MAX` limits for one packet.
+//! Bounds: [`CAS_TRIES_MAX`] swaps, then the packet is admitted and counted; `STEPS_MAX` steps for one packet.
 
 use core::ops::ControlFlow;
 

@@ -8,7 +8,10 @@
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
-use sensor_ebpf::abi::policy::{FAILSAFE_MAX, FailsafeEntry, FailsafeSide};
+use sensor_ebpf::abi::{
+    image::Failsafe as Entry,
+    policy::{FAILSAFE_MAX, FailsafeSide},
+};
 use serde_saphyr::Spanned;
 
 use super::{
@@ -280,7 +283,7 @@ impl Failsafe {
     }
 
     /// Map entries of all rules; an error says how many there would be.
-    pub(super) fn entries(&self, facts: &HostFacts) -> Result<Vec<FailsafeEntry>, String> {
+    pub(super) fn entries(&self, facts: &HostFacts) -> Result<Vec<Entry>, String> {
         let mut entries = Vec::new();
         for rule in self.rules(facts) {
             let ports =
@@ -321,12 +324,14 @@ fn hosts(addresses: &[IpAddr]) -> Vec<IpNet> {
     nets
 }
 
-fn entry(rule: &FailsafeRule, network: &IpNet, (port_min, port_max): (u16, u16)) -> FailsafeEntry {
+fn entry(rule: &FailsafeRule, network: &IpNet, (port_min, port_max): (u16, u16)) -> Entry {
     let (addr, prefix_len) = match network {
         IpNet::V4(net) => (net.network().to_ipv6_mapped().octets(), net.prefix_len() + 96),
         IpNet::V6(net) => (net.network().octets(), net.prefix_len()),
     };
-    FailsafeEntry {
+    let mut name = [[0; 8]; 5];
+    name.as_flattened_mut().iter_mut().zip(rule.name.bytes()).for_each(|(to, from)| *to = from);
+    Entry {
         addr,
         prefix_len,
         side: match rule.side {
@@ -337,5 +342,6 @@ fn entry(rule: &FailsafeRule, network: &IpNet, (port_min, port_max): (u16, u16))
         direction: 0,
         port_min,
         port_max,
+        name,
     }
 }

@@ -4,7 +4,7 @@
 //! left out (`merged`): overlapping entries are joined only where rule, action and expiry are the same. What the kernel could not get
 //! through in `STEPS_MAX` steps is refused. No rule is lost: each is in force, expired, or waits for its interface, and `states` says which.
 
-use sensor_ebpf::abi::{image::Failsafe, policy::RuleHits};
+use sensor_ebpf::abi::policy::RuleHits;
 
 use super::{
     super::{
@@ -182,17 +182,7 @@ impl Policy {
         if !errors.is_empty() {
             return Err(PolicyErrors::new(&self.file, errors));
         }
-        let failsafe = failsafe.iter().map(|entry| Failsafe {
-            addr: entry.addr,
-            prefix_len: entry.prefix_len,
-            side: entry.side,
-            protocol: entry.protocol,
-            direction: entry.direction,
-            port_min: entry.port_min,
-            port_max: entry.port_max,
-            pad: [0; 5],
-        });
-        Ok(Plan::new(four, six, chains, failsafe.collect(), self.digest_with(lists)))
+        Ok(Plan::new(four, six, chains, failsafe, self.digest_with(lists)))
     }
 
     /// Digest of the policy with its lists.
