@@ -9,6 +9,7 @@ pub mod config;
 pub mod control;
 #[cfg(target_os = "linux")]
 pub mod drops;
+pub mod explain;
 #[cfg(target_os = "linux")]
 pub mod kernel;
 #[cfg(target_os = "linux")]

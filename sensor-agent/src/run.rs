@@ -6,6 +6,7 @@
 
 mod changes;
 mod drops;
+mod explain;
 mod health;
 mod live;
 mod ready;

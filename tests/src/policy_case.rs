@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use sensor_core::{
     policy::{
         HostFacts, Lists, Policy,
-        image::{self, Compiled, Explained, Numbers, Sighting, View},
+        image::{self, Compiled, Explained, Numbers, Sighting, Verdicts, View},
         parse,
     },
     time::{MonoNs, UnixNs},
@@ -101,6 +101,7 @@ impl Case {
             ifindex: Some(IFINDEX),
             now_ns: self.boot_ns + packet.time_ns,
             shared: (false, false),
+            verdicts: Verdicts::default(),
         };
         Some(image::explain(&View::new(lines)?, &sighting))
     }
@@ -111,7 +112,7 @@ impl Case {
     pub fn agrees(&self, explained: &Explained, decided: &Decided) -> bool {
         use image::Decided as Said;
         match (explained.decided, decided) {
-            (Said::Blocked { block, reset }, Decided::Blocked(id, resets)) => {
+            (Said::Blocked { block, reset, .. }, Decided::Blocked(id, resets)) => {
                 block == self.slot(id) && reset == *resets
             }
             (Said::Allowed { allow, .. }, Decided::Allowed(id)) => allow == self.slot(id),

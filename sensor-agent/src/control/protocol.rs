@@ -3,10 +3,10 @@
 //! One line of JSON each: `{"get":"status"}`, `{"do":"policy_confirm","terms":{}}`. A change that carries a document says how many bytes
 //! follow its line; they are sent as they are. Bounds: [`REQUEST_BYTES_MAX`] a line, [`BODY_BYTES_MAX`] a document.
 
-use std::net::IpAddr;
-
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use crate::explain::ExplainQuery;
 
 /// Longest line that is read.
 pub const REQUEST_BYTES_MAX: usize = 4096;
@@ -14,7 +14,7 @@ pub const REQUEST_BYTES_MAX: usize = 4096;
 pub const BODY_BYTES_MAX: u64 = sensor_core::policy::FILE_BYTES_MAX as u64;
 
 /// A question, as `{"get":"status"}`. Changes nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "get", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Question {
     /// The inventory, coverage included (`sensor.inventory/v1`).
@@ -26,12 +26,7 @@ pub enum Question {
     /// The policy in force as a document.
     PolicyExport,
     /// What would happen to packets between a client and this host, by what is in the kernel.
-    PolicyExplain {
-        /// The client.
-        address: IpAddr,
-        /// Port of the service here; none = any.
-        port: Option<u16>,
-    },
+    PolicyExplain(ExplainQuery),
     /// Drops since the one with this number (0 = all that are kept).
     Drops {
         /// Number of the last one known.

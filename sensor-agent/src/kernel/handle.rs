@@ -7,6 +7,7 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
+    os::fd::AsFd as _,
     sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
 };
 
@@ -17,7 +18,6 @@ use sensor_core::{
 use sensor_ebpf::abi::{
     dynamic::{DropKey, DropValue, Verdict},
     flow_key::FlowKey,
-    image::Line,
     policy::RuleHits,
     settings::{ListenerCounts, Settings},
 };
@@ -26,6 +26,7 @@ use super::{
     attach::HookKind,
     counters::{Counters, KernelLedger},
     listeners::Listeners,
+    live::{self, LiveEnds, LivePolicy},
     load::{self, Copies, Degraded, LoadConfig, LoadError, Mode, Wanted},
     meta::KEPT_BYTES,
     netlink::filter::Handle,
@@ -364,9 +365,22 @@ impl Kernel {
         self.policy_maps().revert()
     }
 
-    /// The lines of the image in force, as the kernel has them.
-    pub fn live_image(&self) -> io::Result<Vec<Line>> {
-        self.policy_maps().live_image()
+    /// The policy that packets are judged by now, as the kernel has it.
+    pub fn live_policy(&self) -> io::Result<LivePolicy> {
+        // Copied without the lock: an image may be large, and verdicts must not wait for it.
+        let image = self.policy_maps().live_map()?;
+        let lines = image.map_or(Ok(Vec::new()), |image| live::lines(image.as_fd()))?;
+        Ok(LivePolicy { settings: self.settings(), lines })
+    }
+
+    /// What the tables of verdicts and shared sources hold for a connection; a client's port of 0 is not known.
+    pub fn live_ends(
+        &self,
+        protocol: u8,
+        client: SocketAddr,
+        server: SocketAddr,
+    ) -> Result<LiveEnds, MapError> {
+        self.policy_maps().ends(protocol, client, server)
     }
 
     /// Hits by their number.

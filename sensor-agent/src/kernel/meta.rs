@@ -66,6 +66,13 @@ impl Meta {
         zerocopy::transmute!(self)
     }
 
+    /// Whether the settings of both have the same form.
+    pub(crate) const fn same_settings(&self, other: &Self) -> bool {
+        self.settings_bytes == other.settings_bytes
+            && self.enforcement_off_at == other.enforcement_off_at
+            && self.heartbeat_at == other.heartbeat_at
+    }
+
     /// Version of the agent that wrote it.
     pub(crate) fn agent(&self) -> String {
         until_zero(&self.agent)

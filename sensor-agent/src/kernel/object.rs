@@ -26,6 +26,7 @@ const BPF_MAP_DELETE_ELEM: libc::c_long = 3;
 const BPF_MAP_CREATE: libc::c_long = 0;
 const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
 const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
+const BPF_MAP_GET_FD_BY_ID: libc::c_long = 14;
 const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_LINK_UPDATE: libc::c_long = 29;
@@ -220,6 +221,22 @@ pub(super) fn slot_set(outer: BorrowedFd<'_>, slot: u32, inner: BorrowedFd<'_>) 
         ..ElementAttr::default()
     };
     bpf(BPF_MAP_UPDATE_ELEM, &mut attr).map(drop)
+}
+
+/// The map in a slot of an array of maps, if there is one. Needs CAP_SYS_ADMIN: the kernel tells a number, not a descriptor.
+pub(super) fn slot_get(outer: BorrowedFd<'_>, slot: u32) -> io::Result<Option<OwnedFd>> {
+    let (mut key, mut id) = (slot, 0_u32);
+    let mut attr = ElementAttr {
+        map_fd: raw(outer),
+        key: address(&mut key),
+        value: address(&mut id),
+        ..ElementAttr::default()
+    };
+    match bpf(BPF_MAP_LOOKUP_ELEM, &mut attr) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+        Ok(_) => sys::object_by_id(BPF_MAP_GET_FD_BY_ID, id).map(Some),
+    }
 }
 
 /// Empties a slot of an array of maps; one that is empty stays so.

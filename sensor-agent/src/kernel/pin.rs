@@ -33,6 +33,8 @@ pub const ROOT: &str = "/sys/fs/bpf/api-sensor";
 /// How long the lock of an agent that is just ending is waited for.
 const LOCK_WAIT: Duration = Duration::from_secs(3);
 /// Instances and layouts that are looked at.
+/// Name of the map with what the next agent wants to see again.
+pub(crate) const KEPT: &str = "KEPT";
 const FOLDERS_MAX: usize = 256;
 
 /// Whether links and maps are pinned in mode enforce. In mode observe nothing is: there is nothing that must go on without the agent.
@@ -143,7 +145,7 @@ impl Pins {
         let path = folder.join("META");
         object::write_first(meta.as_fd(), &Meta::now(&layout.name, &self.socket).to_bytes())
             .map_err(failed(&path))?;
-        array(&folder.join("KEPT"), KEPT_BYTES)?;
+        array(&folder.join(KEPT), KEPT_BYTES)?;
         let _first = self.layout.set(folder);
         Ok(())
     }
@@ -160,7 +162,7 @@ impl Pins {
 
     /// What [`Pins::keep`] was given last, also by an agent before this one.
     pub(crate) fn kept(&self) -> Option<Vec<u8>> {
-        let map = object::open(&self.layout.get()?.join("KEPT")).ok()?;
+        let map = object::open(&self.layout.get()?.join(KEPT)).ok()?;
         super::meta::kept(&object::read_first(map.as_fd()).ok()?)
     }
 
@@ -168,7 +170,7 @@ impl Pins {
     pub(crate) fn keep(&self, bytes: &[u8]) -> io::Result<()> {
         let layout = self.layout.get().ok_or(io::ErrorKind::NotFound)?;
         let value = super::meta::keep(bytes).ok_or(io::ErrorKind::FileTooLarge)?;
-        object::write_first(object::open(&layout.join("KEPT"))?.as_fd(), &value)
+        object::write_first(object::open(&layout.join(KEPT))?.as_fd(), &value)
     }
 
     /// Layouts of this instance other than the entered one.

@@ -7,9 +7,9 @@
 
 use std::{
     io,
-    mem::offset_of,
+    net::SocketAddr,
     os::fd::{AsFd as _, OwnedFd},
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
 };
 
 use aya::{
@@ -27,6 +27,7 @@ use sensor_ebpf::abi::{
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
 use super::{
+    live::{self, Dynamic, LiveEnds},
     load::{LoadError, take},
     memory::Mapped,
     object,
@@ -53,7 +54,7 @@ pub enum Install {
 pub struct Installed {
     /// Bytes of kernel memory of its image and bitmaps.
     pub bytes: u64,
-    /// Counted up with each policy that this process installs; the image's own header says it too.
+    /// Counted up with each policy that this process installs.
     pub generation: u64,
     /// Its slot.
     pub slot: u32,
@@ -102,18 +103,12 @@ pub(crate) struct PolicyMaps {
     shared: HashMap<MapData, [u8; 16], u64>,
     drops: HashMap<MapData, Wire<DropKey>, Wire<DropValue>>,
     /// Images that this process put into the slots.
-    images: [Option<Image>; SLOTS as usize],
+    images: [Option<OwnedFd>; SLOTS as usize],
     /// Counted up with each image.
     generation: u64,
     /// Hits that any image so far counts: numbers below this.
     hits_count: u32,
     settings: Arc<SettingsMap>,
-}
-
-/// The maps of one image.
-struct Image {
-    lines: OwnedFd,
-    lines_count: u32,
 }
 
 impl PolicyMaps {
@@ -235,18 +230,28 @@ impl PolicyMaps {
         Ok(())
     }
 
+    /// What the tables of verdicts and shared sources hold for a connection; a client's port of 0 is not known.
+    pub(crate) fn ends(
+        &self,
+        protocol: u8,
+        client: SocketAddr,
+        server: SocketAddr,
+    ) -> Result<LiveEnds, MapError> {
+        let (flow_verdicts, client_verdicts) = (&self.flow_verdicts, &self.client_verdicts);
+        Dynamic { flow_verdicts, client_verdicts, shared: &self.shared }
+            .ends(protocol, client, server)
+    }
+
     /// The image in force for packets now, as the kernel has it. Empty when this process did not put it there.
     pub(crate) fn live_image(&self) -> io::Result<Vec<Line>> {
-        let settings = self.settings.current();
-        let provisional = settings.provisional_until_ns > super::clock::now().0;
-        let policy = if provisional { settings.provisional } else { settings.policy };
-        let image = usize::try_from(slot_of(policy)).ok().and_then(|slot| self.images.get(slot));
-        let Some(Some(image)) = image else { return Ok(Vec::new()) };
-        let lines = usize::try_from(image.lines_count).map_err(io::Error::other)?;
-        let memory = Mapped::new(image.lines.as_fd(), lines * size_of::<Line>())?;
-        let words: Vec<u64> =
-            memory.words().iter().map(|word| word.load(Ordering::Relaxed)).collect();
-        Ok(words.as_chunks::<8>().0.to_vec())
+        self.live_map()?.map_or(Ok(Vec::new()), |image| live::lines(image.as_fd()))
+    }
+
+    /// The map of that image.
+    pub(crate) fn live_map(&self) -> io::Result<Option<OwnedFd>> {
+        let slot = live::slot(&self.settings.current());
+        let image = usize::try_from(slot).ok().and_then(|slot| self.images.get(slot));
+        image.and_then(Option::as_ref).map(OwnedFd::try_clone).transpose()
     }
 
     /// Sets, replaces or (with `None`) ends the verdict on a flow.
@@ -341,16 +346,13 @@ impl PolicyMaps {
         let bytes = image.lines.as_bytes().len();
         let memory = Mapped::new(lines.as_fd(), bytes).map_err(failed("POLICY"))?;
         memory.fill(image.lines.as_flattened().iter());
-        if let Some(generation) = memory.words().get(offset_of!(Header, generation) / 8) {
-            generation.store(self.generation, Ordering::Relaxed);
-        }
         drop(memory);
         bitmap(&self.any4, slot, &image.any4).map_err(failed("ANY4"))?;
         bitmap(&self.filter6, slot, &image.filter6).map_err(failed("FILTER6"))?;
         object::slot_set(self.policy.fd().as_fd(), slot, lines.as_fd())
             .map_err(failed("POLICY"))?;
         if let Some(place) = usize::try_from(slot).ok().and_then(|slot| self.images.get_mut(slot)) {
-            *place = Some(Image { lines, lines_count });
+            *place = Some(lines);
         }
         Ok(())
     }

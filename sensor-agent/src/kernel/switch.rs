@@ -113,7 +113,8 @@ fn read(sensor: &Path, folder: &Path) -> io::Result<PinnedLayout> {
     })
 }
 
-fn meta(folder: &Path) -> io::Result<Meta> {
+/// Who wrote a layout's folder.
+pub(super) fn meta(folder: &Path) -> io::Result<Meta> {
     let map = object::open(&folder.join("META"))?;
     Meta::read(&object::read_first(map.as_fd())?)
         .ok_or_else(|| io::Error::other("META was not written by a sensor"))

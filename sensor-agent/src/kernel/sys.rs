@@ -267,7 +267,7 @@ fn next_link_id(id: u32) -> io::Result<Option<u32>> {
     }
 }
 
-fn object_by_id(command: libc::c_long, id: u32) -> io::Result<OwnedFd> {
+pub(super) fn object_by_id(command: libc::c_long, id: u32) -> io::Result<OwnedFd> {
     owned(bpf(command, &mut IdAttr { id, ..IdAttr::default() })?)
 }
 

@@ -37,18 +37,21 @@ pub(super) fn write(
     let until_ns = now.0.saturating_add(verdict.sentence.for_ns);
     let entry = Some(Verdict { until_ns, hits, action: action as u32 });
     match verdict.sentence.subject {
-        Subject::Flow => maps.verdict_flow(flow_key(verdict.client, verdict.server), entry),
+        Subject::Flow => {
+            maps.verdict_flow(flow_key(PROTO_TCP, verdict.client, verdict.server), entry)
+        }
         Subject::Client => maps.verdict_client(client_key(verdict.client_address()), entry),
     }
 }
 
-fn flow_key(client: SocketAddr, server: SocketAddr) -> FlowKey {
+/// Key of a flow's verdict.
+pub(super) fn flow_key(protocol: u8, client: SocketAddr, server: SocketAddr) -> FlowKey {
     let tuple = Tuple {
         src: mapped(client.ip()),
         dst: mapped(server.ip()),
         src_port: client.port(),
         dst_port: server.port(),
-        protocol: PROTO_TCP,
+        protocol,
         ..Tuple::default()
     };
     let mut key = FlowKey::default();
@@ -56,15 +59,16 @@ fn flow_key(client: SocketAddr, server: SocketAddr) -> FlowKey {
     key
 }
 
-/// IPv4 v4-mapped, IPv6 the /64.
-fn client_key(client: IpAddr) -> [u8; 16] {
+/// Key of a client's verdict: IPv4 v4-mapped, IPv6 the /64.
+pub(super) fn client_key(client: IpAddr) -> [u8; 16] {
     match client.to_canonical() {
         IpAddr::V4(_) => mapped(client),
         IpAddr::V6(client) => (u128::from_be_bytes(client.octets()) >> 64 << 64).to_be_bytes(),
     }
 }
 
-fn mapped(address: IpAddr) -> [u8; 16] {
+/// An address as all maps have it.
+pub(super) fn mapped(address: IpAddr) -> [u8; 16] {
     match address.to_canonical() {
         IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
         IpAddr::V6(address) => address.octets(),
@@ -80,8 +84,9 @@ mod tests {
         let (client, server): (SocketAddr, SocketAddr) =
             ("192.0.2.7:4000".parse().expect("a client"), "10.0.0.1:80".parse().expect("a server"));
         let mapped = "[::ffff:192.0.2.7]:4000".parse().expect("a client");
-        assert_eq!(flow_key(client, server), flow_key(server, client));
-        assert_eq!(flow_key(client, server), flow_key(mapped, server));
+        let key = |client, server| flow_key(PROTO_TCP, client, server);
+        assert_eq!(key(client, server), key(server, client));
+        assert_eq!(key(client, server), key(mapped, server));
     }
 
     #[test]

@@ -300,6 +300,7 @@ impl PolicyFile {
             );
         }
         kernel.reset_hits(&compiled.fresh).map_err(|error| error.to_string())?;
+        compiled.image.set_generation(self.generation_of(&compiled));
         kernel.publish(&compiled.image, install).map_err(|error| error.to_string())?;
         waiting::end(&compiled.image, kernel);
         // The kernel has it now; a second copy would be as large as the list.
@@ -321,18 +322,27 @@ impl PolicyFile {
         Ok(())
     }
 
+    /// The generation that a policy has. A restart with the same policy keeps its own; a new one never gets a number that was in use.
+    fn generation_of(&self, compiled: &Compiled) -> u64 {
+        let hash = hash_of(compiled);
+        if self.status.hash == hash {
+            self.status.generation
+        } else if self.kept.hash != hash || self.status.generation > 0 {
+            self.kept.generation + 1
+        } else {
+            self.kept.generation
+        }
+    }
+
     fn told(&mut self, compiled: &Compiled, facts: &HostFacts) {
-        let hash = format!("{:016x}", compiled.digest);
+        let (hash, generation) = (hash_of(compiled), self.generation_of(compiled));
         let counts = &compiled.counts;
         let entries = counts.block + counts.allow + counts.limit;
         let status = &mut self.status;
         if status.hash != hash {
-            // A restart with the same policy keeps its generation; a new one never gets a number that was in use.
-            if self.kept.hash != hash || status.generation > 0 {
-                self.kept.generation += 1;
-                self.kept.hash.clone_from(&hash);
-            }
-            status.generation = self.kept.generation;
+            self.kept.generation = generation;
+            self.kept.hash.clone_from(&hash);
+            status.generation = generation;
             status.applied_unix_ns = facts.now.0;
         }
         status.hash = hash;
@@ -454,6 +464,10 @@ impl PolicyFile {
             ..RuleStatus::default()
         }
     }
+}
+
+fn hash_of(compiled: &Compiled) -> String {
+    format!("{:016x}", compiled.digest)
 }
 
 fn read_file(path: &Path) -> Result<Base, String> {

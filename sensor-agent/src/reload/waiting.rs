@@ -6,7 +6,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use sensor_core::policy::image::{Decided, PolicyImage, Sighting, View, explain};
+use sensor_core::policy::image::{Decided, PolicyImage, Sighting, Verdicts, View, explain};
 use sensor_ebpf::abi::{
     image::{Action, Line},
     policy::RuleDirection,
@@ -65,6 +65,7 @@ fn is_reset(
             ifindex: None,
             now_ns,
             shared: (src_shared, dst_shared),
+            verdicts: Verdicts::default(),
         };
         matches!(explain(view, &packet).decided, Decided::Blocked { reset: true, .. })
     })

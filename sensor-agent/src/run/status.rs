@@ -260,7 +260,13 @@ impl Responder for Asked {
             Question::Drops { after } => {
                 blocking(shared, move |shared| serde_json::to_value(shared.drops_view(after))).await
             }
-            Question::PolicyExplain { .. } => return Answer::Error("not known".into()),
+            Question::PolicyExplain(query) => {
+                let told = blocking(shared, move |shared| shared.explain(&query)).await;
+                match told {
+                    Some(Err(error)) => return Answer::Error(error),
+                    told => told.and_then(Result::ok).map(serde_json::to_value),
+                }
+            }
         };
         match made {
             Some(Ok(value)) => Answer::Ok(value),

@@ -5,6 +5,7 @@ mod apply;
 mod change;
 mod check;
 mod diff;
+mod explain;
 mod export;
 mod list;
 
@@ -33,6 +34,8 @@ enum Verb {
     Revert(change::RevertArgs),
     /// Lists the rules in force with their hits
     List(list::Args),
+    /// Says which rule decides about a client, and why
+    Explain(Box<explain::Args>),
     /// Adds a rule to what is in force
     Add(Box<add::Args>),
     /// Removes a rule that was added
@@ -52,6 +55,7 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
         Verb::Confirm(args) => change::confirm(args),
         Verb::Revert(args) => change::revert(args),
         Verb::List(args) => list::run(args),
+        Verb::Explain(args) => explain::run(args),
         Verb::Add(args) => add::run(args),
         Verb::Remove(args) => change::remove(args),
         Verb::Rearm(args) => change::rearm(args),

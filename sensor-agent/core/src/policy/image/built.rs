@@ -1,6 +1,8 @@
 //! What goes into the kernel for one generation of a policy.
 
-use sensor_ebpf::abi::image::Line;
+use std::mem::offset_of;
+
+use sensor_ebpf::abi::image::{Header, Line};
 
 /// An image with the bitmaps beside it. Written into the kernel's maps as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,6 +18,14 @@ pub struct PolicyImage {
 }
 
 impl PolicyImage {
+    /// Writes the generation into the header: who asks the live image learns which policy it is.
+    pub fn set_generation(&mut self, generation: u64) {
+        const AT: usize = offset_of!(Header, generation) / 8;
+        if let Some(word) = self.lines.first_mut().and_then(|line| line.get_mut(AT)) {
+            *word = generation;
+        }
+    }
+
     /// Bytes that it takes in the kernel.
     pub fn bytes(&self) -> u64 {
         (size_of_val(&self.lines[..]) + size_of_val(&*self.any4) + size_of_val(&*self.filter6))

@@ -1,165 +1,85 @@
 //! Which rule decides about a packet, why, and in which order rules are asked: read from an image as the kernel reads it.
 //!
-//! Order, as in the kernel: block rules of the sender's address, then of the receiver's; what they want to drop is asked against failsafe,
-//! then allow; what no block rule wants is charged to the limits of the sender. Whether a limit is exceeded is state of the kernel and not
-//! in the image: limits are named.
+//! Order, as in the kernel: the agent's verdict on the flow, on the sender, on the receiver (as the caller found them in the live maps); block
+//! rules of the sender's address, then of the receiver's; what one of these wants to drop is asked against failsafe, then allow; what
+//! none wants is charged to the limits of the sender. Whether a limit is exceeded is state of the kernel and not in the image: limits are
+//! named, and what would keep the packet if one were.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use sensor_ebpf::abi::{
+    dynamic::{DropReason, Verdict},
     image::{Action, Failsafe, LimitKind, Lines, ListId, RULE_INCLUDE_SHARED, Rule, canary},
-    policy::{FailsafeSide, RuleDirection},
+    policy::FailsafeSide,
 };
 
-use super::view::View;
-
-/// A packet as the kernel sees it at a hook.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sighting {
-    /// Sender.
-    pub src: IpAddr,
-    /// Receiver, of the same family.
-    pub dst: IpAddr,
-    /// Source and destination port; none for a later fragment.
-    pub ports: Option<(u16, u16)>,
-    /// 6 or 17.
-    pub protocol: u8,
-    /// Into the host or out of it.
-    pub direction: RuleDirection,
-    /// Index of the interface; none when it is not known (then rules of one interface do not apply).
-    pub ifindex: Option<u32>,
-    /// `CLOCK_BOOTTIME`, ns.
-    pub now_ns: u64,
-    /// Whether many clients share the sender's, and the receiver's address.
-    pub shared: (bool, bool),
-}
-
-/// The end of a packet that a rule names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// Its sender.
-    Source,
-    /// Its receiver.
-    Destination,
-}
-
-/// Why a rule does not apply.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Skipped {
-    /// Another port, or a packet without ports.
-    Port,
-    /// Another protocol.
-    Protocol,
-    /// The other direction.
-    Direction,
-    /// Another interface.
-    Interface,
-    /// Outside of the rule's percentage.
-    Percent,
-    /// Its time has not come.
-    NotYet,
-    /// Its time is over.
-    Expired,
-    /// Many clients share the address, and the rule is not for those.
-    Shared,
-    /// The agent counts it, not the kernel.
-    ByAgent,
-}
-
-/// What came of asking a rule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// It does not apply.
-    Skipped(Skipped),
-    /// It applies and only counts.
-    Monitors,
-    /// It decides.
-    Decides,
-    /// A limit: the packet is charged to it. Behind it only limits of the same prefix are charged.
-    Charged,
-    /// A limit that only counts is charged.
-    ChargedMonitor,
-}
-
-/// One rule that was asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Asked {
-    /// Its list.
-    pub list: ListId,
-    /// The end of the packet.
-    pub end: End,
-    /// The entry that led to it.
-    pub prefix: IpNet,
-    /// Number of the kernel rule, and of its hits.
-    pub rule: u32,
-    /// See `rule`; says which rule of the policy it is.
-    pub hits: u32,
-    /// A limit's kind.
-    pub limit: Option<u8>,
-    /// What came of it.
-    pub answer: Answer,
-}
-
-/// What is decided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decided {
-    /// No rule wants to drop it; limits it is charged to are in the list of what was asked.
-    Pass,
-    /// A block rule (its hits) wants to drop it, and this failsafe entry keeps it.
-    Failsafe {
-        /// Hits of the block rule.
-        block: u32,
-        /// Number of the entry, from 0.
-        entry: u32,
-    },
-    /// A block rule wants to drop it, and this allow rule keeps it.
-    Allowed {
-        /// Hits of the block rule.
-        block: u32,
-        /// Hits of the allow rule.
-        allow: u32,
-    },
-    /// Dropped in mode enforce.
-    Blocked {
-        /// Hits of the block rule.
-        block: u32,
-        /// Both ends are told.
-        reset: bool,
-    },
-}
-
-/// A decision with the way to it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Explained {
-    /// The decision.
-    pub decided: Decided,
-    /// Every rule that was asked, in order.
-    pub asked: Vec<Asked>,
-}
+use super::{
+    explained::{Answer, Asked, Decided, End, Explained, Kept, Sighting, Skipped, Verdicts},
+    view::View,
+};
 
 /// Decides about a packet as the kernel does.
 pub fn explain<L: Lines + ?Sized>(view: &View<'_, L>, packet: &Sighting) -> Explained {
     let mut asked = Vec::new();
+    if let Some((reason, verdict)) = verdict(packet) {
+        let wanted = (reason, verdict.hits, verdict.action);
+        return ends(view, packet, wanted, asked);
+    }
     for end in [End::Source, End::Destination] {
-        let Some(block) = first(view, ListId::Block, end, packet, &mut asked) else { continue };
-        if let Some((entry, _)) = (0..).zip(view.failsafe()).find(|(_, kept)| keeps(kept, packet)) {
-            return Explained { decided: Decided::Failsafe { block: block.hits, entry }, asked };
+        if let Some(block) = first(view, ListId::Block, end, packet, &mut asked) {
+            let wanted = (DropReason::Block, block.hits, block.action.into());
+            return ends(view, packet, wanted, asked);
         }
-        let allow = [End::Source, End::Destination]
-            .into_iter()
-            .find_map(|end| first(view, ListId::Allow, end, packet, &mut asked));
-        let resets = block.action == Action::Reset as u8;
-        let reset = resets && packet.protocol == 6 && packet.ports.is_some();
-        let block = block.hits;
-        let decided = allow.map_or(Decided::Blocked { block, reset }, |allow| Decided::Allowed {
-            block,
-            allow: allow.hits,
-        });
-        return Explained { decided, asked };
     }
     limits(view, packet, &mut asked);
-    Explained { decided: Decided::Pass, asked }
+    let charged = asked.iter().any(|asked| asked.answer == Answer::Charged);
+    let kept = if charged { kept(view, packet, &mut asked) } else { None };
+    Explained { decided: Decided::Pass, asked, kept }
+}
+
+/// The agent's verdict that wants to drop the packet.
+fn verdict(packet: &Sighting) -> Option<(DropReason, Verdict)> {
+    let Verdicts { flow, clients: [src, dst] } = packet.verdicts;
+    // The flow's verdict is found by ports: a later fragment has none.
+    let flow = flow.filter(|_| packet.ports.is_some());
+    let found = [(DropReason::Flow, flow), (DropReason::Client, src), (DropReason::Client, dst)];
+    found.into_iter().filter_map(|(reason, verdict)| Some((reason, verdict?))).find(
+        |(_, verdict)| packet.now_ns < verdict.until_ns && verdict.action != Action::Monitor as u32,
+    )
+}
+
+/// What becomes of a packet that somebody (reason, hits, action) wants to drop.
+fn ends<L: Lines + ?Sized>(
+    view: &View<'_, L>,
+    packet: &Sighting,
+    (reason, block, action): (DropReason, u32, u32),
+    mut asked: Vec<Asked>,
+) -> Explained {
+    let kept = kept(view, packet, &mut asked);
+    let decided = match kept {
+        Some(Kept::Failsafe(entry)) => Decided::Failsafe { reason, block, entry },
+        Some(Kept::Allow(allow)) => Decided::Allowed { reason, block, allow },
+        None => {
+            let resets = action == Action::Reset as u32;
+            let reset = resets && packet.protocol == 6 && packet.ports.is_some();
+            Decided::Blocked { reason, block, reset }
+        }
+    };
+    Explained { decided, asked, kept: None }
+}
+
+fn kept<L: Lines + ?Sized>(
+    view: &View<'_, L>,
+    packet: &Sighting,
+    asked: &mut Vec<Asked>,
+) -> Option<Kept> {
+    if let Some((entry, _)) = (0..).zip(view.failsafe()).find(|(_, kept)| keeps(kept, packet)) {
+        return Some(Kept::Failsafe(entry));
+    }
+    let mut ends = [End::Source, End::Destination].into_iter();
+    let allow = ends.find_map(|end| first(view, ListId::Allow, end, packet, asked))?;
+    Some(Kept::Allow(allow.hits))
 }
 
 /// The first rule of a list that applies and does not only count.
@@ -277,6 +197,12 @@ fn keeps(kept: &Failsafe, packet: &Sighting) -> bool {
     };
     let (src_port, dst_port) = packet.ports.unzip();
     named(packet.src, src_port, dst_port) || named(packet.dst, dst_port, src_port)
+}
+
+/// What a failsafe entry is for.
+pub fn name(kept: &Failsafe) -> String {
+    let bytes = kept.name.as_flattened().split(|byte| *byte == 0).next().unwrap_or_default();
+    String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// The prefix of a failsafe entry.

@@ -5,6 +5,7 @@ mod built;
 mod chains;
 mod compile;
 mod explain;
+mod explained;
 mod family;
 mod members4;
 mod members6;
@@ -19,8 +20,7 @@ mod tests;
 
 pub use built::PolicyImage;
 pub use compile::{Compiled, Counts, PREFIXES_MAX, Size};
-pub use explain::{
-    Answer, Asked, Decided, End, Explained, Sighting, Skipped, explain, kind_of_limit, network,
-};
+pub use explain::{explain, kind_of_limit, name, network};
+pub use explained::{Answer, Asked, Decided, End, Explained, Kept, Sighting, Skipped, Verdicts};
 pub use numbers::Numbers;
 pub use view::View;
