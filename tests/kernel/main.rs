@@ -14,6 +14,7 @@ mod attach;
 mod counts;
 mod coverage;
 mod enforcement;
+mod explain;
 mod forwarding;
 mod golden;
 mod laboratory;

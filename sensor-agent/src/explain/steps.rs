@@ -107,15 +107,17 @@ struct Teller<'a> {
 impl Teller<'_> {
     fn tell(&self, explained: &Explained) -> ExplainedPacket {
         let mut steps = self.verdicts(explained);
+        let is_kept = explained.kept.is_some()
+            || matches!(explained.decided, Decided::Failsafe { .. } | Decided::Allowed { .. });
         let (allow, others): (Vec<_>, Vec<_>) =
             explained.asked.iter().partition(|asked| asked.list == ListId::Allow);
-        steps.extend(others.iter().map(|asked| self.step(asked)));
+        steps.extend(others.iter().map(|asked| self.step(asked, is_kept)));
         let limited = explained.decided == Decided::Pass;
         // Failsafe and allow are asked once something wants to drop the packet, or a limit might.
         if !limited || others.iter().any(|asked| asked.answer == Answer::Charged) {
             steps.push(self.failsafe_step(explained));
         }
-        steps.extend(allow.iter().map(|asked| self.step(asked)));
+        steps.extend(allow.iter().map(|asked| self.step(asked, is_kept)));
         let (verdict, rule, why) = self.sentence(explained);
         ExplainedPacket { verdict, rule, steps, ..base(self.packet, why) }
     }
@@ -135,15 +137,7 @@ impl Teller<'_> {
             (DropReason::Client, "source", src),
             (DropReason::Client, "destination", dst),
         ];
-        let by_verdict = |reason: DropReason| {
-            let (Decided::Blocked { reason: by, .. }
-            | Decided::Allowed { reason: by, .. }
-            | Decided::Failsafe { reason: by, .. }) = explained.decided
-            else {
-                return false;
-            };
-            by == reason
-        };
+        let by_verdict = |reason: DropReason| matches!(explained.decided, Decided::Blocked { reason: by, .. } if by == reason);
         let mut decided = false;
         let mut steps = Vec::new();
         for (reason, end, verdict) in all {
@@ -170,7 +164,7 @@ impl Teller<'_> {
         steps
     }
 
-    fn step(&self, asked: &image::Asked) -> ExplainStep {
+    fn step(&self, asked: &image::Asked, is_kept: bool) -> ExplainStep {
         let rule = self.view.rule(asked.rule).copied().unwrap_or_default();
         let terms = || {
             let kind = asked.limit?;
@@ -203,7 +197,12 @@ impl Teller<'_> {
                 End::Destination => "destination",
             }
             .into(),
-            decides: matches!(asked.answer, Answer::Decides | Answer::Charged),
+            decides: match asked.answer {
+                // What wants to drop a packet that is kept does not decide about it.
+                Answer::Decides => asked.list == ListId::Allow || !is_kept,
+                Answer::Charged => !is_kept,
+                _ => false,
+            },
             answer,
         }
     }
