@@ -167,7 +167,7 @@ fn verify(from: &From, head: Option<Hash>, json: bool) -> Result<Exit> {
 /// Head of the running agent, if one answers.
 fn running_head(from: &From) -> Result<Option<Hash>> {
     let socket = from.place.resolve()?.socket;
-    let Ok(value) = ask(&socket, Question::Status) else { return Ok(None) };
+    let Ok(value) = ask(&socket, &Question::Status) else { return Ok(None) };
     let status: Option<StatusView> = serde_json::from_value(value).ok();
     Ok(status.and_then(|status| Hash::parse(&status.audit.head)))
 }

@@ -40,7 +40,7 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
     let socket = args.place.resolve()?.socket;
     let mut shown = Shown::default();
     loop {
-        let value = ask(&socket, Question::Drops { after: shown.last })
+        let value = ask(&socket, &Question::Drops { after: shown.last })
             .map_err(|error| Prerequisite::new(error.to_string()))?;
         let view: DropsView =
             serde_json::from_value(value).context("the agent is of another version")?;

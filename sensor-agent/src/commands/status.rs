@@ -37,7 +37,7 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
     }
     let socket = args.place.resolve()?.socket;
     let value =
-        ask(&socket, Question::Status).map_err(|error| Prerequisite::new(error.to_string()))?;
+        ask(&socket, &Question::Status).map_err(|error| Prerequisite::new(error.to_string()))?;
     let view: StatusView = serde_json::from_value(value)?;
     if args.json {
         output::print_json(&view)?;

@@ -12,7 +12,7 @@ use crate::{
 /// Asks the agent; reads the store when there is none.
 pub(super) fn inventory(place: &Place) -> Result<InventoryView> {
     let config = place.resolve()?;
-    match ask(&config.socket, Question::Inventory) {
+    match ask(&config.socket, &Question::Inventory) {
         Ok(value) => {
             let view = serde_json::from_value(value).context("the agent is of another version")?;
             output::note("from the running agent");

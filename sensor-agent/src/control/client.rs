@@ -53,8 +53,8 @@ pub enum AskError {
 }
 
 /// Asks the running agent.
-pub fn ask(socket: &Path, question: Question) -> Result<Value, AskError> {
-    talk(socket, &question, &[], TIMEOUT)
+pub fn ask(socket: &Path, question: &Question) -> Result<Value, AskError> {
+    talk(socket, question, &[], TIMEOUT)
 }
 
 /// Has the running agent change something; `body` is the document that the change speaks of.

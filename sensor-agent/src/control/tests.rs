@@ -47,11 +47,11 @@ fn raw(path: &Path, request: &[u8]) -> String {
 fn questions_are_answered_and_the_socket_goes_with_the_agent() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("run/agent.sock");
-    assert!(matches!(ask(&path, Question::Status), Err(AskError::NoAgent(_))));
+    assert!(matches!(ask(&path, &Question::Status), Err(AskError::NoAgent(_))));
     let runtime = start(&path);
-    assert_eq!(ask(&path, Question::Status).unwrap(), json!({"it": "works"}));
+    assert_eq!(ask(&path, &Question::Status).unwrap(), json!({"it": "works"}));
     assert!(
-        matches!(ask(&path, Question::Inventory), Err(AskError::Refused(text)) if text == "busy")
+        matches!(ask(&path, &Question::Inventory), Err(AskError::Refused(text)) if text == "busy")
     );
     assert_eq!(raw(&path, b"{\"get\":\"status\"}\n{\"get\":\"status\"}\n").lines().count(), 2);
     assert!(matches!(
@@ -78,7 +78,7 @@ fn hostile_questions_get_an_error_or_nothing() {
     let mut text = String::new();
     drop(stream.read_to_string(&mut text));
     assert!(text.starts_with("{\"error\":"));
-    assert!(ask(&path, Question::Status).is_ok());
+    assert!(ask(&path, &Question::Status).is_ok());
 }
 
 #[test]

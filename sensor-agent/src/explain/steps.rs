@@ -138,14 +138,14 @@ impl Teller<'_> {
             (DropReason::Client, "destination", dst),
         ];
         let by_verdict = |reason: DropReason| matches!(explained.decided, Decided::Blocked { reason: by, .. } if by == reason);
-        let mut decided = false;
+        let mut found = false;
         let mut steps = Vec::new();
         for (reason, end, verdict) in all {
             let Some(verdict) = verdict else { continue };
             let over = self.packet.now_ns >= verdict.until_ns;
             let monitors = verdict.action == Action::Monitor as u32;
-            let decides = by_verdict(reason) && !over && !monitors && !decided;
-            decided |= decides;
+            let decides = by_verdict(reason) && !over && !monitors && !found;
+            found |= decides;
             steps.push(ExplainStep {
                 list: "verdict".into(),
                 rule: self.name(verdict.hits),

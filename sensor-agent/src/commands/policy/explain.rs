@@ -113,7 +113,7 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
 }
 
 fn live(query: &ExplainQuery, config: &Config) -> Result<ExplainView> {
-    let asked = ask(&config.socket, Question::PolicyExplain(query.clone()));
+    let asked = ask(&config.socket, &Question::PolicyExplain(query.clone()));
     let why = match asked {
         Ok(value) => {
             return serde_json::from_value(value).context("the agent is of another version");

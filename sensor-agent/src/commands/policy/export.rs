@@ -26,7 +26,7 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
 /// What the agent has in force.
 pub(super) fn in_force(place: &Place) -> Result<PolicyText> {
     let socket = place.resolve()?.socket;
-    let value = ask(&socket, Question::PolicyExport)
+    let value = ask(&socket, &Question::PolicyExport)
         .map_err(|error| Prerequisite::new(error.to_string()))?;
     serde_json::from_value(value).context("the agent is of another version")
 }

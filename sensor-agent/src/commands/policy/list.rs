@@ -32,7 +32,7 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
     }
     let socket = args.place.resolve()?.socket;
     let value =
-        ask(&socket, Question::Policy).map_err(|error| Prerequisite::new(error.to_string()))?;
+        ask(&socket, &Question::Policy).map_err(|error| Prerequisite::new(error.to_string()))?;
     let view: PolicyView =
         serde_json::from_value(value).context("the agent is of another version")?;
     if args.json {

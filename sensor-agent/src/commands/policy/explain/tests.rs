@@ -41,7 +41,7 @@ fn explained(text: &str, client: &str) -> ExplainView {
 
 #[test]
 fn a_file_is_explained_with_every_rule_that_was_asked() {
-    let text = "\
+    let policy = "\
 version: 1
 allow:
   - {id: partner, clients: [203.0.113.0/28], ports: [8080]}
@@ -52,13 +52,13 @@ block:
 limits:
   - {id: slow, clients: [198.51.100.0/24], packets: {rate: 100, burst: 200}}
 ";
-    let reset = explained(text, "203.0.113.7:443");
+    let reset = explained(policy, "203.0.113.7:443");
     let packet = &reset.packets[0];
     assert_eq!(
         (packet.verdict, packet.rule.as_deref()),
         (ExplainedVerdict::Reset, Some("https-only"))
     );
-    let drop = explained(text, "203.0.113.7");
+    let drop = explained(policy, "203.0.113.7");
     let packet = &drop.packets[0];
     assert_eq!((packet.verdict, packet.rule.as_deref()), (ExplainedVerdict::Drop, Some("wide")));
     let rules = packet.steps.iter().filter(|step| step.list != "failsafe");
@@ -72,10 +72,10 @@ limits:
             ("partner", "does not apply: only for port 8080"),
         ]
     );
-    let kept = explained(text, "203.0.113.7:8080");
+    let kept = explained(policy, "203.0.113.7:8080");
     assert_eq!(kept.packets[0].verdict, ExplainedVerdict::Allow);
     assert_eq!(kept.packets[1].verdict, ExplainedVerdict::Allow, "{kept:?}");
-    let limited = explained(text, "198.51.100.9");
+    let limited = explained(policy, "198.51.100.9");
     assert_eq!(limited.packets[0].verdict, ExplainedVerdict::Limit);
     assert_eq!(
         limited.packets[1].verdict,
