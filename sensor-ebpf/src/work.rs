@@ -114,6 +114,18 @@ pub struct Lines {
     pub at: u32,
 }
 
+/// Values of [`Search::no_ports`]: the packet's ports were read.
+pub const PORTS_KNOWN: u32 = 0;
+/// A later fragment, which has none.
+pub const NO_PORTS: u32 = 1;
+/// They lie behind more extension headers than are walked; protocol and ports are taken to be those that a rule wants.
+pub const PORTS_UNKNOWN: u32 = 2;
+/// Rules that monitor, for one packet: a verdict on its flow and on each end, a block rule for each end, one of the limits;
+/// a power of two.
+pub const NOTED_MAX: usize = 8;
+/// Bit of an element of [`Search::noted`].
+pub const OF_A_LIMIT: u32 = 1 << 31;
+
 /// State of a policy look-up.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
@@ -150,7 +162,7 @@ pub struct Search {
     pub end: u32,
     /// Port of the end that is not listed.
     pub service_port: u32,
-    /// 1 when the packet has no ports (later fragment).
+    /// Whether the packet's ports are known: [`PORTS_KNOWN`], [`NO_PORTS`] or [`PORTS_UNKNOWN`].
     pub no_ports: u32,
     /// [`crate::abi::policy::RuleDirection`] of the packet.
     pub direction: u32,
@@ -162,6 +174,12 @@ pub struct Search {
     pub bytes: u32,
     /// Rule that only monitors and matched: one more than its index in `RULE_HITS`; 0 = none.
     pub monitored: u32,
+    /// Such rules of all look-ups of this packet, with [`OF_A_LIMIT`]; they are counted once it is known whether it was exempt.
+    pub noted: [u32; NOTED_MAX],
+    /// Their number.
+    pub noted_count: u32,
+    /// Whether failsafe or the allowlist exempts the packet: 0 not asked yet, 1 no, 2 yes.
+    pub exempt: u32,
     /// Bit 0: the packet was counted as one that a block rule would have dropped; bit 1: a limit.
     pub would_counted: u32,
     /// Whether the packet was charged at another hook: 0 not asked yet, 1 no, 2 yes.

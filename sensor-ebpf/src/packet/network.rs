@@ -1,16 +1,20 @@
 //! IPv4 (RFC 791) and IPv6 (RFC 8200) headers, their fragments and extension headers, and the TCP or UDP header behind.
 //!
 //! Bound: [`EXTENSION_HEADERS_MAX`]; what lies behind more of them is [`Outcome::ExtensionLimit`].
+//!
+//! A first fragment may end within the TCP header (RFC 1858, RFC 3128): receivers that put fragments together accept it, so it is
+//! a TCP packet with what is there, and with a SYN flag where its flags are not.
 
 use super::{
     bytes::PacketBytes,
-    headers::{Headers, Outcome, PROTO_TCP, PROTO_UDP},
+    headers::{Headers, Outcome, PROTO_TCP, PROTO_UDP, TcpFlags},
 };
 
 /// IPv6 extension headers that are walked at most.
 pub(crate) const EXTENSION_HEADERS_MAX: u32 = 6;
 
 const IPV6_BYTES: u32 = 40;
+const TCP_BYTES: u32 = 20;
 const FRAGMENT_OFFSET_MASK: u16 = 0x1fff;
 const MORE_FRAGMENTS: u16 = 0x2000;
 
@@ -62,7 +66,7 @@ pub(super) fn ipv4<P: PacketBytes>(packet: &P, at: u32, headers: &mut Headers) -
         return Outcome::NotTransport;
     }
     if fragment & FRAGMENT_OFFSET_MASK != 0 {
-        return Outcome::LaterFragment;
+        return without_ports(headers, Outcome::LaterFragment);
     }
     headers.first_fragment = u8::from(fragment & MORE_FRAGMENTS != 0);
     transport_header(packet, transport, end, headers)
@@ -114,10 +118,11 @@ fn extensions<P: PacketBytes>(packet: &P, at: u32, end: u32, headers: &mut Heade
                 headers.ip_id = id;
                 if fragment >> 3 != 0 {
                     headers.tuple.protocol = following;
-                    return if following == PROTO_TCP || following == PROTO_UDP {
-                        Outcome::LaterFragment
-                    } else {
-                        Outcome::NotTransport
+                    // Behind an extension header the first fragment has what only it can tell.
+                    return match following {
+                        PROTO_TCP | PROTO_UDP | HOP_BY_HOP | ROUTING | AUTHENTICATION
+                        | DESTINATION | MOBILITY => without_ports(headers, Outcome::LaterFragment),
+                        _ => Outcome::NotTransport,
                     };
                 }
                 headers.first_fragment = u8::from(fragment & 1 != 0);
@@ -135,7 +140,16 @@ fn extensions<P: PacketBytes>(packet: &P, at: u32, end: u32, headers: &mut Heade
     if next == PROTO_TCP || next == PROTO_UDP {
         return transport_header(packet, transport, end, headers);
     }
-    Outcome::ExtensionLimit
+    without_ports(headers, Outcome::ExtensionLimit)
+}
+
+/// The scratch still has the ports of another packet.
+#[inline(always)]
+fn without_ports(headers: &mut Headers, outcome: Outcome) -> Outcome {
+    headers.tuple.src_port = 0;
+    headers.tuple.dst_port = 0;
+    headers.payload_len = 0;
+    outcome
 }
 
 #[inline(always)]
@@ -151,23 +165,43 @@ fn transport_header<P: PacketBytes>(
     headers.tuple.src_port = src_port;
     headers.tuple.dst_port = dst_port;
     if headers.tuple.protocol == PROTO_UDP {
+        headers.seq = 0;
+        headers.ack = 0;
         headers.payload = at + 8;
         headers.payload_len = end.saturating_sub(at + 8);
         return if end < at + 8 { Outcome::Malformed } else { Outcome::Udp };
+    }
+    if end < at + TCP_BYTES {
+        return tiny(end, end < at + 4, headers);
     }
     let [data_offset, flags] = load!(packet, u16, at + 12).to_be_bytes();
     let ack = load!(packet, u32, at + 8);
     let seq = load!(packet, u32, at + 4);
     let header_len = u32::from(data_offset >> 4) * 4;
     let payload = at + header_len;
-    if header_len < 20 || payload > end {
+    let options_cut = payload > end;
+    if header_len < TCP_BYTES || (options_cut && headers.first_fragment == 0) {
         return Outcome::Malformed;
     }
     headers.seq = seq;
     headers.ack = ack;
     headers.tcp_flags = flags;
     headers.payload = payload;
-    headers.payload_len = end - payload;
+    headers.payload_len = if options_cut { 0 } else { end - payload };
+    Outcome::Tcp
+}
+
+/// A TCP header that its packet cuts before its 20 bytes.
+#[inline(always)]
+fn tiny(end: u32, no_ports: bool, headers: &mut Headers) -> Outcome {
+    if headers.first_fragment == 0 || no_ports {
+        return Outcome::Malformed;
+    }
+    headers.seq = 0;
+    headers.ack = 0;
+    headers.tcp_flags = TcpFlags::SYN;
+    headers.payload = end;
+    headers.payload_len = 0;
     Outcome::Tcp
 }
 

@@ -114,6 +114,41 @@ fn only_the_first_fragment_has_ports() {
 }
 
 #[test]
+fn a_first_fragment_that_ends_within_the_tcp_header_is_tcp() {
+    for len in [8, 16] {
+        let tiny = check(Link::RawIp, &ipv4(0, 0x2000, &tcp()[..len]), Outcome::Tcp);
+        assert_eq!((tiny.tuple.dst_port, tiny.tcp_flags, tiny.payload_len), (80, 2, 0));
+        check(Link::RawIp, &ipv4(0, 0, &tcp()[..len]), Outcome::Malformed);
+    }
+    let mut options = tcp();
+    options[12] = 0xf0;
+    let cut = check(Link::RawIp, &ipv4(0, 0x2000, &options), Outcome::Tcp);
+    assert_eq!((cut.tcp_flags, cut.payload_len), (0x18, 0));
+    check(Link::RawIp, &ipv4(0, 0, &options), Outcome::Malformed);
+}
+
+#[test]
+fn what_has_no_ports_keeps_none_of_another_packet() {
+    let later = ipv4(0, 0x0010, &tcp());
+    let mut many: Vec<u8> = (0..7).flat_map(|_| [60, 0, 1, 4, 0, 0, 0, 0]).collect();
+    many.extend_from_slice(&[6, 0, 1, 4, 0, 0, 0, 0]);
+    for packet in [later, ipv6(60, &many)] {
+        let mut headers = check(Link::RawIp, &ipv4(0, 0, &tcp()), Outcome::Tcp);
+        parse(Link::RawIp, &Slice(&packet), &mut headers);
+        assert_eq!((headers.tuple.src_port, headers.tuple.dst_port), (0, 0));
+    }
+}
+
+#[test]
+fn a_later_ipv6_fragment_behind_an_extension_header_is_one() {
+    for (following, outcome) in [(60, Outcome::LaterFragment), (58, Outcome::NotTransport)] {
+        let mut rest = vec![following, 0, 0, 8, 0, 0, 0, 9];
+        rest.extend_from_slice(&tcp());
+        check(Link::RawIp, &ipv6(44, &rest), outcome);
+    }
+}
+
+#[test]
 fn every_prefix_of_a_packet_is_malformed_or_not_ip() {
     for (link, packet) in [
         (Link::Ethernet, ethernet(&[0x88a8, 0x8100], 0x0800, &ipv4(8, 0, &tcp()))),

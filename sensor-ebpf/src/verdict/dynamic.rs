@@ -2,7 +2,7 @@
 //!
 //! A verdict that is over, or whose action is to monitor, hides nothing: the look-up goes on.
 
-use super::{address::high, end::monitored, rules::now};
+use super::{address::high, end::note, rules::now};
 use crate::{
     abi::{
         dynamic::{DropReason, Verdict},
@@ -60,7 +60,7 @@ fn wants<T: Tables>(
     }
     if verdict.action == Action::Monitor as u32 {
         work.search.monitored = verdict.hits + 1;
-        monitored(false, reason, tables, work);
+        note(reason, work);
         return false;
     }
     work.search.hits = verdict.hits;

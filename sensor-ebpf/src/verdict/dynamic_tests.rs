@@ -10,7 +10,8 @@ use crate::{
     abi::{
         counter::Counter,
         dynamic::{DropReason, Verdict},
-        image::{Action, ListId, Rule, canary},
+        image::{Action, Failsafe, ListId, Rule, canary},
+        policy::FailsafeSide,
         settings::POLICY_BLOCK4,
     },
     judge::canonical,
@@ -234,5 +235,57 @@ proptest! {
             let expected = if hit { Decision::Blocked } else { Decision::Pass };
             prop_assert_eq!(host.see(Link::Ethernet, &frame6(src, dst)), expected);
         }
+    }
+}
+
+#[test]
+fn a_rule_that_monitors_does_not_count_what_is_allowed_or_failsafe() {
+    let monitor = Rule { action: Action::Monitor as u8, ..rule() };
+    let mut draft = blocks(monitor);
+    draft.rules.push(Rule { hits: 2, ..rule() });
+    draft.list(ListId::Allow, mapped(CLIENT), 128, 2);
+    let mut host = Host { enforce: true, ..Host::default() };
+    host.install(&draft);
+    assert_eq!(see(&host), Decision::Pass);
+    assert_eq!((host.counter(Counter::WouldBlock), host.counter(Counter::Allowed)), (0, 0));
+
+    let mut draft = blocks(monitor);
+    let peer =
+        Failsafe { port_max: u16::MAX, side: FailsafeSide::Peer as u8, ..Failsafe::default() };
+    draft.failsafe.push(Failsafe { addr: mapped(CLIENT), prefix_len: 128, ..peer });
+    host.install(&draft);
+    assert_eq!(see(&host), Decision::Pass);
+    assert_eq!(host.counter(Counter::WouldBlock), 0);
+
+    // All of IPv6 is not IPv4.
+    draft.failsafe[0] = peer;
+    host.install(&draft);
+    assert_eq!(see(&host), Decision::Pass);
+    assert_eq!(host.counter(Counter::WouldBlock), 1);
+}
+
+#[test]
+fn a_chain_of_extension_headers_is_no_way_past_a_rule_with_a_port() {
+    let address = |last: u16| 0x2001_0db8_u128 << 96 | u128::from(last);
+    let mut frame = frame6(address(1), address(2));
+    let tcp = frame.split_off(54);
+    frame[20] = 60;
+    frame.extend((0..8).flat_map(|at| [if at == 7 { 6 } else { 60 }, 0, 1, 4, 0, 0, 0, 0]));
+    frame.extend(tcp);
+    let length = u16::try_from(frame.len() - 54).unwrap();
+    frame[18..20].copy_from_slice(&length.to_be_bytes());
+    for (list, expected) in [(ListId::Block, Decision::Blocked), (ListId::Allow, Decision::Blocked)]
+    {
+        let mut draft = Draft::default();
+        let ports = Rule { port_min: 22, port_max: 22, protocol: 6, ..rule() };
+        draft.rules.push(ports);
+        draft.list(ListId::Block, address(1).to_be_bytes(), 128, 1);
+        if matches!(list, ListId::Allow) {
+            draft.list(ListId::Allow, address(1).to_be_bytes(), 128, 1);
+        }
+        let mut host = Host { enforce: true, ..Host::default() };
+        host.install(&draft);
+        assert_eq!(host.see(Link::Ethernet, &frame), expected);
+        assert_eq!(host.counter(Counter::Blocked), 1);
     }
 }

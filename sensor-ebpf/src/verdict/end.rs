@@ -13,7 +13,7 @@ use crate::{
         image::{Action, ListId},
     },
     tables::{Hit, Tables},
-    work::Work,
+    work::{NOTED_MAX, OF_A_LIMIT, Work},
 };
 
 /// IP protocol number of TCP: nothing else can be reset.
@@ -23,17 +23,22 @@ const TCP: u8 = 6;
 #[inline(never)]
 pub(super) fn end<T: Tables>(reason: DropReason, tables: &T, work: &mut Work) -> Decision {
     let (hits, action, side) = (work.search.hits, work.search.action, work.search.end);
+    set_exempt(true, work);
     if failsafe::is_failsafe(tables, work) {
         tables.count(Counter::Failsafe);
         return Decision::Pass;
     }
     if allowed(tables, work) {
         tables.count(Counter::Allowed);
+        let now = now(tables, work);
+        let search = &work.search;
+        tables.hit(search.hits, Hit::Would, search.packets.into(), search.bytes.into(), now);
         return Decision::Pass;
     }
+    set_exempt(false, work);
     work.search.hits = hits;
     work.search.end = side;
-    if action == Action::Monitor as u32 || !tables.enforcing() {
+    if !tables.enforcing() {
         would(reason, tables, work);
         return Decision::Pass;
     }
@@ -111,20 +116,54 @@ fn count_would<T: Tables>(reason: DropReason, tables: &T, work: &mut Work) {
     }
 }
 
-/// Counts the rule that matched and only monitors, if there was one. The packet is counted unless another rule `found` it.
-#[inline(never)]
-pub(super) fn monitored<T: Tables>(found: bool, reason: DropReason, tables: &T, work: &mut Work) {
-    let monitored = work.search.monitored;
-    if monitored == 0 {
+/// Notes the rule that matched and only monitors, if there was one, for [`monitored`].
+#[inline(always)]
+pub(super) fn note(reason: DropReason, work: &mut Work) {
+    let search = &mut work.search;
+    if search.monitored == 0 {
         return;
     }
-    work.search.monitored = 0;
-    let now = now(tables, work);
-    let search = &work.search;
-    tables.hit(monitored - 1, Hit::Would, search.packets.into(), search.bytes.into(), now);
-    if !found {
-        count_would(reason, tables, work);
+    let limit = if matches!(reason, DropReason::Limit) { OF_A_LIMIT } else { 0 };
+    if let Some(slot) = search.noted.get_mut(search.noted_count as usize & (NOTED_MAX - 1)) {
+        *slot = search.monitored | limit;
     }
+    search.noted_count += 1;
+    search.monitored = 0;
+}
+
+/// Counts the rules that were noted, unless the packet is one that no rule could drop; the packet itself, unless it is dropped.
+#[inline(never)]
+pub(super) fn monitored<T: Tables>(decision: Decision, tables: &T, work: &mut Work) {
+    if work.search.exempt == 0 {
+        set_exempt(failsafe::is_failsafe(tables, work) || allowed(tables, work), work);
+    }
+    if work.search.exempt == EXEMPT {
+        return;
+    }
+    let now = now(tables, work);
+    let mut at = 0;
+    while at < NOTED_MAX {
+        if at as u32 >= work.search.noted_count {
+            return;
+        }
+        let noted = work.search.noted.get(at).copied().unwrap_or(1);
+        let search = &work.search;
+        let (packets, bytes) = (search.packets.into(), search.bytes.into());
+        tables.hit((noted & !OF_A_LIMIT).wrapping_sub(1), Hit::Would, packets, bytes, now);
+        if matches!(decision, Decision::Pass) {
+            let limit = noted & OF_A_LIMIT != 0;
+            count_would(if limit { DropReason::Limit } else { DropReason::Block }, tables, work);
+        }
+        at += 1;
+    }
+}
+
+/// Value of `Search::exempt`: no rule drops this packet.
+const EXEMPT: u32 = 2;
+
+#[inline(always)]
+fn set_exempt(exempt: bool, work: &mut Work) {
+    work.search.exempt = if exempt { EXEMPT } else { 1 };
 }
 
 #[inline(always)]
@@ -134,11 +173,5 @@ fn allowed<T: Tables>(tables: &T, work: &mut Work) -> bool {
 
 #[inline(never)]
 fn allows<T: Tables>(end: End, tables: &T, work: &mut Work) -> bool {
-    if !tables.begin(ListId::Allow, end, work) || !resolve(ListId::Allow, tables, work) {
-        return false;
-    }
-    let now = now(tables, work);
-    let search = &work.search;
-    tables.hit(search.hits, Hit::Would, search.packets.into(), search.bytes.into(), now);
-    true
+    tables.begin(ListId::Allow, end, work) && resolve(ListId::Allow, tables, work)
 }

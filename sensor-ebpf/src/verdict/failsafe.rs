@@ -19,6 +19,9 @@ use crate::{
     work::Work,
 };
 
+/// Leading bits that all v4-mapped addresses share.
+const MAPPED_BITS: u8 = 96;
+
 /// Whether a failsafe entry names this packet.
 #[inline(never)]
 pub(super) fn is_failsafe<T: Tables>(tables: &T, work: &mut Work) -> bool {
@@ -58,6 +61,10 @@ impl<T: Tables> Step for Walk<'_, T> {
 #[inline(always)]
 fn names(entry: &Failsafe, work: &Work) -> bool {
     let tuple = &work.headers.tuple;
+    // All of IPv6 (::/0) is not IPv4, which lies within it only because addresses are mapped.
+    if work.headers.family == 4 && entry.prefix_len < MAPPED_BITS {
+        return false;
+    }
     if entry.protocol != 0 && entry.protocol != tuple.protocol {
         return false;
     }

@@ -21,7 +21,9 @@ fn key(work: &mut Work) {
     work.fragment.src = work.headers.tuple.src;
     work.fragment.dst = work.headers.tuple.dst;
     work.fragment.id = work.headers.ip_id;
-    work.fragment.protocol = work.headers.tuple.protocol;
+    // IPv6 fragments are one packet by addresses and identification alone (RFC 8200 section 4.5), and a later one may
+    // name the extension header that the first begins with.
+    work.fragment.protocol = if work.headers.family == 4 { work.headers.tuple.protocol } else { 0 };
 }
 
 /// The verdict of the first fragment; `None` when it was not seen.

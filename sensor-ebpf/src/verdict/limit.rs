@@ -9,7 +9,7 @@ use zerocopy::transmute_ref;
 
 use super::{
     address::{high, low, mask},
-    end::monitored,
+    end::note,
     header::line,
     lookup::{End, rule},
     rules::{applies, now},
@@ -98,7 +98,7 @@ pub(super) fn exceeds<P: PacketBytes, T: Tables>(packet: &P, tables: &T, work: &
         tables.count(Counter::LookupLimit);
     }
     let found = work.search.found != 0;
-    monitored(found, DropReason::Limit, tables, work);
+    note(DropReason::Limit, work);
     found
 }
 

@@ -2,7 +2,7 @@
 
 use super::{
     dynamic,
-    end::{end, monitored},
+    end::{end, monitored, note},
     fragment, limit,
     lookup::{End, resolve},
     reset,
@@ -17,7 +17,7 @@ use crate::{
     },
     packet::{Outcome, PacketBytes, TcpFlags},
     tables::Tables,
-    work::Work,
+    work::{NO_PORTS, PORTS_KNOWN, PORTS_UNKNOWN, Work},
 };
 
 /// What happens to a packet.
@@ -89,6 +89,9 @@ pub fn decide<P: PacketBytes, T: Tables>(
     if work.headers.first_fragment != 0 {
         fragment::remember(decision, tables, work);
     }
+    if work.search.noted_count != 0 {
+        monitored(decision, tables, work);
+    }
     decision
 }
 
@@ -124,7 +127,13 @@ fn wanted<P: PacketBytes, T: Tables>(
 fn prepare<P: PacketBytes, T: Tables>(outcome: Outcome, packet: &P, tables: &T, work: &mut Work) {
     let hook = tables.hook(work);
     let search = &mut work.search;
-    search.no_ports = u32::from(!matches!(outcome, Outcome::Tcp | Outcome::Udp));
+    search.no_ports = match outcome {
+        Outcome::Tcp | Outcome::Udp => PORTS_KNOWN,
+        Outcome::ExtensionLimit => PORTS_UNKNOWN,
+        _ => NO_PORTS,
+    };
+    search.noted_count = 0;
+    search.exempt = 0;
     let ingress = hook == Hook::Ingress as u8 || hook == Hook::SocketIn as u8;
     search.direction =
         if ingress { RuleDirection::Ingress as u32 } else { RuleDirection::Egress as u32 };
@@ -141,6 +150,6 @@ fn blocked<T: Tables>(end: End, tables: &T, work: &mut Work) -> bool {
         return false;
     }
     let found = resolve(ListId::Block, tables, work);
-    monitored(found, DropReason::Block, tables, work);
+    note(DropReason::Block, work);
     found
 }

@@ -6,14 +6,16 @@ use crate::{
         image::{ListId, RULE_INCLUDE_SHARED, Rule, canary},
     },
     tables::{Hit, Tables},
-    work::Work,
+    work::{PORTS_UNKNOWN, Work},
 };
 
 /// Whether all conditions of a rule hold for the end that is looked up. The clock is read only for a rule with a time.
 #[inline(always)]
 pub(super) fn applies<T: Tables>(list: ListId, rule: &Rule, tables: &T, work: &mut Work) -> bool {
     let search = &work.search;
-    let any_port = rule.port_min == 0 && rule.port_max == u16::MAX;
+    // Else a chain of extension headers would be a way past every rule with a port. It makes nobody allowed.
+    let unknown = search.no_ports == PORTS_UNKNOWN && !matches!(list, ListId::Allow);
+    let any_port = unknown || (rule.port_min == 0 && rule.port_max == u16::MAX);
     let port = search.service_port;
     if !any_port
         && (search.no_ports != 0
@@ -22,7 +24,7 @@ pub(super) fn applies<T: Tables>(list: ListId, rule: &Rule, tables: &T, work: &m
     {
         return false;
     }
-    if rule.protocol != 0 && rule.protocol != work.headers.tuple.protocol {
+    if !unknown && rule.protocol != 0 && rule.protocol != work.headers.tuple.protocol {
         return false;
     }
     if rule.direction != 0 && u32::from(rule.direction) != search.direction {
