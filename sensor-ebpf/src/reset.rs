@@ -55,13 +55,15 @@ pub(crate) fn answer(link: Link, skb: Skb<true>, tables: &Kernel<true>, work: &W
             return false;
         }
     }
-    let sent = rewrite(link, skb, tables, work).is_some();
-    tables.count(if sent { Counter::ResetsSent } else { Counter::ResetsFailed });
-    sent
+    let told = rewrite(link, skb, tables, work);
+    let both = told == Some(true);
+    tables.count(if both { Counter::ResetsSent } else { Counter::ResetsFailed });
+    told.is_some()
 }
 
+/// Tells both ends; `None` when the packet could not be rewritten, `Some(false)` when only its receiver is told.
 #[inline(always)]
-fn rewrite(link: Link, skb: Skb<true>, tables: &Kernel<true>, work: &Work) -> Option<()> {
+fn rewrite(link: Link, skb: Skb<true>, tables: &Kernel<true>, work: &Work) -> Option<bool> {
     // A copy outside the scratch: the clone may run the program of another hook, in the same scratch, before the helper returns.
     // (It never comes here: what it sees is our own RST.)
     let kept = RESET_HEADERS.get_ptr_mut(0)?;
@@ -76,6 +78,7 @@ fn rewrite(link: Link, skb: Skb<true>, tables: &Kernel<true>, work: &Work) -> Op
     at.cut()?;
     let tuple = &headers.tuple;
     let pseudo = reset::pseudo_sum(tuple, headers.family);
+    let mut told = true;
     if let Some(back) = reset::back(headers) {
         let macs = if matches!(link, Link::Ethernet) { Some(at.swap_macs()?) } else { None };
         at.addresses(&tuple.dst, &tuple.src)?;
@@ -84,14 +87,16 @@ fn rewrite(link: Link, skb: Skb<true>, tables: &Kernel<true>, work: &Work) -> Op
         // Out of the device that it came from, or up from the device that it was to leave by.
         let direction = if hook == Hook::Ingress as u8 { 0 } else { u64::from(BPF_F_INGRESS) };
         // SAFETY: the skb of this sighting.
-        let _lost = unsafe { bpf_clone_redirect(at.skb, tables.ifindex(), direction) };
+        let error = unsafe { bpf_clone_redirect(at.skb, tables.ifindex(), direction) };
+        told = error == 0;
         if let Some(macs) = macs {
             at.put_macs(macs)?;
         }
         at.addresses(&tuple.src, &tuple.dst)?;
         at.set_hops(hops)?;
     }
-    at.tcp(&reset::forward(headers), ports(tuple.src_port, tuple.dst_port), pseudo)
+    at.tcp(&reset::forward(headers), ports(tuple.src_port, tuple.dst_port), pseudo)?;
+    Some(told)
 }
 
 const fn ports(src: u16, dst: u16) -> u32 {

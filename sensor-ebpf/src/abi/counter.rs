@@ -76,7 +76,7 @@ counters! {
     ResetsSent = "resets_sent",
     /// Packets that a `reset` rule hit and that were dropped in silence: over the bound of resets a second.
     ResetsSuppressed = "resets_suppressed",
-    /// Packets that a `reset` rule hit and that were dropped in silence: the kernel did not let them be rewritten.
+    /// Packets that a `reset` rule hit and that the kernel did not let be rewritten (dropped), or whose sender it did not let be told.
     ResetsFailed = "resets_failed",
     /// Compare-and-swap gave up: the packet was admitted uncharged.
     LimitContended = "limit_contended",

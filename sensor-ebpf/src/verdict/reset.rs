@@ -114,7 +114,7 @@ pub fn is_own<P: PacketBytes>(key: u64, packet: &P, headers: &Headers) -> bool {
 #[inline(always)]
 pub fn admits<C: TatCell>(cell: &C, now_ns: u64) -> bool {
     let terms = (INCREMENT, BURST_TOLERANCE);
-    !matches!(charge(cell, terms, 1, now_ns << LIMIT_FRACTION_BITS), Charge::Exceeded)
+    matches!(charge(cell, terms, 1, now_ns << LIMIT_FRACTION_BITS), Charge::Admitted)
 }
 
 /// The TCP header of a RST as five words in host order, checksum field 0. `ports`: source in the high half.

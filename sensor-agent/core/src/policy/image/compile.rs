@@ -13,6 +13,7 @@ use super::{
         list::Lists,
         model::Policy,
     },
+    buckets::NoRoom,
     built::PolicyImage,
     chains::{Chains, Source},
     numbers::Numbers,
@@ -110,8 +111,8 @@ impl Policy {
                 *place = Some(rule);
             }
         }
+        let image = plan.build().map_err(|NoRoom| self.collides())?;
         *numbers = next;
-        let image = plan.build();
         Ok(Compiled {
             owners,
             fresh,
@@ -133,6 +134,13 @@ impl Policy {
         let terms = Terms::new(self, facts, lists);
         let plan = self.plan(facts, lists, &terms, &slots, &mut numbers)?;
         Ok(Size { counts: plan.counts(), bytes: plan.bytes() })
+    }
+
+    fn collides(&self) -> PolicyErrors {
+        let message = "prefixes collide in the kernel's hash table, which hardly any but chosen ones do: \
+            look which list file came to have addresses that follow no plan, and leave it out";
+        let error = PolicyError { line: None, field: String::new(), message: message.into() };
+        PolicyErrors::new(&self.file, vec![error])
     }
 
     fn plan(

@@ -104,8 +104,8 @@ impl Plan {
         lines + self.chains.rules.len() + self.chains.limits.len() + self.failsafe.len()
     }
 
-    /// Builds the image.
-    pub(super) fn build(&self) -> PolicyImage {
+    /// Builds the image; fails on prefixes that find no place however large their table is.
+    pub(super) fn build(&self) -> Result<PolicyImage, NoRoom> {
         let mut lines: Vec<Line> = Vec::with_capacity(self.lines());
         lines.resize(HEADER_LINES as usize, [0; 8]);
         let mut header =
@@ -127,12 +127,12 @@ impl Plan {
             header.leaves4 = append(&mut lines, leaves);
         }
         if self.count4() > 0 {
-            let (table, mask) = grow(self.sizes.entries4, |buckets| self.entries4(buckets));
+            let (table, mask) = grow(self.sizes.entries4, |buckets| self.entries4(buckets))?;
             header.entries4 = append(&mut lines, table);
             header.entries4_mask = mask;
         }
         if self.count6() > 0 {
-            let (table, mask) = grow(self.sizes.entries6, |buckets| self.entries6(buckets));
+            let (table, mask) = grow(self.sizes.entries6, |buckets| self.entries6(buckets))?;
             header.entries6 = append(&mut lines, table);
             header.entries6_mask = mask;
             header.prefixes6 = append(&mut lines, self.prefixes6());
@@ -144,7 +144,7 @@ impl Plan {
                 let (bits, table) = members6::tables(&block.keys, self.anchors, buckets)?;
                 filter = bits;
                 Ok(table)
-            });
+            })?;
             filter6 = filter;
             header.anchors6 = append(&mut lines, table);
             header.anchors6_mask = mask;
@@ -161,7 +161,7 @@ impl Plan {
         for (line, words) in lines.iter_mut().zip(head) {
             *line = words;
         }
-        PolicyImage { lines, any4, filter6, flags: self.flags() }
+        Ok(PolicyImage { lines, any4, filter6, flags: self.flags() })
     }
 
     /// Every IPv4 entry of every list as its slot.
@@ -252,18 +252,17 @@ impl Plan {
     }
 }
 
+/// Doublings of a table at most. The hash has no secret, so who writes a list that others load can choose prefixes that fill
+/// one bucket of a table of any size.
+const DOUBLINGS_MAX: u32 = 2;
+
 /// Builds a table, with twice the buckets when it does not fit (which three quarters of them in use hardly ever need).
 fn grow(
     buckets: usize,
     mut build: impl FnMut(usize) -> Result<Vec<Line>, NoRoom>,
-) -> (Vec<Line>, u32) {
-    let mut buckets = buckets;
-    loop {
-        if let Ok(table) = build(buckets) {
-            return (table, count(buckets - 1));
-        }
-        buckets *= 2;
-    }
+) -> Result<(Vec<Line>, u32), NoRoom> {
+    let mut tries = (0..=DOUBLINGS_MAX).map(|doublings| buckets << doublings);
+    tries.find_map(|buckets| Some((build(buckets).ok()?, count(buckets - 1)))).ok_or(NoRoom)
 }
 
 fn hash_of_slot4(slot: u64) -> u64 {

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 use proptest::prelude::*;
 use sensor_ebpf::abi::image::{
-    ANY4_WORDS, FILTER6_MASK, Line, Lines as _, ListId, NO_ANCHOR, PARTIAL_BITS, hash6,
+    ANY4_WORDS, FILTER6_MASK, Line, Lines as _, ListId, NO_ANCHOR, PARTIAL_BITS, hash6, mix,
 };
 
 use super::{
@@ -394,4 +394,19 @@ fn the_memory_of_a_million_entries_is_known_and_bounded() {
         assert_eq!((compiled.bytes, compiled.counts), (size.bytes, size.counts));
         assert_eq!(compiled.image.lines.len(), compiled.image.lines.capacity());
     }
+}
+
+#[test]
+fn prefixes_chosen_to_collide_are_refused_and_not_tried_for_ever() {
+    let collides = |low: u64| {
+        let high = 0x2001_0db8_0000_0000 | low;
+        let length = 128 << 2 | ListId::Block as u64;
+        Ipv6Addr::from(u128::from(high) << 64 | u128::from(mix(high ^ length) ^ 0x5eed))
+    };
+    let clients: Vec<String> = (0..40).map(|low| collides(low).to_string()).collect();
+    let text = format!("version: 1\nblock:\n- id: chosen\n  clients: [{}]\n", clients.join(", "));
+    let policy = policy(&text);
+    let mut numbers = Numbers::default();
+    let error = policy.compile(&facts(), &Lists::default(), &mut numbers).unwrap_err();
+    assert!(error.to_string().contains("collide"), "{error}");
 }
