@@ -15,6 +15,7 @@ use crate::{
             POLICY_SLOT,
         },
     },
+    packet::TcpFlags,
     tables::Tables,
     work::Work,
 };
@@ -42,6 +43,10 @@ pub(crate) fn concerns<T: Tables>(tables: &T, work: &mut Work) -> bool {
     }
     if block == 0 {
         return false;
+    }
+    // It may be one of ours whose addresses were translated since: to be known before it is taken for traffic.
+    if work.headers.tcp_flags & TcpFlags::RST != 0 && tables.enforcing() {
+        return true;
     }
     let tuple = &work.headers.tuple;
     if four {
