@@ -3,11 +3,18 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
 
 use super::{Child, Lab, Namespace};
+
+/// The log is taken for whole when it did not grow for so long,
+const SETTLED_AFTER: Duration = Duration::from_millis(30);
+/// or after so many times that.
+const SETTLES_WITHIN: u32 = 200;
 
 /// A running nginx.
 #[derive(Debug)]
@@ -52,9 +59,18 @@ impl Nginx {
         Ok(fs::read_to_string(&self.log)?.lines().map(str::to_owned).collect())
     }
 
-    /// Answered requests so far.
+    /// Answered requests so far. A line is written after its answer was sent: waits until no more come.
     pub fn requests(&self) -> Result<usize> {
-        Ok(self.log_lines()?.len())
+        let mut before = self.log_lines()?.len();
+        for _ in 0..SETTLES_WITHIN {
+            thread::sleep(SETTLED_AFTER);
+            let now = self.log_lines()?.len();
+            if now == before {
+                break;
+            }
+            before = now;
+        }
+        Ok(before)
     }
 }
 
