@@ -27,6 +27,7 @@ use super::{
     pin::{PinError, Pins},
     policy_maps::PolicyMaps,
     settings::{First, SettingsMap, random_hash_key},
+    switch,
     sys::{self, TcHook},
 };
 
@@ -196,12 +197,14 @@ const EMBEDDED: Option<&[u8]> = Some(aya::include_bytes_aligned!(env!("SENSOR_EB
 #[cfg(not(ebpf_object))]
 const EMBEDDED: Option<&[u8]> = None;
 
-/// Loads the object. Needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON.
+/// Loads the object. Needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON. `earlier` are the layouts that this instance has pinned: what was
+/// switched off in one of them stays so in maps that are new.
 pub(crate) fn load(
     object: &[u8],
     config: &LoadConfig,
     wanted: Wanted,
     pins: Option<&Pins>,
+    earlier: &[PathBuf],
 ) -> Result<Loaded, LoadError> {
     let enforce = u32::from(config.mode == Mode::Enforce);
     let test_clock = u32::from(config.test_clock);
@@ -230,8 +233,16 @@ pub(crate) fn load(
     let (programs, degraded) = load_programs(&mut ebpf, wanted)?;
     let ring = RingBuf::try_from(take(&mut ebpf, "RING")?)
         .map_err(|source| LoadError::Map { name: "RING", source })?;
-    let (settings, first) = SettingsMap::new(take(&mut ebpf, "SETTINGS")?, config.settings)
+    // Asked when the new maps are pinned: whoever switches from now on finds them too.
+    let off = switched_off(earlier);
+    let first = Settings { enforcement_off: u32::from(off), ..config.settings };
+    let (settings, first) = SettingsMap::new(take(&mut ebpf, "SETTINGS")?, first)
         .map_err(|source| LoadError::Map { name: "SETTINGS", source: MapError::IoError(source) })?;
+    if off && first == First::Fresh {
+        tracing::warn!(
+            "enforcement was switched off under an earlier agent and stays off: `sensor-agent enforcement on` switches it on"
+        );
+    }
     let settings = Arc::new(settings);
     Ok(Loaded {
         programs: Arc::new(programs),
@@ -246,6 +257,17 @@ pub(crate) fn load(
         layout: layout.map(|layout| layout.name),
         first,
         ebpf,
+    })
+}
+
+/// Whether enforcement is switched off in one of these layouts. One that cannot be read says nothing.
+fn switched_off(layouts: &[PathBuf]) -> bool {
+    layouts.iter().any(|layout| {
+        switch::is_off(layout).unwrap_or_else(|error| {
+            let layout = layout.display();
+            tracing::warn!(%layout, %error, "whether enforcement was switched off there is not known");
+            false
+        })
     })
 }
 

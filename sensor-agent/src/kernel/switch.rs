@@ -7,13 +7,12 @@ use std::{
     io,
     os::fd::AsFd,
     path::{Path, PathBuf},
+    sync::atomic::Ordering,
 };
 
 use serde::Serialize;
 
-use super::{clock, meta::Meta, object, pin, sys};
-
-const BPF_F_MMAPABLE: u32 = 1 << 10;
+use super::{clock, memory::Mapped, meta::Meta, object, pin};
 
 /// What one agent of one layout has pinned.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -76,8 +75,12 @@ fn store(folder: &Path, off: bool) -> io::Result<()> {
     let settings = object::open(&pin::map_of(folder, "SETTINGS"))?;
     let info = object::map(settings.as_fd())?;
     let offset = offset(&meta, info.value_size, meta.enforcement_off_at, 4)?;
-    if info.flags & BPF_F_MMAPABLE != 0 {
-        return sys::store_word(settings.as_fd(), offset, off.into());
+    if info.flags & object::BPF_F_MMAPABLE != 0 {
+        let bytes = usize::try_from(info.value_size).map_err(io::Error::other)?;
+        let memory = Mapped::new(settings.as_fd(), bytes)?;
+        let word = memory.halves().get(offset / 4).filter(|_| offset.is_multiple_of(4));
+        word.ok_or_else(misplaced)?.store(off.into(), Ordering::SeqCst);
+        return Ok(());
     }
     let mut value = object::read_first(settings.as_fd())?;
     if let Some(word) = value.get_mut(offset..offset + 4) {
@@ -86,14 +89,25 @@ fn store(folder: &Path, off: bool) -> io::Result<()> {
     object::write_first(settings.as_fd(), &value)
 }
 
-fn read(sensor: &Path, folder: &Path) -> io::Result<PinnedLayout> {
+/// Whether every rule of a layout only monitors.
+pub(super) fn is_off(folder: &Path) -> io::Result<bool> {
+    let (_, off, _) = state(folder)?;
+    Ok(off)
+}
+
+/// Who wrote a layout, whether it is switched off, and the agent's last sign of life.
+fn state(folder: &Path) -> io::Result<(Meta, bool, u64)> {
     let meta = meta(folder)?;
     let settings = object::open(&pin::map_of(folder, "SETTINGS"))?;
     let size = object::map(settings.as_fd())?.value_size;
     let value = object::read_first(settings.as_fd())?;
     let off = word::<4>(&value, offset(&meta, size, meta.enforcement_off_at, 4)?);
     let beat = word::<8>(&value, offset(&meta, size, meta.heartbeat_at, 8)?);
-    let beat = u64::from_ne_bytes(beat);
+    Ok((meta, u32::from_ne_bytes(off) != 0, u64::from_ne_bytes(beat)))
+}
+
+fn read(sensor: &Path, folder: &Path) -> io::Result<PinnedLayout> {
+    let (meta, switched_off, beat) = state(folder)?;
     let attached = |path: &PathBuf| {
         object::open(path)
             .and_then(|link| object::link(link.as_fd()))
@@ -107,7 +121,7 @@ fn read(sensor: &Path, folder: &Path) -> io::Result<PinnedLayout> {
         version: meta.agent(),
         socket: meta.socket(),
         running_pid: pin::is_held(sensor).then_some(meta.pid),
-        switched_off: u32::from_ne_bytes(off) != 0,
+        switched_off,
         heartbeat_age_ms: (beat != 0).then(|| clock::now().0.saturating_sub(beat) / 1_000_000),
         links: pin::links_of(folder).iter().filter(|path| attached(path)).count(),
     })
@@ -124,9 +138,13 @@ pub(super) fn meta(folder: &Path) -> io::Result<Meta> {
 fn offset(meta: &Meta, size: u32, at: u32, bytes: u32) -> io::Result<usize> {
     let inside = at.checked_add(bytes).is_some_and(|end| end <= size);
     if size != meta.settings_bytes || !inside {
-        return Err(io::Error::other("SETTINGS is not as META says"));
+        return Err(misplaced());
     }
     usize::try_from(at).map_err(io::Error::other)
+}
+
+fn misplaced() -> io::Error {
+    io::Error::other("SETTINGS is not as META says")
 }
 
 fn word<const N: usize>(value: &[u8], at: usize) -> [u8; N] {

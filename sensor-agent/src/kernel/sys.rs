@@ -280,36 +280,6 @@ pub(super) fn object_info<T: FromBytes + IntoBytes>(
     bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr).map(drop)
 }
 
-/// Stores one word of the first page of an mmapable array map's values, at once; the rest is not touched.
-pub(super) fn store_word(map: BorrowedFd<'_>, offset: usize, word: u32) -> io::Result<()> {
-    const PAGE: usize = 4096;
-    if !offset.is_multiple_of(4) || offset + 4 > PAGE {
-        return Err(io::Error::other("not the place of a word in the first page"));
-    }
-    // SAFETY: a new mapping at an address of the kernel's choice; nothing of ours is replaced.
-    let page = unsafe {
-        libc::mmap(
-            std::ptr::null_mut(),
-            PAGE,
-            libc::PROT_READ | libc::PROT_WRITE,
-            libc::MAP_SHARED,
-            map.as_raw_fd(),
-            0,
-        )
-    };
-    if page == libc::MAP_FAILED {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: offset and four bytes more lie in the page that was just mapped.
-    let place = unsafe { page.byte_add(offset) };
-    // SAFETY: the place is aligned to four, mapped for reading and writing until the call below, and written by others atomically.
-    let shared = unsafe { std::sync::atomic::AtomicU32::from_ptr(place.cast()) };
-    shared.store(word, std::sync::atomic::Ordering::SeqCst);
-    // SAFETY: unmaps what was mapped above; no reference to it is used any more.
-    let result = unsafe { libc::munmap(page, PAGE) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-}
-
 /// Makes a BPF program the filter of a socket (`SO_ATTACH_BPF`).
 pub(crate) fn socket_attach(socket: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
     let program = program.as_raw_fd();

@@ -59,7 +59,7 @@ pub struct Ran {
 impl Bench {
     /// Loads an object.
     pub fn load(object: &[u8], config: &LoadConfig) -> Result<Self, LoadError> {
-        let loaded = load::load(object, config, Wanted::All, None)?;
+        let loaded = load::load(object, config, Wanted::All, None, &[])?;
         Ok(Self {
             ebpf: loaded.ebpf,
             counters: loaded.counters,
