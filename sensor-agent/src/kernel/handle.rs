@@ -126,8 +126,9 @@ pub struct Kernel {
 #[derive(Debug, Default)]
 struct State {
     attached: bool,
-    /// A policy of this agent is in the maps.
+    /// A policy of this agent is in force for good: one on trial may end, and what was before it must be there then.
     published: bool,
+    /// Nothing of earlier agents is left.
     retired: bool,
 }
 
@@ -150,7 +151,8 @@ impl Kernel {
     pub fn prepare(object: &[u8], config: KernelConfig) -> Result<(Self, Ring), StartError> {
         let wanted = if config.hook == HookKind::Socket { Wanted::Socket } else { Wanted::Tc };
         let pins = config.pins.as_deref().filter(|_| config.pinned());
-        let loaded = load::load(object, &config.load, wanted, pins)?;
+        let earlier = config.pins.as_deref().map(Pins::others).unwrap_or_default();
+        let loaded = load::load(object, &config.load, wanted, pins, &earlier)?;
         let namespaces = config.selection.namespaces();
         let shared = Arc::new(Shared::new(namespaces.len(), Arc::clone(&loaded.settings)));
         let selection = Arc::new(config.selection.clone());
@@ -215,15 +217,19 @@ impl Kernel {
         if !state.attached || state.retired || !self.supersedes(state) {
             return;
         }
-        state.retired = true;
-        let Some(pins) = &self.config.pins else { return };
-        if pins.others().is_empty() {
+        let Some(pins) = self.config.pins.as_deref().filter(|pins| !pins.others().is_empty())
+        else {
+            state.retired = true;
             return;
-        }
+        };
         match pins.retire() {
-            Ok(()) => tracing::info!("what an agent of another layout left is removed"),
+            Ok(()) => {
+                state.retired = true;
+                tracing::info!("what an agent of another layout left is removed");
+            }
+            // Tried again with the next policy.
             Err(error) => {
-                tracing::warn!(%error, "what an agent of another layout left could not be removed");
+                tracing::warn!(%error, "what an agent of another layout left could not be removed: its rules stay in force beside");
             }
         }
         let watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
@@ -351,13 +357,17 @@ impl Kernel {
     /// Puts a policy in force: all of it at once, or none. Takes tens of milliseconds.
     pub fn publish(&self, image: &PolicyImage, install: Install) -> Result<Installed, ApplyError> {
         let installed = self.policy_maps().publish(image, install)?;
-        self.published();
+        if install == Install::Confirmed {
+            self.published();
+        }
         Ok(installed)
     }
 
     /// Makes the provisional policy the confirmed one.
     pub fn confirm_policy(&self) -> Result<(), ApplyError> {
-        self.policy_maps().confirm()
+        self.policy_maps().confirm()?;
+        self.published();
+        Ok(())
     }
 
     /// Ends the provisional policy; the confirmed one is in force again. Without one does nothing.
@@ -434,7 +444,6 @@ impl Kernel {
         self.policy_maps().forget_drop(key)
     }
 
-    /// Detaches from everything that is not pinned; the maps stay readable.
     /// Ends TCP sockets of the observed namespaces whose own and peer's address `named` says, where enforcement is on: their owners get
     /// ECONNABORTED, their peers a RST.
     pub fn end_sockets(&self, named: impl Fn(SocketAddr, SocketAddr) -> bool) -> EndedSockets {
@@ -464,7 +473,7 @@ impl Kernel {
         self.config.load.mode == Mode::Enforce && self.settings.current().enforcement_off == 0
     }
 
-    /// Detaches from everything; the maps stay readable.
+    /// Detaches from everything that is not pinned; the maps stay readable.
     pub fn detach(&self) {
         if self.pins().is_some() {
             self.shared.rest();
