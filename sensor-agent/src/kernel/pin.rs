@@ -53,8 +53,6 @@ pub enum PinMode {
 /// Where to pin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PinConfig {
-    /// Whether.
-    pub mode: PinMode,
     /// A folder in a bpf file system.
     pub root: PathBuf,
     /// Which of the host's sensors this is; letters, digits, `-` and `_`.
@@ -68,7 +66,7 @@ pub struct PinConfig {
 pub enum PinError {
     /// No bpf file system.
     #[error(
-        "{} is not in a bpf file system: mount one (mount -t bpf bpf /sys/fs/bpf), or write `pin: never` if enforcement may end with the agent",
+        "{} is not in a bpf file system: mount one (mount -t bpf -o mode=0700 bpf /sys/fs/bpf), or write `pin: never` if enforcement may end with the agent",
         .0.display()
     )]
     NoBpffs(PathBuf),
@@ -84,7 +82,10 @@ pub enum PinError {
     #[error("{}: another agent of this instance is running; give this one a name of its own with --instance", .0.display())]
     Busy(PathBuf),
     /// Somebody else may write there.
-    #[error("{}: other users may write to this folder, so what lies in it cannot be trusted", .0.display())]
+    #[error(
+        "{}: other users may write to this folder or own it, so what lies in it cannot be trusted; remove it as root, and mount the bpf file system with -o mode=0700",
+        .0.display()
+    )]
     Unsafe(PathBuf),
     /// A pin that no agent of this layout made.
     #[error("{}: {problem}; it is not used. Remove it with `sensor-agent detach --all`, then start again", path.display())]
@@ -118,11 +119,9 @@ impl Pins {
         if create {
             make(&folder)?;
         }
-        let meta = fs::metadata(&folder).map_err(failed(&folder))?;
-        let trusted = meta.uid() == 0 || meta.uid() == nix::unistd::geteuid().as_raw();
-        if !trusted || meta.mode() & 0o022 != 0 {
-            return Err(PinError::Unsafe(folder));
-        }
+        // Who may rename a folder in the one above it can put another in its place.
+        only_ours(&config.root)?;
+        only_ours(&folder)?;
         let lock = lock(&folder)?;
         let socket = config.socket.to_string_lossy().into_owned();
         Ok(Some(Self { folder, socket, layout: OnceLock::new(), _lock: lock }))
@@ -314,6 +313,17 @@ fn in_bpffs(path: &Path) -> bool {
         .is_some_and(|stat| stat.filesystem_type() == nix::sys::statfs::BPF_FS_MAGIC)
 }
 
+/// Only root and the agent's own user may write to a folder, or to a link that leads to it.
+fn only_ours(folder: &Path) -> Result<(), PinError> {
+    let meta = fs::metadata(folder).map_err(failed(folder))?;
+    let link = fs::symlink_metadata(folder).map_err(failed(folder))?;
+    let ours = |uid| uid == 0 || uid == nix::unistd::geteuid().as_raw();
+    if ours(meta.uid()) && ours(link.uid()) && meta.mode() & 0o022 == 0 {
+        return Ok(());
+    }
+    Err(PinError::Unsafe(folder.into()))
+}
+
 fn make(folder: &Path) -> Result<(), PinError> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed(folder))
 }
@@ -376,4 +386,35 @@ fn array(path: &Path, bytes: u32) -> Result<OwnedFd, PinError> {
 fn failed(path: &Path) -> impl FnOnce(io::Error) -> PinError {
     let path = path.to_owned();
     move |source| PinError::Io { path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_folder_that_others_may_write_to_is_not_trusted() {
+        let root = tempfile::tempdir().expect("a folder");
+        let folder = root.path().join("api-sensor");
+        make(&folder).expect("made");
+        let mode = |mode| fs::set_permissions(&folder, fs::Permissions::from_mode(mode));
+        assert!(only_ours(&folder).is_ok());
+        for open in [0o770, 0o707, 0o1777] {
+            mode(open).expect("set");
+            assert!(matches!(only_ours(&folder), Err(PinError::Unsafe(path)) if path == folder));
+        }
+        mode(0o755).expect("set");
+        assert!(only_ours(&folder).is_ok());
+        if nix::unistd::geteuid().is_root() {
+            // Made before us by a local user, in a folder where everybody may make one.
+            std::os::unix::fs::chown(&folder, Some(65_534), None).expect("given away");
+            assert!(matches!(only_ours(&folder), Err(PinError::Unsafe(_))));
+            let link = root.path().join("link");
+            std::os::unix::fs::symlink(root.path(), &link).expect("made");
+            std::os::unix::fs::lchown(&link, Some(65_534), None).expect("given away");
+            assert!(matches!(only_ours(&link), Err(PinError::Unsafe(_))));
+        }
+    }
 }

@@ -378,7 +378,6 @@ pub(super) fn open_pins(
     kernel: &mut KernelConfig,
 ) -> Result<Option<String>, PinError> {
     let place = PinConfig {
-        mode: kernel.pin,
         root: config.pin_folder.clone(),
         instance: config.instance.clone(),
         socket: std::path::absolute(&config.socket).unwrap_or_else(|_| config.socket.clone()),
