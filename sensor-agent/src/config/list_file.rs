@@ -55,7 +55,7 @@ impl ListFiles {
     /// Whether a file changed since they were last asked for.
     #[must_use]
     pub fn changed(&self) -> bool {
-        together(&self.asked) != self.seen
+        !self.asked.is_empty() && together(&self.asked) != self.seen
     }
 }
 
@@ -113,6 +113,7 @@ mod tests {
         fs::write(&policy, text).expect("written");
         let policy = super::super::read_policy(&policy).expect("valid");
         let mut files = ListFiles::default();
+        assert!(!files.changed(), "nothing was asked for");
         let lists = files.load(&policy).expect("read");
         assert_eq!(lists.iter().map(|(_, list)| list.len()).sum::<usize>(), 2);
         assert!(!files.changed());
