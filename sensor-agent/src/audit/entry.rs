@@ -113,7 +113,7 @@ pub struct Change {
     pub after: Version,
     /// One line for each rule that is new, gone or another.
     pub diff: Vec<String>,
-    /// `done`, or why not.
+    /// `begun`, `done`, or why not.
     pub result: String,
     /// Only with [`Action::Rotate`].
     pub dropped: Option<Dropped>,
@@ -138,6 +138,8 @@ impl Change {
 
 /// [`Change::result`] of what worked.
 pub(crate) const DONE: &str = "done";
+/// [`Change::result`] of what is about to be made: the entry that says what it came to follows.
+pub(crate) const BEGUN: &str = "begun";
 
 /// An entry of the log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -162,7 +164,7 @@ pub struct Entry {
     /// One line for each rule that is new, gone or another.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub diff: Vec<String>,
-    /// `done`, or why not.
+    /// `begun`, `done`, or why not.
     pub result: String,
     /// What rotation dropped.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -19,6 +19,8 @@ pub const FILES_MAX: usize = 16;
 
 const CURRENT: &str = "audit.jsonl";
 const OLDER: &str = "audit-";
+/// The file that takes the place of the current one.
+const NEXT: &str = "audit.jsonl.next";
 
 /// The log cannot be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -102,13 +104,12 @@ impl AuditLog {
 
     /// Writes an entry; it is on the disk when this returns.
     pub fn append(&mut self, change: Change, now_unix_ns: u64) -> Result<Entry, AuditError> {
-        let outcome = self.write(change, now_unix_ns).and_then(|entry| {
-            if self.bytes > self.bytes_max {
-                self.rotate(now_unix_ns)?;
-            }
-            Ok(entry)
-        });
+        let outcome = self.write(change, now_unix_ns);
         self.failed = outcome.as_ref().err().map(ToString::to_string);
+        if outcome.is_ok() && self.bytes > self.bytes_max {
+            // The entry is on the disk: a next file that cannot be begun is tried again after the next one.
+            self.failed = self.rotate(now_unix_ns).err().map(|error| error.to_string());
+        }
         outcome.map_err(|source| AuditError { path: self.folder.join(CURRENT), source })
     }
 
@@ -124,7 +125,7 @@ impl AuditLog {
         self.number
     }
 
-    /// Why the last entry could not be written, if so.
+    /// Why the last entry could not be written, or no next file begun, if so.
     #[must_use]
     pub fn failed(&self) -> Option<&str> {
         self.failed.as_deref()
@@ -150,14 +151,18 @@ impl AuditLog {
     }
 
     fn rotate(&mut self, now_unix_ns: u64) -> io::Result<()> {
-        let current = self.folder.join(CURRENT);
-        fs::rename(&current, self.folder.join(format!("{OLDER}{:020}.jsonl", self.number)))?;
-        self.file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&current)?;
+        let (current, next) = (self.folder.join(CURRENT), self.folder.join(NEXT));
+        // The next file first: without room for one this one goes on. A crash may have left one, empty.
+        ignore_missing(fs::remove_file(&next))?;
+        let file =
+            OpenOptions::new().read(true).append(true).create_new(true).mode(0o600).open(&next)?;
+        // Missing when an earlier try came no further than this.
+        ignore_missing(fs::rename(
+            &current,
+            self.folder.join(format!("{OLDER}{:020}.jsonl", self.number)),
+        ))?;
+        fs::rename(&next, &current)?;
+        self.file = file;
         self.bytes = 0;
         let older = older_files(&self.folder)?;
         let Some((last, rest)) =
@@ -177,6 +182,13 @@ impl AuditLog {
             fs::remove_file(path)?;
         }
         Ok(())
+    }
+}
+
+fn ignore_missing(outcome: io::Result<()>) -> io::Result<()> {
+    match outcome {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        outcome => outcome,
     }
 }
 

@@ -13,7 +13,7 @@ mod tests;
 mod verify;
 
 pub use chain::Hash;
-pub(crate) use entry::DONE;
 pub use entry::{Action, Change, Dropped, Entry, LINE_BYTES_MAX, Version, Who};
+pub(crate) use entry::{BEGUN, DONE};
 pub use log::{AuditError, AuditLog, FILE_BYTES_MAX, FILES_MAX, folder_of};
 pub use verify::{PROBLEMS_MAX, Verified, entries, verify};

@@ -131,6 +131,25 @@ fn rotation_is_bounded_carries_the_chain_and_says_what_it_dropped() {
 }
 
 #[test]
+fn a_file_that_cannot_be_begun_stops_no_entry_and_is_begun_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let in_the_way = folder.path().join("audit.jsonl.next");
+    fs::create_dir(&in_the_way).unwrap();
+    let mut log = AuditLog::open_with(folder.path(), 1, 2_000).unwrap();
+    for number in 0..20 {
+        log.append(change(&format!("CHG-{number}")), number).unwrap();
+    }
+    assert!(log.failed().is_some(), "it is told");
+    fs::remove_dir(&in_the_way).unwrap();
+    log.append(change("there is room again"), 20).unwrap();
+    assert_eq!(log.failed(), None);
+    log.append(change("in the next file"), 21).unwrap();
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    let found = verify(folder.path(), Some(log.head())).unwrap();
+    assert!(found.holds() && found.entries == 22, "{found:?}");
+}
+
+#[test]
 fn long_texts_are_cut_so_that_an_entry_always_fits() {
     let folder = tempfile::tempdir().unwrap();
     let mut log = AuditLog::open(folder.path(), 1).unwrap();
