@@ -5,6 +5,7 @@
 //! question for one view. Order of the end: detach, drain the ring, finish the pipeline, flush sinks, commit the store.
 
 mod changes;
+mod denied;
 mod drops;
 mod explain;
 mod health;

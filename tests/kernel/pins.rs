@@ -145,6 +145,26 @@ impl Host {
         (output.status.success(), String::from_utf8_lossy(&text).into_owned())
     }
 
+    fn folder(&self) -> PathBuf {
+        self.lab.folder().join(format!("sensor-{}", self.server.name()))
+    }
+
+    /// A command that is about the sensor on this host: what it says as JSON.
+    fn asked(&self, arguments: &[&str]) -> Value {
+        let folder = self.folder();
+        let output = Command::new(agent_binary().unwrap())
+            .args(arguments)
+            .arg("--json")
+            .args(["--socket".as_ref(), folder.join("agent.sock").as_os_str()])
+            .args(["--store".as_ref(), folder.join("store").as_os_str()])
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        serde_json::from_str(&text).unwrap_or_else(|_| {
+            panic!("{arguments:?}: {}", String::from_utf8_lossy(&output.stderr))
+        })
+    }
+
     fn layouts(&self) -> Value {
         let (done, text) = self.agent(&["enforcement", "status", "--json"]);
         assert!(done, "{text}");
@@ -403,5 +423,107 @@ fn an_enforcing_agent_goes_in_front_again_and_nothing_leaks() {
     assert!(first(&heir.status().unwrap()));
     assert_eq!(flood.leaked(), 0);
     kill(heir);
+    host.detach();
+}
+
+/// Maps of other sizes: another layout, as another build is.
+const UPGRADE: [&str; 2] = ["--flows-max", "4096"];
+
+fn other_layouts(status: &Value) -> usize {
+    status["enforcement"]["other_layouts"].as_array().unwrap().len()
+}
+
+#[test]
+fn what_is_switched_off_stays_off_over_an_upgrade() {
+    if !is_root_or_skips("what_is_switched_off_stays_off") {
+        return;
+    }
+    let host = Host::new();
+    kill(host.sensor(&[]));
+    let flood = Flood::start(&host);
+    let (done, text) = host.agent(&["enforcement", "off"]);
+    assert!(done, "{text}");
+    let upgraded = host.sensor(&UPGRADE);
+    let status = upgraded.status().unwrap();
+    assert_eq!(status["enforcement"]["switched_off"], true, "{status:#}");
+    assert_eq!((&status["enforcement"]["taken_over"], other_layouts(&status)), (&false.into(), 0));
+    flood.settle();
+    sleep(Duration::from_millis(200));
+    assert!(flood.leaked() > 0, "the upgrade switched it on");
+    let (done, text) = host.agent(&["enforcement", "on"]);
+    assert!(done, "{text}");
+    flood.settle();
+    sleep(Duration::from_millis(200));
+    assert_eq!(flood.leaked(), 0);
+    kill(upgraded);
+    host.detach();
+}
+
+#[test]
+fn a_policy_on_trial_ends_nothing_of_what_an_earlier_agent_left() {
+    if !is_root_or_skips("a_policy_on_trial_ends_nothing") {
+        return;
+    }
+    let host = Host::new();
+    kill(host.sensor(&[]));
+    let flood = Flood::start(&host);
+    // The file is there and cannot be read: what an earlier agent left is better than nothing.
+    fs::write(&host.policy, "version: 1\nblock: [}").unwrap();
+    let mut sensor = Sensor::spawn(&host.lab, &host.server, &host.options(&UPGRADE)).unwrap();
+    let until = Instant::now() + Duration::from_secs(10);
+    let socket = host.folder().join("agent.sock");
+    while std::os::unix::net::UnixStream::connect(&socket).is_err() {
+        assert!(sensor.child.is_running().unwrap() && Instant::now() < until);
+        sleep(Duration::from_millis(50));
+    }
+    let trial = host.lab.folder().join("trial.yaml");
+    fs::write(&trial, POLICY.replace("10.1.0.66", "10.1.0.77")).unwrap();
+    let apply = ["policy", "apply", trial.to_str().unwrap(), "--confirm", "60s"];
+    let check = |what: &str, others: usize, leaks: bool| {
+        flood.settle();
+        sleep(Duration::from_millis(300));
+        assert_eq!(flood.leaked() > 0, leaks, "{what}");
+        assert_eq!(other_layouts(&host.asked(&["status"])), others, "{what}");
+    };
+    check("no policy of its own", 1, false);
+    host.asked(&apply);
+    check("on trial", 1, false);
+    host.asked(&["policy", "revert"]);
+    check("taken back", 1, false);
+    host.asked(&apply);
+    host.asked(&["policy", "confirm"]);
+    check("confirmed", 0, true);
+    kill(sensor);
+    host.detach();
+}
+
+#[test]
+fn a_policy_that_is_not_configured_any_more_ends() {
+    if !is_root_or_skips("a_policy_that_is_not_configured_any_more") {
+        return;
+    }
+    let host = Host::new();
+    let flood = Flood::start(&host);
+    for more in [&[][..], &UPGRADE] {
+        kill(host.sensor(&[]));
+        flood.settle();
+        sleep(Duration::from_millis(200));
+        assert_eq!(flood.leaked(), 0);
+        let mut without = host.options(more);
+        without.arguments.drain(2..4);
+        let sensor = Sensor::start(&host.lab, &host.server, &without).unwrap();
+        flood.settle();
+        sleep(Duration::from_millis(200));
+        assert!(flood.leaked() > 0, "rules that nobody configures stay in force");
+        assert_eq!(other_layouts(&sensor.status().unwrap()), 0);
+        let list = host.asked(&["policy", "list"]);
+        assert!(list["policy"]["generation"].as_u64() > Some(0), "{list:#}");
+        kill(sensor);
+    }
+    let log = host.asked(&["audit", "list"]);
+    let started = |one: &&Value| {
+        one["reason"].as_str().is_some_and(|why| why.contains("no policy is configured"))
+    };
+    assert_eq!(log.as_array().unwrap().iter().filter(started).count(), 2, "{log:#}");
     host.detach();
 }

@@ -2,7 +2,9 @@
 
 use std::{
     fs,
-    path::PathBuf,
+    io::{Read as _, Write as _},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
     process::{Command, Output},
     time::{Duration, Instant},
 };
@@ -109,9 +111,16 @@ fn a_policy_that_cuts_the_operator_off_is_reverted_by_itself() {
     let late = scene.run(&["policy", "confirm"]);
     assert_eq!(late.status.code(), Some(1), "confirmed too late: {}", said(&late));
     let log = scene.done(&["audit", "list"]);
-    let actions: Vec<_> =
-        log.as_array().unwrap().iter().map(|one| one["action"].as_str().unwrap()).collect();
-    assert!(actions.starts_with(&["apply_provisional", "apply"]), "{actions:?}");
+    let entries: Vec<_> = log
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| (one["action"].as_str().unwrap(), one["result"].as_str().unwrap()))
+        .collect();
+    let [trial, done, second, refused, ..] = entries[..] else { panic!("{entries:?}") };
+    assert_eq!((trial, done.0), (("apply_provisional", "begun"), "apply_provisional"));
+    assert_eq!((done.1, second), ("done", ("apply", "begun")));
+    assert!(refused.0 == "apply" && refused.1.contains("provisional until"), "{refused:?}");
     wait(5, "the audit log has the revert", || {
         let log = scene.done(&["audit", "list"]);
         log.as_array().unwrap().iter().any(|one| one["action"] == "revert")
@@ -219,6 +228,14 @@ fn who_may_not_change_anything_changes_nothing() {
     assert_eq!(refused.status.code(), Some(2));
     assert!(said(&refused).contains("permission denied"), "{}", said(&refused));
     assert!(scene.answers("10.1.0.2"));
+    // It is in the audit log; asking once more is not.
+    as_nobody("policy add block y --client 10.1.0.2");
+    let log = scene.done(&["audit", "list"]);
+    let denied: Vec<_> =
+        log.as_array().unwrap().iter().filter(|one| one["action"] == "add").collect();
+    assert_eq!(denied.len(), 1, "{log:#}");
+    assert_eq!(denied[0]["result"], "permission denied");
+    assert_eq!(denied[0]["who"]["name"], "nobody");
     drop(sensor);
 }
 
@@ -248,5 +265,76 @@ fn a_tampered_audit_log_is_found() {
     let cut = scene.run(&["audit", "verify", "--head", &head]);
     assert_eq!(cut.status.code(), Some(1));
     assert!(said(&cut).contains("not in the log"), "{}", said(&cut));
+    drop(sensor);
+}
+
+/// A small file system of its own, for what it is like when there is no room.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(folder: PathBuf) -> Self {
+        fs::create_dir_all(&folder).unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=64k,mode=0700", "tmpfs"]).arg(&folder);
+        assert!(mount.status().unwrap().success());
+        Self(folder)
+    }
+
+    /// Takes all the room; what is given is in the way until it is removed.
+    fn fill(&self) -> PathBuf {
+        let path = self.0.join("in-the-way");
+        let mut file = fs::File::create(&path).unwrap();
+        while file.write_all(&[0; 512]).is_ok() {}
+        path
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        drop(Command::new("umount").arg("--lazy").arg(&self.0).status());
+    }
+}
+
+fn switch_off(socket: &Path) -> String {
+    let mut stream = UnixStream::connect(socket).unwrap();
+    stream.write_all(b"{\"do\":\"enforcement\",\"on\":false,\"terms\":{}}\n").unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn without_room_for_the_audit_log_only_the_ways_back_are_open() {
+    if !is_root_or_skips("without_room_for_the_audit_log") {
+        return;
+    }
+    let scene = Scene::new();
+    let disk = SmallDisk::mount(scene.folder().join("store/audit"));
+    let sensor = scene.sensor(&[]);
+    let file = scene.file("cuts-off.yaml", CUTS_OFF);
+    scene.done(&["policy", "apply", &file, "--confirm", "60s"]);
+    assert!(!scene.answers("10.1.0.2"));
+    let in_the_way = disk.fill();
+    // What is left of the last page still takes an entry or two.
+    let add = ["policy", "add", "block", "bad", "--client", "10.1.0.66"];
+    let refused =
+        (0..20).any(|_| said(&scene.run(&add)).contains("audit log cannot be written, so nothing"));
+    assert!(refused, "changes go on without a log");
+    let reverted = scene.run(&["policy", "revert"]);
+    assert!(reverted.status.success(), "{}", said(&reverted));
+    let told = String::from_utf8_lossy(&reverted.stdout);
+    assert!(told.contains("the audit log does not say so"), "{told}");
+    assert!(scene.answers("10.1.0.2"), "the way back is closed");
+    let answer = switch_off(&scene.folder().join("agent.sock"));
+    assert!(answer.starts_with("{\"ok\":"), "{answer}");
+    // Not one change was made that the log does not announce.
+    assert!(!scene.run(&add).status.success());
+    let list = scene.done(&["policy", "list"]);
+    assert_eq!(list["rules"].as_array().map(Vec::len), Some(0), "{list:#}");
+    fs::remove_file(in_the_way).unwrap();
+    scene.done(&add);
+    assert!(scene.answers("10.1.0.66"), "it is switched off");
+    assert_eq!(scene.done(&["audit", "verify"])["holds"], true);
     drop(sensor);
 }

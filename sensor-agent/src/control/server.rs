@@ -77,6 +77,9 @@ pub trait Responder: Send + Sync + 'static {
     /// The answer to one question.
     fn respond(&self, question: Question) -> impl Future<Output = Answer> + Send;
 
+    /// Is told of a change that its peer may not make.
+    fn denied(&self, change: Change, peer: Peer) -> impl Future<Output = ()> + Send;
+
     /// Makes a change that its peer may make; `body` is its document.
     fn change(
         &self,
@@ -234,7 +237,7 @@ async fn peer<R: Responder>(
 ) -> io::Result<()> {
     let credentials = stream.peer_cred()?;
     let peer = Peer { uid: credentials.uid(), gid: credentials.gid(), pid: credentials.pid() };
-    let right = access.right(Uid::from_raw(peer.uid), Gid::from_raw(peer.gid));
+    let Some(right) = right(access, peer).await else { return Ok(()) };
     let (read, mut write) = stream.into_split();
     if right == Right::Nothing {
         events::ControlRefused { uid: peer.uid, gid: peer.gid }.emit();
@@ -256,10 +259,15 @@ async fn peer<R: Responder>(
         let (answer, goes_on) = match Request::read(&line) {
             Ok(_) if !whole => (Answer::Error("a question is one line".into()), false),
             Ok(Request::Get(question)) => (responder.respond(question).await, true),
-            Ok(Request::Do(_)) if right < Right::Write => {
+            Ok(Request::Do(change)) if right < Right::Write => {
                 events::ControlRefused { uid: peer.uid, gid: peer.gid }.emit();
+                responder.denied(change, peer).await;
                 let text = "permission denied: only root and the configured write_group may change anything";
                 (Answer::Denied(text.into()), false)
+            }
+            // Without a document there is nothing to wait for: least of all may the switch of enforcement.
+            Ok(Request::Do(change)) if change.body_bytes() == 0 => {
+                (responder.change(change, Vec::new(), peer).await, true)
             }
             Ok(Request::Do(change)) => {
                 let Ok(_one) = one_body.acquire().await else { return Ok(()) };
@@ -280,6 +288,16 @@ async fn peer<R: Responder>(
             return Ok(());
         }
     }
+}
+
+/// What a peer may do. Groups are asked of the user database, which may be a slow one on the network: not on a worker of the runtime.
+async fn right(access: Access, peer: Peer) -> Option<Right> {
+    let (uid, gid) = (Uid::from_raw(peer.uid), Gid::from_raw(peer.gid));
+    if uid.is_root() {
+        return Some(Right::Write);
+    }
+    let asked = tokio::task::spawn_blocking(move || access.right(uid, gid));
+    time::timeout(IDLE, asked).await.ok()?.ok()
 }
 
 /// Reads a document; the inner error is for the peer, the outer one ends the connection.

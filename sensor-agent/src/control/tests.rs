@@ -21,6 +21,8 @@ impl Responder for Echo {
         }
     }
 
+    async fn denied(&self, _: Change, _: Peer) {}
+
     async fn change(&self, change: Change, body: Vec<u8>, peer: Peer) -> Answer {
         Answer::Ok(json!({"change": change, "bytes": body.len(), "uid": peer.uid}))
     }
@@ -121,4 +123,24 @@ fn a_change_brings_its_document_and_only_so_much() {
     for bad in ["{\"do\":\"everything\"}\n", "{\"do\":\"policy_confirm\",\"terms\":{\"x\":1}}\n"] {
         assert!(raw(&path, bad.as_bytes()).contains("\"error\""), "{bad}");
     }
+}
+
+#[test]
+fn the_switch_waits_for_nobody_s_document() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("agent.sock");
+    let _runtime = start(&path);
+    let mut slow = UnixStream::connect(&path).unwrap();
+    slow.write_all(b"{\"do\":\"policy_add\",\"body_bytes\":9,\"terms\":{}}\nabc").unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    let switch = Change::Enforcement { on: false, terms: Terms::default() };
+    assert_eq!(tell_switch(&path, &switch).unwrap()["change"]["on"], false);
+    // The document is still taken when the rest of it comes.
+    slow.write_all(b"defghi").unwrap();
+    let mut answer = [0; 64];
+    let taken = slow.read(&mut answer).unwrap();
+    assert!(answer[..taken].starts_with(b"{\"ok\":"));
 }

@@ -164,16 +164,10 @@ impl PolicyFile {
         Ok(changed)
     }
 
-    /// Whether the time of what is provisional ran out.
+    /// When what is provisional ends by itself, if anything is; tells one trial from the next.
     #[must_use]
-    pub fn ran_out(&self, now: MonoNs) -> bool {
-        self.provisional.as_ref().is_some_and(|provisional| now >= provisional.until)
-    }
-
-    /// Whether a policy is provisional now.
-    #[must_use]
-    pub const fn is_provisional(&self) -> bool {
-        self.provisional.is_some()
+    pub fn trial(&self) -> Option<MonoNs> {
+        self.provisional.as_ref().map(|provisional| provisional.until)
     }
 
     /// Whether an earlier run ended while its policy was provisional; asked once, before anything is put in force.

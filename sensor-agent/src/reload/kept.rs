@@ -77,6 +77,7 @@ impl Keep {
     /// What was kept; the text says what could not be read and where it lies now.
     pub(super) fn load(&self) -> (Kept, Option<String>) {
         let path = self.folder.join(CHANGES);
+        let aside = self.folder.join("changes.json.unreadable");
         let read = read(&path, CHANGES_BYTES_MAX).and_then(|bytes| {
             let kept: Kept = serde_json::from_slice(&bytes)?;
             if kept.format == FORMAT {
@@ -87,9 +88,17 @@ impl Keep {
         });
         match read {
             Ok(kept) => (kept, None),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => (Kept::default(), None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // Nothing was changed since: what cannot be read is still what was in force.
+                let told = aside.exists().then(|| {
+                    format!(
+                        "what was changed by command could not be read and is not in force; it lies at {}",
+                        aside.display()
+                    )
+                });
+                (Kept::default(), told)
+            }
             Err(error) => {
-                let aside = self.folder.join("changes.json.unreadable");
                 let moved = fs::rename(&path, &aside);
                 let place = if moved.is_ok() { aside } else { path };
                 let told = format!(

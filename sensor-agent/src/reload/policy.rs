@@ -66,6 +66,8 @@ pub struct PolicyFile {
     pub(super) provisional: Option<Provisional>,
     /// Numbers of hits and limit states: a rule keeps its own from policy to policy, and from agent to agent. `None` before the first.
     numbers: Option<Numbers>,
+    /// What commands changed in earlier runs and cannot be read now, in words.
+    unread: Option<String>,
     lists: ListFiles,
     pub(super) status: PolicyStatus,
 }
@@ -109,6 +111,7 @@ impl PolicyFile {
             in_force: None,
             provisional: None,
             numbers: None,
+            unread: (!problems.is_empty()).then(|| problems.join("; ")),
             lists: ListFiles::default(),
             status,
         }
@@ -121,6 +124,16 @@ impl PolicyFile {
             || self.kept.applied.is_some()
             || !self.layers.added.is_empty()
             || self.in_force.is_some()
+    }
+
+    /// Without a file: why what is wanted is not known, when commands changed it and that cannot be read. Then what an earlier run left in
+    /// the kernel is better than nothing; the error is told and kept.
+    pub fn not_known(&mut self) -> Option<String> {
+        let error = self.unread.clone().filter(|_| self.path.is_none())?;
+        let error = format!("{error}; the rules that an earlier run left stay in force");
+        events::PolicyRefused { origin: &self.status.origin, error: &error }.emit();
+        self.status.error = Some(error.clone());
+        Some(error)
     }
 
     /// Whether the file changed since the last read. While a policy is provisional its successor waits.

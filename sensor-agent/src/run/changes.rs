@@ -1,7 +1,10 @@
 //! Changes of the policy: who asks, under which terms, what it comes to; each one goes to the audit log and upstream.
 //!
-//! The audit log comes first: while it cannot be written no command may change anything. What the agent does by itself (a file that
-//! changed, an end of time) goes on all the same, and the failure is counted.
+//! The audit log comes first: an entry says what is about to be changed, and without it no command may change anything but two things: what
+//! is enforced can be switched off and on, and what is on trial can be taken back. A second entry says what it came to. What the agent does by
+//! itself (a file that changed, an end of time) goes on all the same, and the failure is counted.
+//!
+//! The switch waits for nothing: neither for the policy, which may be a long list that is being read, nor for the log.
 
 use std::{sync::PoisonError, time::Duration};
 
@@ -9,11 +12,12 @@ use sensor_core::event::{AuditEvent, AuditVersion, EventBody, PolicyChange, Poli
 
 use super::{
     live::{lock, wall_clock},
-    status::Shared,
+    status::{Shared, to_unix},
 };
 use crate::{
-    audit::{Action, Change as AuditChange, DONE, Entry, Version, Who},
+    audit::{Action, AuditLog, BEGUN, Change as AuditChange, DONE, Entry, Version, Who},
     control::{AuditStatus, Change, ChangeView, Peer, PolicyStatus, Terms},
+    kernel,
     reload::{Changed, Host, PolicyFile, Wanted},
     telemetry::events::{self, Emit as _},
 };
@@ -26,29 +30,98 @@ impl Shared {
         body: Vec<u8>,
         peer: Peer,
     ) -> Result<ChangeView, String> {
-        // Whatever is wrong with the log: what is enforced can be switched off.
-        if !matches!(change, Change::Enforcement { .. })
-            && let Some(error) = self.audit_status().error
-        {
-            return Err(format!("the audit log cannot be written, so nothing is changed: {error}"));
+        if let Change::Enforcement { on, terms } = change {
+            return self.switch(*on, terms, peer);
         }
-        let mut policy = self.policy.lock().unwrap_or_else(PoisonError::into_inner);
         let (terms, who) = (change.terms(), who(peer, change.terms()));
+        let (action, reason) = (action_of(change), terms.reason.clone());
+        let mut policy = self.policy.lock().unwrap_or_else(PoisonError::into_inner);
         let before = policy.version();
+        let begin = || {
+            let begun = self.begin(action, &who, reason.clone(), &before);
+            begun.or_else(|error| match change {
+                Change::PolicyRevert { .. } => Ok(()),
+                _ => {
+                    Err(format!("the audit log cannot be written, so nothing is changed: {error}"))
+                }
+            })
+        };
         let outcome = right_generation(terms, &before)
+            .and_then(|()| begin())
             .and_then(|()| self.make(&mut policy, change, body, &who));
-        self.note(&policy, action_of(change), who, terms.reason.clone(), before, &outcome);
+        let noted = self.note(action, who, reason, [before, policy.version()], &outcome);
         self.show(&policy);
-        let changed = outcome?;
-        let status = policy.status();
-        Ok(ChangeView {
+        Ok(self.answer(outcome?, noted, policy.status()))
+    }
+
+    /// Switches all rules between what they say and monitoring only: first of all, then it is noted.
+    fn switch(&self, on: bool, terms: &Terms, peer: Peer) -> Result<ChangeView, String> {
+        let shown = self.reloaded.lock().unwrap_or_else(PoisonError::into_inner).policy.clone();
+        let status = shown.unwrap_or_default();
+        let version = Version {
+            generation: status.generation,
+            hash: status.hash.clone(),
+            sha256: status.sha256.clone(),
+        };
+        let outcome = right_generation(terms, &version).and_then(|()| {
+            let kernel = &self.facts.kernel;
+            let was = kernel.settings().enforcement_off == 0;
+            kernel.set_enforcement(on).map_err(|error| format!("write the settings: {error}"))?;
+            let word = |on| if on { "on" } else { "off" };
+            let diff = vec![format!("~ enforcement {} (was {})", word(on), word(was))];
+            let (before, after) = (version.clone(), version.clone());
+            Ok(Changed { before, after, diff, notes: Vec::new() })
+        });
+        let (who, reason) = (who(peer, terms), terms.reason.clone());
+        let versions = [version.clone(), version];
+        let noted = self.note(Action::Enforcement, who, reason, versions, &outcome);
+        Ok(self.answer(outcome?, noted, &status))
+    }
+
+    fn answer(
+        &self,
+        mut changed: Changed,
+        noted: Result<(), String>,
+        status: &PolicyStatus,
+    ) -> ChangeView {
+        if let Err(error) = noted {
+            changed
+                .notes
+                .push(format!("it is in force, but the audit log does not say so: {error}"));
+        }
+        ChangeView {
             generation: status.generation,
             hash: status.hash.clone(),
             diff: changed.diff,
             notes: changed.notes,
             provisional: status.provisional,
             audit: self.audit_status(),
-        })
+        }
+    }
+
+    /// Notes that a peer wanted to change something and may not.
+    pub(super) fn note_denied(&self, change: &Change, peer: Peer) {
+        let counted = {
+            let mut denied = self.denied.lock().unwrap_or_else(PoisonError::into_inner);
+            denied.count(peer.uid, kernel::now())
+        };
+        let Some(left_out) = counted else { return };
+        let shown = self.reloaded.lock().unwrap_or_else(PoisonError::into_inner).policy.clone();
+        let version = shown.map(|status| Version {
+            generation: status.generation,
+            hash: status.hash,
+            sha256: status.sha256,
+        });
+        let version = version.unwrap_or_default();
+        let more = match left_out {
+            0 => String::new(),
+            more => format!("; {more} more like it before this one are not listed"),
+        };
+        let outcome = Err(format!("permission denied{more}"));
+        let (who, reason) = (who(peer, change.terms()), change.terms().reason.clone());
+        let versions = [version.clone(), version];
+        // A failure is counted.
+        let _told = self.note(action_of(change), who, reason, versions, &outcome).is_err();
     }
 
     fn make(
@@ -75,24 +148,9 @@ impl Shared {
             Change::PolicyRevert { .. } => policy.revert(&host),
             Change::PolicyAdd { terms, .. } => policy.add(&body, by, terms, now, &host),
             Change::PolicyRemove { id, .. } => policy.remove(id, &host),
-            Change::Enforcement { on, .. } => self.switch(*on, policy),
+            Change::Enforcement { .. } => Err("the switch is no change of the policy".into()),
             Change::PolicyRearm { id, .. } => policy.rearm(id, &host),
         }
-    }
-
-    /// Switches all rules between what they say and monitoring only.
-    fn switch(&self, on: bool, policy: &PolicyFile) -> Result<Changed, String> {
-        let kernel = &self.facts.kernel;
-        let was = kernel.settings().enforcement_off == 0;
-        kernel.set_enforcement(on).map_err(|error| format!("write the settings: {error}"))?;
-        let word = |on| if on { "on" } else { "off" };
-        let version = policy.version();
-        Ok(Changed {
-            before: version.clone(),
-            after: version,
-            diff: vec![format!("~ enforcement {} (was {})", word(on), word(was))],
-            notes: Vec::new(),
-        })
     }
 
     /// The host that policies are for.
@@ -117,7 +175,7 @@ impl Shared {
         }
         let action = if first { Action::Start } else { Action::File };
         let who = Who::File { path: policy.status().origin.clone() };
-        self.note(policy, action, who, None, before, outcome);
+        let _counted = self.note(action, who, None, [before, policy.version()], outcome).is_err();
         let change = match outcome {
             Ok(_) => PolicyChange::Applied,
             Err(error) => PolicyChange::Refused { error: error.clone() },
@@ -134,8 +192,27 @@ impl Shared {
         before: Version,
         outcome: &Result<Changed, String>,
     ) {
-        self.note(policy, action, Who::Agent, Some(reason.into()), before, outcome);
+        let versions = [before, policy.version()];
+        let _counted =
+            self.note(action, Who::Agent, Some(reason.into()), versions, outcome).is_err();
         self.tell_policy(PolicyChange::Applied, policy.status());
+    }
+
+    /// With rules of an earlier run in force: takes them out when no policy is wanted any more, leaves them when it is not known what is.
+    /// False when a policy is there to take their place.
+    pub(super) fn take_out_left(&self, policy: &mut PolicyFile, host: &Host<'_>) -> bool {
+        let before = policy.version();
+        let (why, outcome) = match policy.not_known() {
+            Some(error) => ("what commands changed cannot be read", Err(error)),
+            None if policy.is_wanted() => return false,
+            None => (
+                "no policy is configured: the rules that an earlier run left in force are taken out",
+                policy.reload(host),
+            ),
+        };
+        self.note_agent(Action::Start, why, policy, before, &outcome);
+        self.show(policy);
+        true
     }
 
     /// The run before this one ended while a policy was provisional.
@@ -143,28 +220,53 @@ impl Shared {
         let reason = "the agent ended before it was confirmed";
         let version = policy.version();
         let outcome = Ok(Changed { after: version.clone(), ..Changed::default() });
-        self.note(policy, Action::Revert, Who::Agent, Some(reason.into()), version, &outcome);
+        let versions = [version.clone(), version];
+        let reason = Some(reason.into());
+        let _counted = self.note(Action::Revert, Who::Agent, reason, versions, &outcome).is_err();
     }
 
+    /// Says in the log what is about to be changed.
+    fn begin(
+        &self,
+        action: Action,
+        who: &Who,
+        reason: Option<String>,
+        before: &Version,
+    ) -> Result<(), String> {
+        self.append(AuditChange {
+            action,
+            who: who.clone(),
+            reason,
+            before: before.clone(),
+            after: before.clone(),
+            diff: Vec::new(),
+            result: BEGUN.into(),
+            dropped: None,
+        })
+    }
+
+    /// Says in the log what a change came to: with the versions in force before and after it.
     fn note(
         &self,
-        policy: &PolicyFile,
         action: Action,
         who: Who,
         reason: Option<String>,
-        before: Version,
+        [before, after]: [Version; 2],
         outcome: &Result<Changed, String>,
-    ) {
+    ) -> Result<(), String> {
         let (diff, result) = match outcome {
             Ok(changed) => (changed.diff.clone(), DONE.to_owned()),
             Err(error) => (Vec::new(), error.clone()),
         };
-        let after = policy.version();
-        let change =
-            AuditChange { action, who, reason, before, after, diff, result, dropped: None };
+        self.append(AuditChange { action, who, reason, before, after, diff, result, dropped: None })
+    }
+
+    fn append(&self, change: AuditChange) -> Result<(), String> {
         let appended = {
             let mut audit = self.audit.lock().unwrap_or_else(PoisonError::into_inner);
-            audit.append(change, wall_clock().0)
+            let appended = audit.append(change, wall_clock().0);
+            *self.audited.lock().unwrap_or_else(PoisonError::into_inner) = AuditStatus::of(&audit);
+            appended
         };
         match appended {
             Ok(entry) => {
@@ -172,8 +274,12 @@ impl Shared {
                 let (action, result) = (entry.action.as_str(), entry.result.as_str());
                 events::PolicyChanged { action, who: &who, result, entry: entry.number }.emit();
                 lock(&self.facts.live).tell(EventBody::Audit(Box::new(event(entry, who))));
+                Ok(())
             }
-            Err(error) => events::AuditFailed { error: &error }.emit(),
+            Err(error) => {
+                events::AuditFailed { error: &error }.emit();
+                Err(error.to_string())
+            }
         }
     }
 
@@ -191,14 +297,26 @@ impl Shared {
 
     /// Shows the policy as it is now in the status.
     pub(super) fn show(&self, policy: &PolicyFile) {
-        let status = policy.is_wanted().then(|| policy.status().clone());
-        self.reloaded.lock().unwrap_or_else(PoisonError::into_inner).policy = status;
+        let shown = policy.is_wanted() || policy.status().error.is_some();
+        let status = shown.then(|| policy.status().clone());
+        let hits = self.facts.kernel.rule_hits();
+        let mut reloaded = self.reloaded.lock().unwrap_or_else(PoisonError::into_inner);
+        reloaded.policy = status;
+        if let Ok(hits) = hits {
+            reloaded.rules = policy.rules(&hits, to_unix);
+        }
     }
 
     /// The audit log as `status` shows it.
     pub(super) fn audit_status(&self) -> AuditStatus {
-        let audit = self.audit.lock().unwrap_or_else(PoisonError::into_inner);
-        AuditStatus {
+        self.audited.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl AuditStatus {
+    /// Of the log as it is now.
+    pub(super) fn of(audit: &AuditLog) -> Self {
+        Self {
             entries: audit.number(),
             head: audit.head().to_string(),
             error: audit.failed().map(ToOwned::to_owned),

@@ -200,9 +200,14 @@ impl Watch {
         let shared = &self.shared;
         let mut policy = shared.policy.lock().unwrap_or_else(PoisonError::into_inner);
         let host = shared.host();
-        // With no policy of its own as well: an earlier run's trial must not go on.
-        if when == When::First && policy.take_lost_provisional(&host) {
-            shared.note_lost_provisional(&policy);
+        if when == When::First {
+            // With no policy of its own as well: an earlier run's trial must not go on.
+            if policy.take_lost_provisional(&host) {
+                shared.note_lost_provisional(&policy);
+            }
+            if shared.has_rules_left() && shared.take_out_left(&mut policy, &host) {
+                return;
+            }
         }
         match when {
             When::First | When::Asked | When::Changed => {
@@ -231,17 +236,21 @@ impl Watch {
     /// Ends what is provisional and was not confirmed, and takes out added rules whose time is over.
     fn ends(&mut self) {
         let shared = Arc::clone(&self.shared);
+        let trial = shared.policy.lock().unwrap_or_else(PoisonError::into_inner).trial();
+        let interfaces = shared.facts.kernel.interfaces();
+        // The check asks over the network: nobody waits for it.
+        let why = match trial {
+            None => {
+                self.health.rest(&interfaces);
+                None
+            }
+            Some(until) if kernel::now() >= until => Some("not confirmed in time".to_owned()),
+            Some(until) => self.health.failed(until, &interfaces),
+        };
         let mut policy = shared.policy.lock().unwrap_or_else(PoisonError::into_inner);
         let host = shared.host();
-        let why = if policy.ran_out(kernel::now()) {
-            Some("not confirmed in time".to_owned())
-        } else if policy.is_provisional() {
-            self.health.failed(shared.facts.kernel.is_attached())
-        } else {
-            self.health.reset();
-            None
-        };
-        if let Some(why) = why {
+        // Confirmed or taken back meanwhile, it is not the trial that the check was asked for.
+        if let Some(why) = why.filter(|_| policy.trial() == trial) {
             let before = policy.version();
             let outcome = policy.revert(&host);
             shared.note_agent(Action::Revert, &why, &policy, before, &outcome);

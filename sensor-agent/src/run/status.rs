@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    sync::{Arc, Mutex, PoisonError, TryLockError, atomic::Ordering},
 };
 
 use ipnet::IpNet;
@@ -14,6 +14,7 @@ use sensor_core::{
 use sensor_ebpf::abi::counter::Counter;
 
 use super::{
+    denied::Denied,
     drops::Look,
     live::{Live, lock, wall_clock},
     ready::Ready,
@@ -22,9 +23,9 @@ use crate::{
     audit::AuditLog,
     config::{HealthCheck, Hook, Mode},
     control::{
-        Answer, CatalogueStatus, ChainStatus, Change, EnforcementStatus, InterfaceView,
-        POLICY_SCHEMA, Peer, PolicyStatus, PolicyText, PolicyView, ProgramMissing, Question,
-        Responder, RingStatus, RuleStatus, STATUS_SCHEMA, StatusView,
+        Answer, AuditStatus, CatalogueStatus, ChainStatus, Change, EnforcementStatus,
+        InterfaceView, POLICY_SCHEMA, Peer, PolicyStatus, PolicyText, PolicyView, ProgramMissing,
+        Question, Responder, RingStatus, RuleStatus, STATUS_SCHEMA, StatusView,
     },
     drops::Guard,
     kernel::{self, Chain, HookKind, InterfaceState, InterfaceStatus, Kernel},
@@ -63,7 +64,8 @@ pub(super) struct Reloaded {
     pub(super) catalogue: Option<CatalogueStatus>,
 }
 
-/// Shared by socket, metrics and reloads. Where two locks are held, the order is `policy`, `look`, `audit`, `facts.live`.
+/// Shared by socket, metrics and reloads. Where two locks are held, the order is `policy`, `look`, `audit`, then the others. The first
+/// three may be held for long (a list of a million entries, a slow disk): the status and the switch of enforcement take none of them.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) facts: Facts,
@@ -72,6 +74,9 @@ pub(super) struct Shared {
     pub(super) policy: Mutex<PolicyFile>,
     pub(super) audit: Mutex<AuditLog>,
     pub(super) look: Mutex<Look>,
+    /// The audit log as of the last entry: who asks does not wait for the disk.
+    pub(super) audited: Mutex<AuditStatus>,
+    pub(super) denied: Mutex<Denied>,
     ready: Mutex<Ready>,
 }
 
@@ -82,7 +87,9 @@ impl Shared {
             look: Mutex::new(Look::new(guard)),
             reloaded: Mutex::default(),
             policy: Mutex::new(policy),
+            audited: Mutex::new(AuditStatus::of(&audit)),
             audit: Mutex::new(audit),
+            denied: Mutex::default(),
             ready: Mutex::default(),
         }
     }
@@ -213,10 +220,23 @@ impl Shared {
         }
     }
 
-    /// Hits as of now; as they were told last when the kernel does not give them.
+    /// Hits as of now; as they were told last when the kernel does not give them, or while the policy is being changed: whoever asks for
+    /// the status must not wait for a long list.
     fn rule_status(&self, told: Vec<RuleStatus>) -> Vec<RuleStatus> {
-        let policy = self.policy.lock().unwrap_or_else(PoisonError::into_inner);
+        let policy = match self.policy.try_lock() {
+            Ok(policy) => policy,
+            Err(TryLockError::Poisoned(policy)) => policy.into_inner(),
+            Err(TryLockError::WouldBlock) => return told,
+        };
         self.facts.kernel.rule_hits().map_or(told, |hits| policy.rules(&hits, to_unix))
+    }
+
+    /// Whether rules of an earlier agent are in force that this one knows nothing of.
+    pub(super) fn has_rules_left(&self) -> bool {
+        let kernel = &self.facts.kernel;
+        let left = kernel.takeover();
+        let adopted = left.adopted && kernel.settings().policy != 0;
+        self.facts.mode == Mode::Enforce && (adopted || !left.others.is_empty())
     }
 }
 
@@ -273,6 +293,11 @@ impl Responder for Asked {
             Some(Err(error)) => Answer::Error(error.to_string()),
             None => Answer::Error("the agent is stopping".into()),
         }
+    }
+
+    async fn denied(&self, change: Change, peer: Peer) {
+        let shared = Arc::clone(&self.0);
+        let _stopping = blocking(shared, move |shared| shared.note_denied(&change, peer)).await;
     }
 
     async fn change(&self, change: Change, body: Vec<u8>, peer: Peer) -> Answer {
