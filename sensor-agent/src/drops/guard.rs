@@ -17,7 +17,7 @@ use super::recent::address;
 /// When the guard steps in.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GuardTerms {
-    /// Share of a service's clients, above 0 and at most 1.
+    /// Share of a service's clients, above 0 and at most 1, where a rule has none of its own.
     pub max_share: f64,
     /// Clients hit at least: of three clients one is a third.
     pub min_clients: u64,
@@ -44,25 +44,29 @@ pub struct Trip {
     pub clients: u64,
 }
 
-/// Looks for rules that hit too many.
-#[derive(Clone, Copy, Debug, Default)]
+/// Looks for rules that hit too many. What a rule hit before it was stopped is not held against it again.
+#[derive(Clone, Debug, Default)]
 pub struct Guard {
     terms: GuardTerms,
+    /// When a rule was stopped last, by the number of its hits.
+    stopped: HashMap<u32, MonoNs>,
 }
 
 impl Guard {
     /// With terms.
     #[must_use]
-    pub const fn new(terms: GuardTerms) -> Self {
-        Self { terms }
+    pub fn new(terms: GuardTerms) -> Self {
+        Self { terms, stopped: HashMap::new() }
     }
 
-    /// Rules that hit too many clients of a service now. `others` estimates a service's clients that got through.
+    /// Rules that hit too many clients of a service now. `own` is the share that a rule itself allows, by the number of its hits; `others`
+    /// estimates a service's clients that got through.
     #[must_use]
     pub fn trips(
-        &self,
+        &mut self,
         now: MonoNs,
         rows: &[(DropKey, DropValue)],
+        own: impl Fn(u32) -> Option<f64>,
         mut others: impl FnMut(SocketAddr) -> u64,
     ) -> Vec<Trip> {
         let mut hit: HashMap<(u32, SocketAddr), HashSet<[u8; 16]>> = HashMap::new();
@@ -70,7 +74,9 @@ impl Guard {
             [DropReason::Block as u32, DropReason::Limit as u32].contains(&key.reason)
         };
         for (key, value) in rows {
-            if by_rule(key) && now.0.saturating_sub(value.last_ns) <= self.terms.window_ns {
+            let since = now.0.saturating_sub(self.terms.window_ns);
+            let since = self.stopped.get(&key.hits).map_or(since, |at| since.max(at.0 + 1));
+            if by_rule(key) && value.last_ns >= since {
                 let entry = hit.entry((key.hits, service(key, value))).or_default();
                 entry.insert(key.client);
             }
@@ -82,10 +88,11 @@ impl Guard {
                 let clients_hit = clients.len() as u64;
                 Trip { hits, service, clients_hit, clients: clients_hit + others(service) }
             })
-            .filter(|trip| trip.share() > self.terms.max_share)
+            .filter(|trip| trip.share() > own(trip.hits).unwrap_or(self.terms.max_share))
             .collect();
         trips.sort_by_key(|trip| (trip.hits, trip.service));
         trips.dedup_by_key(|trip| trip.hits);
+        self.stopped.extend(trips.iter().map(|trip| (trip.hits, now)));
         trips
     }
 }

@@ -241,6 +241,15 @@ impl PolicyFile {
         Ok(changed)
     }
 
+    /// Whether a rule in force drops nobody.
+    #[must_use]
+    pub fn only_monitors(&self, id: &str) -> bool {
+        let in_force = self.in_force.as_ref();
+        let rule =
+            in_force.and_then(|now| now.policy.rules.iter().find(|rule| &*rule.about.id == id));
+        rule.is_some_and(|rule| rule.action == policy::RuleAction::Monitor)
+    }
+
     /// Lets a rule that the guard stopped do again what it says.
     pub fn rearm(&mut self, id: &str, host: &Host<'_>) -> Result<Changed, String> {
         self.settled()?;

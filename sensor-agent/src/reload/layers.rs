@@ -126,6 +126,10 @@ pub(super) fn fingerprint(rule: &Rule) -> u64 {
     hasher.field(format!("{:?}", lists.collect::<Vec<_>>()).as_bytes());
     hasher.field(format!("{:?}{:?}{:?}", rule.what, rule.when, rule.action).as_bytes());
     hasher.field(format!("{}{}{:?}", rule.percent, rule.include_shared, rule.starts).as_bytes());
+    // Only where it is said, so that rules stopped by an agent before this field stay stopped.
+    if let Some(share) = rule.max_share {
+        hasher.field(&[share]);
+    }
     hasher.value()
 }
 

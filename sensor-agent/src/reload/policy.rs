@@ -398,6 +398,17 @@ impl PolicyFile {
         names.collect()
     }
 
+    /// Shares, in per cent, that rules allow themselves before the guard stops them, by the number of their hits.
+    #[must_use]
+    pub fn max_shares(&self) -> HashMap<u32, u8> {
+        let Some(InForce { policy, compiled, .. }) = &self.in_force else { return HashMap::new() };
+        let shares = (0..).zip(&compiled.owners).filter_map(|(number, owner)| {
+            let rule = policy.rules.get(usize::try_from((*owner)?).ok()?)?;
+            Some((number, rule.max_share?))
+        });
+        shares.collect()
+    }
+
     /// What is in force as a document, with its generation.
     #[must_use]
     pub fn export(&self) -> Option<PolicyText> {

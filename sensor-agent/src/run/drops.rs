@@ -32,6 +32,8 @@ const MARKED_PREFIX_MAX: usize = 256;
 pub(super) struct Look {
     drops: Drops,
     guard: Guard,
+    /// What the guard found and nobody acted on yet.
+    trips: Vec<Trip>,
     at: MonoNs,
     ledger: u64,
     rows: usize,
@@ -46,30 +48,35 @@ impl Look {
 impl Shared {
     /// Looks at the table of drops when it is time; stops rules that hit too many.
     pub(super) fn look_at_drops(&self) {
-        for trip in self.look() {
-            self.stop(&trip);
+        self.look();
+        let trips = {
+            let mut look = self.look.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut look.trips)
+        };
+        for trip in &trips {
+            self.stop(trip);
         }
     }
 
     /// Drops after a number.
     pub(super) fn drops_view(&self, after: u64) -> DropsView {
-        let _trips_are_for_the_next_round = self.look();
+        self.look();
         let (ledger, unattributed) = self.dropped();
         let look = self.look.lock().unwrap_or_else(PoisonError::into_inner);
         DropsView { schema: DROPS_SCHEMA.into(), unattributed, ledger, ..look.drops.after(after) }
     }
 
-    fn look(&self) -> Vec<Trip> {
+    fn look(&self) {
         let now = kernel::now();
         let (ledger, _) = self.dropped();
-        let names = {
+        let (names, shares) = {
             let policy = self.policy.lock().unwrap_or_else(PoisonError::into_inner);
-            policy.hit_names()
+            (policy.hit_names(), policy.max_shares())
         };
         let mut look = self.look.lock().unwrap_or_else(PoisonError::into_inner);
         let due = now.since(look.at) >= LOOK_NS && (ledger != look.ledger || look.rows > 0);
         if !due {
-            return Vec::new();
+            return;
         }
         let kernel = &self.facts.kernel;
         let rows = kernel.drops();
@@ -86,18 +93,22 @@ impl Shared {
         for key in look.drops.look(now, &rows, &names) {
             let _stays_until_the_next_look = kernel.forget_drop(key).is_err();
         }
-        let guard = look.guard;
-        drop(look);
-        guard.trips(now, &rows, |service| {
+        let own = |hits| shares.get(&hits).map(|percent| f64::from(*percent) / 100.0);
+        // The live lock is taken under this one, never the other way round.
+        let found = look.guard.trips(now, &rows, own, |service| {
             let mut live = lock(&self.facts.live);
             let now = live.pipeline.unix(now);
             live.pipeline.sources_mut().clients_of(service, now)
-        })
+        });
+        look.trips.extend(found);
     }
 
     fn stop(&self, trip: &Trip) {
         let mut policy = self.policy.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(id) = policy.hit_names().remove(&trip.hits) else { return };
+        if policy.only_monitors(&id) {
+            return;
+        }
         let why = format!(
             "hit {} of {} clients of {} ({:.0} %) within 60 s",
             trip.clients_hit,
@@ -127,8 +138,11 @@ impl Shared {
     /// Marks trusted proxies that are named one by one: they are shared before anybody was seen behind them.
     pub(super) fn mark_trusted(&self) {
         let until = kernel::now().0.saturating_add(2 * SHARED_NS);
-        for net in &self.facts.trusted_proxies {
-            for address in net.hosts().take(MARKED_PREFIX_MAX) {
+        let small = |net: &&ipnet::IpNet| {
+            net.hosts().take(MARKED_PREFIX_MAX + 1).count() <= MARKED_PREFIX_MAX
+        };
+        for net in self.facts.trusted_proxies.iter().filter(small) {
+            for address in net.hosts() {
                 let _full = self.facts.kernel.shared_source(bytes(address), until).is_err();
             }
         }

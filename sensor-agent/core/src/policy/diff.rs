@@ -148,6 +148,7 @@ fn changes(before: &Rule, after: &Rule) -> Vec<String> {
             before.include_shared != after.include_shared && before.what == after.what,
             "include_shared",
         ),
+        (before.max_share != after.max_share, "max_share"),
         (before.about.reason != after.about.reason, "reason"),
         (before.about.origin != after.about.origin, "origin"),
         (before.about.owner != after.about.owner, "owner"),

@@ -79,6 +79,9 @@ fn rule(out: &mut String, rule: &Rule, time: &dyn Fn(UnixNs) -> String) {
     if rule.percent != 100 {
         line(out, 4, "percent", &rule.percent.to_string());
     }
+    if let Some(share) = rule.max_share {
+        line(out, 4, "max_share", &share.to_string());
+    }
     // An allow rule always does.
     if rule.include_shared && rule.what != What::Allow {
         line(out, 4, "include_shared", "true");
@@ -246,7 +249,7 @@ allow:
   - {id: office, clients: [203.0.113.0/24, "2001:db8:10::/48"], starts: "1970-01-03T00:00:00Z"}
 block:
   - {id: a, clients: [any], ports: [1-442, 444-65535, 80], protocol: tcp, direction: ingress, interface: eth0, action: reset, percent: 7, ttl: 3d, reason: "a: [b] # c", origin: x, name: "- y"}
-  - {id: b, lists: [{file: drop.txt, on_error: skip}, {file: "with blank.csv", format: csv}], action: monitor, include_shared: true}
+  - {id: b, lists: [{file: drop.txt, on_error: skip}, {file: "with blank.csv", format: csv}], action: monitor, include_shared: true, max_share: 30}
 limits:
   - {id: l1, packets: {rate: 1000, burst: 2000}, bytes: {rate: 10MB}, new_connections: {rate: 20, per: 1m}, connections: 100, client_prefix: {ipv4: 24, ipv6: 56}}
   - {id: l2, clients: [192.0.2.1], requests: {rate: 5}, key: credential, action: monitor}

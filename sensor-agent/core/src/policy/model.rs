@@ -37,6 +37,9 @@ pub struct Rule {
     pub action: RuleAction,
     /// Share of the clients it applies to, 0 to 100; which ones is a hash of rule id and address, the same on every host.
     pub percent: u8,
+    /// Per cent of a service's clients that it may hit within a minute before the guard stops it, 1 to 100; `None`: as the agent's
+    /// configuration says.
+    pub max_share: Option<u8>,
     /// Applies to sources that many clients share (a load balancer, NAT) too.
     pub include_shared: bool,
     /// Meant as it is, whatever [`super::hazards`] says.

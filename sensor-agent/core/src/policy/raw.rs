@@ -57,6 +57,8 @@ pub(super) struct RawRule {
     #[serde(default)]
     pub(super) include_shared: Option<Spanned<bool>>,
     #[serde(default)]
+    pub(super) max_share: Option<Spanned<u64>>,
+    #[serde(default)]
     pub(super) force: Option<Spanned<bool>>,
     #[serde(default)]
     pub(super) starts: Option<Spanned<String>>,
@@ -113,6 +115,8 @@ pub(super) struct RawLimit {
     pub(super) percent: Option<Spanned<u64>>,
     #[serde(default)]
     pub(super) include_shared: Option<Spanned<bool>>,
+    #[serde(default)]
+    pub(super) max_share: Option<Spanned<u64>>,
     #[serde(default)]
     pub(super) force: Option<Spanned<bool>>,
     #[serde(default)]

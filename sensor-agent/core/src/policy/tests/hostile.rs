@@ -114,6 +114,14 @@ fn a_mistake_in_what_a_rule_does_names_line_field_and_remedy() {
             "block[0].expires: the rule expires before it starts",
         ),
         (
+            "allow:\n  - {id: a, clients: [any], max_share: 5}\n",
+            "allow[0].max_share: an allow rule drops nobody",
+        ),
+        (
+            "block:\n  - {id: a, clients: [192.0.2.1], max_share: 0}\n",
+            "block[0].max_share: write a number from 1 to 100",
+        ),
+        (
             "allow:\n  - {id: a, clients: [any], include_shared: true}\n",
             "allow[0].include_shared: an allow rule applies to shared sources anyway",
         ),

@@ -33,6 +33,7 @@ impl Check {
                     "include_shared",
                     "applies to shared sources anyway",
                 ),
+                (common.max_share.map(|at| at.referenced.line()), "max_share", "drops nobody"),
             ];
             for (line, name, why) in remove {
                 if let Some(line) = line {
@@ -71,6 +72,7 @@ impl Check {
             self.fail(line, format!("{}.action", common.field), message);
         }
         let percent = self.percent(common);
+        let max_share = self.max_share(common);
         let (starts, expires) = self.time(common);
         let is_allow = what == What::Allow;
         (self.errors.len() == before).then_some(Rule {
@@ -82,6 +84,7 @@ impl Check {
             action,
             percent,
             force: common.force.is_some_and(|force| force.value),
+            max_share,
             include_shared: is_allow || common.include_shared.is_some_and(|shared| shared.value),
             starts,
             expires,
@@ -146,6 +149,17 @@ impl Check {
                 100
             }
         }
+    }
+
+    /// Share of a service's clients from which on the guard stops the rule.
+    fn max_share(&mut self, common: &Common<'_>) -> Option<u8> {
+        let share = common.max_share?;
+        let value = u8::try_from(share.value).ok().filter(|value| (1..=100).contains(value));
+        if value.is_none() {
+            let message = "write a number from 1 to 100 (per cent of a service's clients; 100: the guard never stops this rule)";
+            self.fail(share.referenced.line(), format!("{}.max_share", common.field), message);
+        }
+        value
     }
 
     /// From when and until when a rule is in force.
