@@ -457,6 +457,7 @@ fn hint(header: &SampleHeader) -> OwnerHint {
         hook: header.hook,
         address: Some(socket_addr(header.tuple.src, header.tuple.src_port)),
         peer: Some(socket_addr(header.tuple.dst, header.tuple.dst_port)),
+        flow: header.flow_epoch,
     }
 }
 

@@ -117,6 +117,8 @@ pub struct OwnerHint {
     pub address: Option<SocketAddr>,
     /// The receiver's address at that hook.
     pub peer: Option<SocketAddr>,
+    /// Number of the flow: another one when the same addresses and ports come again. 0 in a replay.
+    pub flow: u64,
 }
 
 /// Addresses kept of a chain of proxies.

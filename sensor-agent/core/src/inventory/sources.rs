@@ -146,6 +146,15 @@ impl Sources {
             .or(chain.first().copied())
     }
 
+    /// The client of an exchange, as far as it is known: behind a trusted proxy the one that it speaks for.
+    #[must_use]
+    pub fn client_behind(&self, exchange: &Exchange) -> IpAddr {
+        let source = exchange.client.ip().to_canonical();
+        let forwarded = &exchange.request.forwarded;
+        let behind = if self.trusts(source) { self.forwarded(forwarded) } else { None };
+        behind.unwrap_or(source)
+    }
+
     fn trusts(&self, source: IpAddr) -> bool {
         self.trusted.iter().any(|net| net.contains(&source))
     }

@@ -71,6 +71,8 @@ counters! {
     Verdicts = "verdicts",
     /// Verdicts dropped because too many waited.
     VerdictsDropped = "verdicts_dropped",
+    /// Requests that a full table of clients could not charge to a limit that the agent counts.
+    RequestsNotCharged = "requests_not_charged",
 }
 
 /// Values of all counters.

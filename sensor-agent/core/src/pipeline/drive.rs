@@ -14,7 +14,7 @@ use super::{
 use crate::{
     catalogue::Catalogue,
     event::{Event, EventBody, LedgerCount},
-    finding::{Detector, FlowVerdict},
+    finding::{Detector, FlowVerdict, RequestLimits},
     flow::{Assembled, Assembler, FlowCounter, FlowCounts, Segment},
     http::Exchange,
     inventory::{
@@ -273,7 +273,12 @@ impl Pipeline {
     /// Whether anything may decide about flows: then what is seen has to be looked at soon.
     #[must_use]
     pub fn has_detectors(&self) -> bool {
-        !self.stages.detectors.is_empty()
+        !self.stages.detectors.is_empty() || !self.stages.requests.is_empty()
+    }
+
+    /// Limits on requests that are counted here.
+    pub fn request_limits_mut(&mut self) -> &mut RequestLimits {
+        &mut self.stages.requests
     }
 
     /// Verdicts of detectors that wait, oldest first.
@@ -345,6 +350,7 @@ impl Pipeline {
             (C::EndpointsRetired, losses.retired),
             (C::LookupsGivenUp, losses.lookups_given_up),
             (C::LookupsPartial, losses.lookups_partial),
+            (C::RequestsNotCharged, self.stages.requests.unlimited()),
         ] {
             counts.set(counter, value);
         }

@@ -8,7 +8,7 @@ use super::counts::{PipelineCounter, PipelineCounts};
 use crate::{
     catalogue::Catalogue,
     event::{EndpointEvent, Event, EventBody, ExchangeEvent, Mask, Peer},
-    finding::{Detector, FlowVerdict},
+    finding::{Detector, FlowVerdict, RequestLimits},
     flow::{self, Assembled, FlowClass},
     http::Exchange,
     inventory::{Attached, Inventory, Observed, Sources},
@@ -82,6 +82,7 @@ pub(super) struct Stages {
     pub(super) last: UnixNs,
     pub(super) detectors: Vec<Box<dyn Detector>>,
     pub(super) verdicts: VecDeque<FlowVerdict>,
+    pub(super) requests: RequestLimits,
     nothing: Arc<str>,
     unknown_path: Arc<str>,
 }
@@ -102,6 +103,7 @@ impl Stages {
             last: UnixNs(0),
             detectors: Vec::new(),
             verdicts: VecDeque::new(),
+            requests: RequestLimits::new(settings.key),
             nothing: "".into(),
             unknown_path: UNKNOWN_PATH.into(),
         }
@@ -142,6 +144,9 @@ impl Stages {
         if role == Role::Server {
             self.sources.observe(&exchange);
         }
+        if role != Role::Client && !self.requests.is_empty() {
+            self.limit(&exchange);
+        }
         self.detect(&exchange);
         let observed = self.inventory.observe(&exchange, role, &self.catalogue);
         if self.exchange_events == ExchangeEvents::On {
@@ -150,16 +155,19 @@ impl Stages {
         }
     }
 
+    fn limit(&mut self, exchange: &Exchange) {
+        let client = self.sources.client_behind(exchange);
+        let (verdicts, counts) = (&mut self.verdicts, &mut self.counts);
+        self.requests.on_exchange(exchange, client, |sentence, rule| {
+            decided(verdicts, counts, FlowVerdict::new(sentence, Arc::clone(rule), exchange));
+        });
+    }
+
     fn detect(&mut self, exchange: &Exchange) {
         for detector in &mut self.detectors {
             let Some(sentence) = detector.on_exchange(exchange) else { continue };
-            self.counts.one(PipelineCounter::Verdicts);
-            if self.verdicts.len() >= VERDICTS_PENDING_MAX {
-                self.counts.one(PipelineCounter::VerdictsDropped);
-                continue;
-            }
-            let rule = Arc::clone(detector.rule());
-            self.verdicts.push_back(FlowVerdict::new(sentence, rule, exchange));
+            let verdict = FlowVerdict::new(sentence, Arc::clone(detector.rule()), exchange);
+            decided(&mut self.verdicts, &mut self.counts, verdict);
         }
     }
 
@@ -231,6 +239,19 @@ impl Stages {
         };
         Event { time: exchange.time, body: EventBody::Exchange(Box::new(event)) }
     }
+}
+
+fn decided(
+    verdicts: &mut VecDeque<FlowVerdict>,
+    counts: &mut PipelineCounts,
+    verdict: FlowVerdict,
+) {
+    counts.one(PipelineCounter::Verdicts);
+    if verdicts.len() >= VERDICTS_PENDING_MAX {
+        counts.one(PipelineCounter::VerdictsDropped);
+        return;
+    }
+    verdicts.push_back(verdict);
 }
 
 fn push(events: &mut VecDeque<Event>, counts: &mut PipelineCounts, event: Event) {

@@ -18,6 +18,7 @@ mod model;
 mod prefix;
 mod raw;
 mod reason;
+mod requests;
 mod validate;
 
 #[cfg(test)]
@@ -38,4 +39,5 @@ pub use model::{
 };
 pub use prefix::parse as parse_clients;
 pub use reason::ReasonPattern;
+pub use requests::{Asked, Meant, RequestRule, RequestRules, mapped, masked};
 pub use validate::{CLIENTS_MAX, Demands, FILE_BYTES_MAX, LISTS_MAX, RULES_MAX, parse, parse_with};

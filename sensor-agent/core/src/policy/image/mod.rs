@@ -23,4 +23,5 @@ pub use compile::{Compiled, Counts, PREFIXES_MAX, Size};
 pub use explain::{explain, kind_of_limit, name, network};
 pub use explained::{Answer, Asked, Decided, End, Explained, Kept, Sighting, Skipped, Verdicts};
 pub use numbers::Numbers;
+pub(super) use terms::{salt, share};
 pub use view::View;

@@ -65,7 +65,8 @@ impl Check {
         let new_connections = self.rate(common, "new_connections", raw.new_connections.as_ref());
         let requests = self.rate(common, "requests", raw.requests.as_ref());
         let connections = self.connections(common, raw.connections.as_ref());
-        if requests.is_some() || connections.is_some() {
+        let counted_here = raw.key.as_ref().is_none_or(|key| key.value == "address");
+        if (requests.is_some() && counted_here) || connections.is_some() {
             // Never silently: whoever writes such a limit must not believe that it holds.
             let warning = format!(
                 "{}: `requests` and `connections` are read and not carried out yet, nothing is limited by them",
