@@ -1,7 +1,9 @@
 //! The guard: a rule that hits too many of a service's clients monitors from then on, and everybody who looks can see it.
 
 use std::{
-    fs, thread,
+    fs,
+    path::PathBuf,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -26,6 +28,7 @@ struct Scene {
     sensor: Sensor,
     server: Namespace,
     _nginx: Nginx,
+    folder: PathBuf,
     _lab: Lab,
 }
 
@@ -47,7 +50,8 @@ impl Scene {
             policy.to_str().unwrap(),
         ]);
         let sensor = Sensor::start(&lab, &server, &options).unwrap();
-        Self { client, sensor, server, _nginx: nginx, _lab: lab }
+        let folder = lab.folder().join(format!("sensor-{}", server.name()));
+        Self { client, sensor, server, _nginx: nginx, folder, _lab: lab }
     }
 
     /// One request of each address from `first` to `last`; those of blocked ones end after a moment.
@@ -111,7 +115,8 @@ fn a_rule_that_hits_too_many_clients_monitors_from_then_on_and_says_so() {
         metrics.lines().any(|line| line.contains("guard") && line.ends_with(" 1")),
         "{metrics}"
     );
-    let log = scene.sensor.ask(&["audit", "list"]).unwrap();
+    let store = scene.folder.join("store");
+    let log = scene.sensor.ask(&["audit", "list", "--store", store.to_str().unwrap()]).unwrap();
     let told = |one: &Value| {
         one["action"] == "guard"
             && one["reason"].as_str().is_some_and(|why| why.contains("mistake hit 32 of"))

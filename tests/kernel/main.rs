@@ -25,6 +25,7 @@ mod owners;
 mod pins;
 mod policy;
 mod reload;
+mod requests;
 mod reset;
 mod safety;
 mod sources;

@@ -196,7 +196,7 @@ fn a_source_becomes_shared_by_what_it_carries_and_a_rule_may_include_it() {
     let policy = "\
 version: 1
 limits:
-  - {id: skips, new_connections: {rate: 10, burst: 40}, ports: [80], action: drop, reason: CHG-1}
+  - {id: skips, new_connections: {rate: 10, burst: 40}, ports: [80], action: reset, reason: CHG-1}
   - {id: includes, new_connections: {rate: 1000, burst: 1000}, include_shared: true, action: monitor, reason: CHG-2}
 ";
     scene.client.sh("ip address add 10.9.9.78/32 dev eth0").unwrap();

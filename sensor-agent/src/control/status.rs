@@ -219,6 +219,12 @@ pub struct RuleStatus {
     /// Packets that it left alone because many clients share their source.
     #[serde(default)]
     pub shared_packets: u64,
+    /// Requests over a limit that the agent counts (`key: forwarded`, `key: credential`).
+    #[serde(default)]
+    pub requests_over: u64,
+    /// Of those, without consequence: several clients share the connection, or the rule only monitors. `would_packets` counts them too.
+    #[serde(default)]
+    pub requests_would: u64,
     /// Last hit, 0 = never.
     pub last_unix_ns: u64,
     /// pass, drop or monitor.

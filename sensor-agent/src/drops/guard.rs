@@ -59,13 +59,14 @@ impl Guard {
         Self { terms, stopped: HashMap::new() }
     }
 
-    /// Rules that hit too many clients of a service now. `own` is the share that a rule itself allows, by the number of its hits; `others`
+    /// Rules that hit too many clients of a service now, since the policy was `installed`. `own` is the share that a rule itself allows, by the number of its hits; `others`
     /// estimates a service's clients that got through.
     #[must_use]
     pub fn trips(
         &mut self,
         now: MonoNs,
         rows: &[(DropKey, DropValue)],
+        installed: MonoNs,
         own: impl Fn(u32) -> Option<f64>,
         mut others: impl FnMut(SocketAddr) -> u64,
     ) -> Vec<Trip> {
@@ -74,7 +75,7 @@ impl Guard {
             [DropReason::Block as u32, DropReason::Limit as u32].contains(&key.reason)
         };
         for (key, value) in rows {
-            let since = now.0.saturating_sub(self.terms.window_ns);
+            let since = now.0.saturating_sub(self.terms.window_ns).max(installed.0);
             let since = self.stopped.get(&key.hits).map_or(since, |at| since.max(at.0 + 1));
             if by_rule(key) && value.last_ns >= since {
                 let entry = hit.entry((key.hits, service(key, value))).or_default();
@@ -94,6 +95,13 @@ impl Guard {
         trips.dedup_by_key(|trip| trip.hits);
         self.stopped.extend(trips.iter().map(|trip| (trip.hits, now)));
         trips
+    }
+}
+
+impl Guard {
+    /// A rule was stopped: what it hit until now is not held against the rule that takes its place.
+    pub fn acted(&mut self, trip: &Trip, now: MonoNs) {
+        self.stopped.insert(trip.hits, now);
     }
 }
 

@@ -92,8 +92,9 @@ fn who_falls_behind_knows_what_he_missed() {
 fn the_guard_wants_many_clients_and_a_large_share() {
     let rows = |clients: u32, at| -> Vec<_> { (10..10 + clients).map(|n| row(n, 1, at)).collect() };
     let now = MonoNs(100 * SECOND);
-    let trips =
-        |clients, at, others| Guard::default().trips(now, &rows(clients, at), |_| None, |_| others);
+    let trips = |clients, at, others| {
+        Guard::default().trips(now, &rows(clients, at), MonoNs(0), |_| None, |_| others)
+    };
     assert!(trips(19, 99 * SECOND, 0).is_empty(), "too few to judge");
     assert!(trips(20, 99 * SECOND, 380).is_empty(), "exactly the share");
     assert!(trips(50, 30 * SECOND, 0).is_empty(), "too long ago");
@@ -108,7 +109,7 @@ fn a_rule_may_have_a_share_of_its_own() {
     let rows: Vec<_> = (10..40).map(|n| row(n, 1, 99 * SECOND)).collect();
     let trips = |own: Option<f64>, others| {
         let own = |hits| own.filter(|_| hits == 3);
-        Guard::default().trips(MonoNs(100 * SECOND), &rows, own, |_| others).len()
+        Guard::default().trips(MonoNs(100 * SECOND), &rows, MonoNs(0), own, |_| others).len()
     };
     assert_eq!((trips(None, 70), trips(Some(0.3), 70), trips(Some(0.29), 70)), (1, 0, 1));
     assert_eq!(trips(Some(1.0), 0), 0, "100 % is never exceeded");
@@ -119,8 +120,17 @@ fn what_a_rule_did_before_it_was_stopped_is_not_held_against_it_again() {
     let mut guard = Guard::default();
     let mut trips = |at: u64, last: u64| {
         let rows: Vec<_> = (10..40).map(|n| row(n, 1, last * SECOND)).collect();
-        guard.trips(MonoNs(at * SECOND), &rows, |_| None, |_| 70).len()
+        guard.trips(MonoNs(at * SECOND), &rows, MonoNs(0), |_| None, |_| 70).len()
     };
     assert_eq!((trips(100, 99), trips(101, 99), trips(140, 100)), (1, 0, 0));
     assert_eq!(trips(150, 149), 1, "armed again, it hit as many again");
+    let rows: Vec<_> = (10..40).map(|n| row(n, 1, 99 * SECOND)).collect();
+    let found = Guard::default().trips(
+        MonoNs(100 * SECOND),
+        &rows,
+        MonoNs(99 * SECOND + 1),
+        |_| None,
+        |_| 0,
+    );
+    assert!(found.is_empty(), "another policy did that");
 }

@@ -317,6 +317,7 @@ impl Kernel {
 
     /// Switches enforcement: off, every rule only monitors, until it is on again.
     pub fn set_enforcement(&self, on: bool) -> Result<(), MapError> {
+        self.take_back();
         self.shared.set_enforcement(on)
     }
 
@@ -357,6 +358,7 @@ impl Kernel {
     /// Puts a policy in force: all of it at once, or none. Takes tens of milliseconds.
     pub fn publish(&self, image: &PolicyImage, install: Install) -> Result<Installed, ApplyError> {
         let installed = self.policy_maps().publish(image, install)?;
+        self.take_back();
         if install == Install::Confirmed {
             self.published();
         }
@@ -372,6 +374,7 @@ impl Kernel {
 
     /// Ends the provisional policy; the confirmed one is in force again. Without one does nothing.
     pub fn revert_policy(&self) -> Result<(), ApplyError> {
+        self.take_back();
         self.policy_maps().revert()
     }
 
@@ -460,12 +463,29 @@ impl Kernel {
         hits: u32,
         now: MonoNs,
     ) -> Result<bool, MapError> {
-        match self.policy.try_lock() {
-            Ok(mut maps) => verdicts::write(&mut maps, verdict, hits, now).map(|()| true),
-            Err(TryLockError::Poisoned(maps)) => {
-                verdicts::write(&mut maps.into_inner(), verdict, hits, now).map(|()| true)
+        let mut maps = match self.policy.try_lock() {
+            Ok(maps) => maps,
+            Err(TryLockError::Poisoned(maps)) => maps.into_inner(),
+            Err(TryLockError::WouldBlock) => return Ok(false),
+        };
+        verdicts::write(&mut maps, verdict, hits, now).map(|()| true)
+    }
+
+    /// Ends the socket of a local server whose flow a verdict ended: a client that only waits sends nothing that could be answered. The
+    /// caller knows that no failsafe entry or allow rule keeps the flow. Does not wait; false when too many wait already.
+    pub fn end_flow(&self, verdict: &FlowVerdict) -> bool {
+        match &self.sockets {
+            Some(sockets) if self.enforces() => {
+                sockets.end_flow(verdict.local_server, verdict.client)
             }
-            Err(TryLockError::WouldBlock) => Ok(false),
+            _ => false,
+        }
+    }
+
+    /// What waits to be ended by a decision that is no longer in force stays.
+    fn take_back(&self) {
+        if let Some(sockets) = &self.sockets {
+            sockets.take_back();
         }
     }
 

@@ -260,11 +260,12 @@ impl PolicyMaps {
         key: FlowKey,
         verdict: Option<Verdict>,
     ) -> Result<(), MapError> {
-        match verdict {
-            Some(verdict) => self.flow_verdicts.insert(Wire(key), Wire(verdict), 0)?,
-            None => absent_is_fine(self.flow_verdicts.remove(&Wire(key)))?,
-        }
-        self.count_dynamic()
+        let Some(verdict) = verdict else {
+            absent_is_fine(self.flow_verdicts.remove(&Wire(key)))?;
+            return self.count_dynamic();
+        };
+        self.flow_verdicts.insert(Wire(key), Wire(verdict), 0)?;
+        self.some(|settings| &mut settings.verdicts)
     }
 
     /// Sets, replaces or ends the verdict on a client (IPv4 v4-mapped, IPv6 the /64).
@@ -273,11 +274,12 @@ impl PolicyMaps {
         client: [u8; 16],
         verdict: Option<Verdict>,
     ) -> Result<(), MapError> {
-        match verdict {
-            Some(verdict) => self.client_verdicts.insert(client, Wire(verdict), 0)?,
-            None => absent_is_fine(self.client_verdicts.remove(&client))?,
-        }
-        self.count_dynamic()
+        let Some(verdict) = verdict else {
+            absent_is_fine(self.client_verdicts.remove(&client))?;
+            return self.count_dynamic();
+        };
+        self.client_verdicts.insert(client, Wire(verdict), 0)?;
+        self.some(|settings| &mut settings.verdicts)
     }
 
     /// Marks a source as shared by many clients until then, or (with 0) no more.
@@ -288,10 +290,10 @@ impl PolicyMaps {
     ) -> Result<(), MapError> {
         if until_ns == 0 {
             absent_is_fine(self.shared.remove(&source))?;
-        } else {
-            self.shared.insert(source, until_ns, 0)?;
+            return self.count_dynamic();
         }
-        self.count_dynamic()
+        self.shared.insert(source, until_ns, 0)?;
+        self.some(|settings| &mut settings.shared_sources)
     }
 
     /// Removes verdicts and shared sources whose time is over. Returns how many.
@@ -372,6 +374,19 @@ impl PolicyMaps {
             }
         }
         Ok(())
+    }
+
+    /// Tells the programs that there is something to look up. How much there is matters to nobody before the next sweep: counting walks
+    /// whole maps, and verdicts are written by the thread that drains the ring.
+    fn some(
+        &self,
+        count: impl Fn(&mut sensor_ebpf::abi::settings::Settings) -> &mut u32,
+    ) -> Result<(), MapError> {
+        let mut now = self.settings.current();
+        if *count(&mut now) != 0 {
+            return Ok(());
+        }
+        self.settings.update(|settings| *count(settings) = 1).map_err(MapError::IoError)
     }
 
     /// Tells the programs how many verdicts and shared sources there are: they skip the look-up while there are none.

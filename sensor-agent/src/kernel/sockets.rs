@@ -1,13 +1,18 @@
-//! Ends sockets of local servers whose client only waits: no packet of theirs would ever meet the rule.
+//! Ends sockets of local servers whose client only waits: no packet of theirs would ever meet the rule, or the verdict on the flow.
 //!
 //! The kernel's RSTs for them are bounded ([`RESETS_A_SECOND_MAX`]), so sockets are ended at that pace: some at once, by the caller, the
 //! rest by a thread. A socket in a namespace that is not observed (a pod's, seen from the host's side of its veth) cannot be ended from here:
-//! its server's next packet becomes a RST. Bound: [`WAITING_MAX`] sockets wait, and a later policy looks again.
+//! its server's next packet becomes a RST. Bounds: [`WAITING_MAX`] sockets wait, and a later policy looks again;
+//! [`VERDICTS_MAX`] flows wait. What waits is forgotten when the policy changes or enforcement is switched off.
 
 use std::{
     io,
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError, mpsc},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
     time::Duration,
 };
 
@@ -57,23 +62,37 @@ impl Sockets {
     }
 }
 
-type Waiting = (Sockets, Vec<TcpSocket>);
+/// Sockets that wait for their turn.
+struct Waiting {
+    namespace: Sockets,
+    sockets: Vec<TcpSocket>,
+    /// Under which decision: a later one takes it back.
+    decision: u64,
+}
 
 /// Ends sockets in all observed namespaces.
 #[derive(Debug)]
 pub(crate) struct SocketEnder {
     namespaces: Vec<Sockets>,
     queue: mpsc::SyncSender<Waiting>,
+    flows: mpsc::SyncSender<(SocketAddr, SocketAddr)>,
+    /// Counted up with each decision that takes back the one before.
+    decision: Arc<AtomicU64>,
 }
 
 impl SocketEnder {
-    /// Starts the thread; it ends with this value.
+    /// Starts the threads; they end with this value.
     pub(crate) fn start(namespaces: Vec<Sockets>) -> io::Result<Self> {
         let (queue, waiting) = mpsc::sync_channel::<Waiting>(QUEUE_MAX);
+        let decision = Arc::new(AtomicU64::new(0));
+        let latest = Arc::clone(&decision);
         std::thread::Builder::new().name("sensor-ender".into()).spawn(move || {
-            for (namespace, sockets) in waiting {
+            for Waiting { namespace, sockets, decision } in waiting {
                 for lot in sockets.chunks(AT_ONCE) {
                     std::thread::sleep(PAUSE);
+                    if latest.load(Ordering::Relaxed) != decision {
+                        break;
+                    }
                     for socket in lot {
                         if let Err(error) = namespace.destroy(socket) {
                             tracing::debug!(%error, "a socket could not be ended");
@@ -82,12 +101,37 @@ impl SocketEnder {
                 }
             }
         })?;
-        Ok(Self { namespaces, queue })
+        let (flows, ended) = mpsc::sync_channel::<(SocketAddr, SocketAddr)>(VERDICTS_MAX);
+        let everywhere = namespaces.clone();
+        std::thread::Builder::new().name("sensor-ends".into()).spawn(move || {
+            for (local, remote) in ended {
+                let socket = TcpSocket::between(local, remote);
+                for namespace in &everywhere {
+                    match namespace.destroy(&socket) {
+                        Ok(true) => break,
+                        Ok(false) => {}
+                        Err(error) => tracing::debug!(%error, "a flow's socket could not be ended"),
+                    }
+                }
+            }
+        })?;
+        Ok(Self { namespaces, queue, flows, decision })
+    }
+
+    /// Takes back what waits: another policy is in force, or enforcement was switched off.
+    pub(crate) fn take_back(&self) {
+        self.decision.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Ends the socket of one flow, soon and without waiting for it; false when too many wait: the flow's next packet is answered.
+    pub(crate) fn end_flow(&self, local: SocketAddr, remote: SocketAddr) -> bool {
+        self.flows.try_send((local, remote)).is_ok()
     }
 
     /// Ends every socket (own address, peer's address) that `named` says.
     pub(crate) fn end(&self, named: impl Fn(SocketAddr, SocketAddr) -> bool) -> EndedSockets {
         let mut total = EndedSockets::default();
+        let decision = self.decision.load(Ordering::Relaxed);
         for namespace in &self.namespaces {
             let sockets = match namespace.read() {
                 Ok(sockets) => sockets,
@@ -115,7 +159,8 @@ impl SocketEnder {
                 continue;
             }
             let count = rest.len();
-            if count <= WAITING_MAX && self.queue.try_send((namespace.clone(), rest)).is_ok() {
+            let waiting = Waiting { namespace: namespace.clone(), sockets: rest, decision };
+            if count <= WAITING_MAX && self.queue.try_send(waiting).is_ok() {
                 total.ended += count;
             } else {
                 total.refused += count;
@@ -125,5 +170,7 @@ impl SocketEnder {
     }
 }
 
+/// Flows under a verdict whose socket waits to be ended.
+const VERDICTS_MAX: usize = 1_024;
 /// Lots of waiting sockets: one for each policy and namespace.
 const QUEUE_MAX: usize = 4;

@@ -235,6 +235,10 @@ impl PolicyFile {
         let in_force = self.in_force.as_ref().ok_or("no policy is in force")?;
         let rule = in_force.policy.rules.iter().find(|rule| &*rule.about.id == id);
         let rule = rule.ok_or_else(|| format!("there is no rule `{id}`"))?;
+        if rule.action == policy::RuleAction::Monitor {
+            // Stopped already: what is kept of it is the rule as it was, which this one is not.
+            return Err(format!("rule `{id}` only monitors already"));
+        }
         let layers = self.layers.stopping(rule, why.to_owned());
         let mut changed = self.put(layers, host)?;
         self.save(&mut changed);

@@ -6,8 +6,10 @@ mod fingerprint;
 mod kept;
 mod layers;
 mod policy;
+mod spared;
 mod waiting;
 
 pub use changes::{CONFIRM_MAX, Changed, Wanted};
 pub use layers::{ADDED_BYTES_MAX, ADDED_RULES_MAX};
 pub use policy::{Host, PolicyFile};
+pub use spared::Spared;

@@ -11,7 +11,7 @@ use std::{
 use ipnet::IpNet;
 use sensor_core::{
     policy::{
-        self, FailsafeRule, HostFacts, Inactive, Policy, RuleState, hazards,
+        self, FailsafeRule, HostFacts, Inactive, Policy, RequestRules, RuleState, hazards,
         image::{Compiled, Numbers, PolicyImage},
     },
     time::{MonoNs, UnixNs},
@@ -23,6 +23,7 @@ use super::{
     fingerprint,
     kept::{Keep, Kept, KeptRule},
     layers::{self, Added, Base, Layers, Origin},
+    spared::Spared,
     waiting,
 };
 use crate::{
@@ -70,6 +71,8 @@ pub struct PolicyFile {
     unread: Option<String>,
     lists: ListFiles,
     pub(super) status: PolicyStatus,
+    /// When the policy in force became another one.
+    installed: MonoNs,
 }
 
 #[derive(Clone, Debug)]
@@ -77,6 +80,8 @@ pub(super) struct InForce {
     pub(super) policy: Arc<Policy>,
     compiled: Compiled,
     facts: HostFacts,
+    requests: Arc<RequestRules>,
+    spared: Arc<Spared>,
 }
 
 impl PolicyFile {
@@ -114,6 +119,7 @@ impl PolicyFile {
             unread: (!problems.is_empty()).then(|| problems.join("; ")),
             lists: ListFiles::default(),
             status,
+            installed: MonoNs(0),
         }
     }
 
@@ -331,7 +337,9 @@ impl PolicyFile {
             .emit();
         }
         self.told(&compiled, &facts);
-        self.in_force = Some(InForce { policy, compiled, facts });
+        let requests = Arc::new(policy.request_rules(&facts, &lists));
+        let spared = Arc::new(Spared::new(&policy, &facts, &lists));
+        self.in_force = Some(InForce { policy, compiled, facts, requests, spared });
         Ok(())
     }
 
@@ -353,6 +361,7 @@ impl PolicyFile {
         let entries = counts.block + counts.allow + counts.limit;
         let status = &mut self.status;
         if status.hash != hash {
+            self.installed = facts.boot;
             self.kept.generation = generation;
             self.kept.hash.clone_from(&hash);
             status.generation = generation;
@@ -396,6 +405,30 @@ impl PolicyFile {
             Some((u32::try_from(number).ok()?, rule.about.id.to_string()))
         });
         names.collect()
+    }
+
+    /// Numbers of hits by rule.
+    #[must_use]
+    pub fn hit_slots(&self) -> HashMap<String, u32> {
+        self.hit_names().into_iter().map(|(slot, id)| (id, slot)).collect()
+    }
+
+    /// Limits that the agent counts.
+    #[must_use]
+    pub fn request_rules(&self) -> Arc<RequestRules> {
+        self.in_force.as_ref().map(|in_force| Arc::clone(&in_force.requests)).unwrap_or_default()
+    }
+
+    /// Whom no verdict touches.
+    #[must_use]
+    pub fn spared(&self) -> Arc<Spared> {
+        self.in_force.as_ref().map(|in_force| Arc::clone(&in_force.spared)).unwrap_or_default()
+    }
+
+    /// When the policy in force became another one.
+    #[must_use]
+    pub const fn installed(&self) -> MonoNs {
+        self.installed
     }
 
     /// Shares, in per cent, that rules allow themselves before the guard stops them, by the number of their hits.

@@ -195,7 +195,11 @@ impl Shared {
         let versions = [before, policy.version()];
         let _counted =
             self.note(action, Who::Agent, Some(reason.into()), versions, outcome).is_err();
-        self.tell_policy(PolicyChange::Applied, policy.status());
+        let change = match outcome {
+            Ok(_) => PolicyChange::Applied,
+            Err(error) => PolicyChange::Refused { error: error.clone() },
+        };
+        self.tell_policy(change, policy.status());
     }
 
     /// With rules of an earlier run in force: takes them out when no policy is wanted any more, leaves them when it is not known what is.
@@ -297,13 +301,18 @@ impl Shared {
 
     /// Shows the policy as it is now in the status.
     pub(super) fn show(&self, policy: &PolicyFile) {
+        lock(&self.facts.live).set_policy(
+            policy.hit_slots(),
+            policy.request_rules(),
+            policy.spared(),
+        );
         let shown = policy.is_wanted() || policy.status().error.is_some();
         let status = shown.then(|| policy.status().clone());
-        let hits = self.facts.kernel.rule_hits();
+        let rules = self.rules_now(policy);
         let mut reloaded = self.reloaded.lock().unwrap_or_else(PoisonError::into_inner);
         reloaded.policy = status;
-        if let Ok(hits) = hits {
-            reloaded.rules = policy.rules(&hits, to_unix);
+        if let Some(rules) = rules {
+            reloaded.rules = rules;
         }
     }
 

@@ -35,6 +35,8 @@ pub(super) struct Look {
     /// What the guard found and nobody acted on yet.
     trips: Vec<Trip>,
     at: MonoNs,
+    /// When trusted proxies were marked last.
+    trusted_at: Option<MonoNs>,
     ledger: u64,
     rows: usize,
 }
@@ -69,9 +71,9 @@ impl Shared {
     fn look(&self) {
         let now = kernel::now();
         let (ledger, _) = self.dropped();
-        let (names, shares) = {
+        let (names, shares, installed) = {
             let policy = self.policy.lock().unwrap_or_else(PoisonError::into_inner);
-            (policy.hit_names(), policy.max_shares())
+            (policy.hit_names(), policy.max_shares(), policy.installed())
         };
         let mut look = self.look.lock().unwrap_or_else(PoisonError::into_inner);
         let due = now.since(look.at) >= LOOK_NS && (ledger != look.ledger || look.rows > 0);
@@ -95,7 +97,7 @@ impl Shared {
         }
         let own = |hits| shares.get(&hits).map(|percent| f64::from(*percent) / 100.0);
         // The live lock is taken under this one, never the other way round.
-        let found = look.guard.trips(now, &rows, own, |service| {
+        let found = look.guard.trips(now, &rows, installed, own, |service| {
             let mut live = lock(&self.facts.live);
             let now = live.pipeline.unix(now);
             live.pipeline.sources_mut().clients_of(service, now)
@@ -118,7 +120,10 @@ impl Shared {
         );
         let before = policy.version();
         let outcome = policy.stop_rule(&id, &why, &self.host());
-        events::GuardStopped { rule: &id, why: &why }.emit();
+        if outcome.is_ok() {
+            events::GuardStopped { rule: &id, why: &why }.emit();
+        }
+        self.look.lock().unwrap_or_else(PoisonError::into_inner).guard.acted(trip, kernel::now());
         self.note_agent(Action::Guard, &format!("{id} {why}"), &policy, before, &outcome);
         self.show(&policy);
     }
@@ -137,13 +142,24 @@ impl Shared {
 
     /// Marks trusted proxies that are named one by one: they are shared before anybody was seen behind them.
     pub(super) fn mark_trusted(&self) {
-        let until = kernel::now().0.saturating_add(2 * SHARED_NS);
+        let now = kernel::now();
+        {
+            // Well before their time is over.
+            let mut look = self.look.lock().unwrap_or_else(PoisonError::into_inner);
+            if look.trusted_at.is_some_and(|at| now.since(at) < SHARED_NS) {
+                return;
+            }
+            look.trusted_at = Some(now);
+        }
+        let until = now.0.saturating_add(2 * SHARED_NS);
         let small = |net: &&ipnet::IpNet| {
             net.hosts().take(MARKED_PREFIX_MAX + 1).count() <= MARKED_PREFIX_MAX
         };
         for net in self.facts.trusted_proxies.iter().filter(small) {
             for address in net.hosts() {
-                let _full = self.facts.kernel.shared_source(bytes(address), until).is_err();
+                if let Err(error) = self.facts.kernel.shared_source(bytes(address), until) {
+                    events::SharedSourceRefused { source: address, error: &error }.emit();
+                }
             }
         }
     }

@@ -1,7 +1,7 @@
 //! What runs on the ring thread: records to the pipeline, time to the pipeline, events to sinks, changes to the store.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -9,11 +9,12 @@ use std::{
 use anyhow::{Context as _, Result};
 use sensor_core::{
     event::{AddressMask, Event, EventBody, LedgerCount, Mask},
-    finding::FlowVerdict,
+    finding::{Consequence, FlowVerdict, Subject},
     flow,
     inventory::{Attached, Changes, RecordTable},
     locality::{LocalAddresses, Locality},
     pipeline::{ExchangeEvents, Pipeline, Settings},
+    policy::RequestRules,
     time::{MonoNs, UnixNs},
 };
 use sensor_ebpf::abi::{counter::Counter, settings::Settings as KernelSettings};
@@ -25,6 +26,7 @@ use crate::{
         self, HookKind, InterfaceState, Kernel, KernelConfig, Namespace, Owners, PinConfig,
         PinError, PinMode, Pins, Selection, caps::Needs,
     },
+    reload::Spared,
     sink::{Feed, SinkStatus, encode},
     source::{
         budget::Sampling,
@@ -56,6 +58,10 @@ pub(super) struct Live {
     unsaved: Batch,
     /// Verdicts of detectors that are not in the kernel yet.
     verdicts: VecDeque<FlowVerdict>,
+    /// Numbers of hits of the rules in force.
+    slots: HashMap<String, u32>,
+    /// Whom no verdict touches.
+    spared: Arc<Spared>,
     ticked: MonoNs,
     saved: MonoNs,
     swept: MonoNs,
@@ -90,6 +96,8 @@ impl Live {
             keeper: Some(keeper),
             unsaved: Batch::default(),
             verdicts: VecDeque::new(),
+            slots: HashMap::new(),
+            spared: Arc::default(),
             ticked: now,
             saved: now,
             swept: now,
@@ -131,8 +139,9 @@ impl Live {
             self.verdicts.extend(self.pipeline.take_verdicts());
         }
         while let Some(verdict) = self.verdicts.front() {
-            match self.kernel.carry_out(verdict, NO_RULE, now) {
-                Ok(true) => {}
+            let hits = self.slots.get(&*verdict.rule).copied().unwrap_or(NO_RULE);
+            match self.kernel.carry_out(verdict, hits, now) {
+                Ok(true) => self.end(verdict, now),
                 Ok(false) => return,
                 Err(error) => {
                     tracing::warn!(%error, rule = &*verdict.rule, "a verdict is not in force");
@@ -140,6 +149,29 @@ impl Live {
             }
             self.verdicts.pop_front();
         }
+    }
+
+    /// Ends the socket of a flow that a verdict ended, unless the policy keeps it.
+    fn end(&self, verdict: &FlowVerdict, now: MonoNs) {
+        let sentence = &verdict.sentence;
+        if sentence.subject == Subject::Flow
+            && sentence.consequence == Consequence::End
+            && !self.spared.spares(verdict, now)
+        {
+            let _its_next_packet_is_answered = self.kernel.end_flow(verdict);
+        }
+    }
+
+    /// Another policy is in force: where hits of its rules are counted, and the limits that are counted here.
+    pub(super) fn set_policy(
+        &mut self,
+        slots: HashMap<String, u32>,
+        requests: Arc<RequestRules>,
+        spared: Arc<Spared>,
+    ) {
+        self.slots = slots;
+        self.spared = spared;
+        self.pipeline.request_limits_mut().set_rules(requests);
     }
 
     fn tick(&mut self, now: MonoNs) {
@@ -239,6 +271,7 @@ pub(super) fn round(live: &Mutex<Live>, round: &mut Round<'_>) {
     live.beat = now;
     while round.next_record(|record| live.record(now, record)).is_some() {}
     live.carry_out(now);
+    round.idle_ms = if live.pipeline.has_detectors() { POLL_DECIDING_MS } else { POLL_IDLE_MS };
     if now.since(live.ticked) >= TICK_NS {
         live.tick(now);
     }

@@ -18,7 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{
     health::Health,
     live::{lock, wall_clock},
-    status::{Shared, to_unix},
+    status::Shared,
 };
 use crate::{
     audit::Action,
@@ -267,8 +267,8 @@ impl Watch {
     fn tell_hits(&mut self) {
         let (rules, status) = {
             let policy = self.shared.policy.lock().unwrap_or_else(PoisonError::into_inner);
-            let Ok(hits) = self.shared.facts.kernel.rule_hits() else { return };
-            (policy.rules(&hits, to_unix), policy.status().clone())
+            let Some(rules) = self.shared.rules_now(&policy) else { return };
+            (rules, policy.status().clone())
         };
         let total =
             |rule: &crate::control::RuleStatus| rule.packets.saturating_add(rule.would_packets);

@@ -228,7 +228,24 @@ impl Shared {
             Err(TryLockError::Poisoned(policy)) => policy.into_inner(),
             Err(TryLockError::WouldBlock) => return told,
         };
-        self.facts.kernel.rule_hits().map_or(told, |hits| policy.rules(&hits, to_unix))
+        self.rules_now(&policy).unwrap_or(told)
+    }
+
+    /// Rules in force with what the kernel counted of them, and the agent.
+    pub(super) fn rules_now(&self, policy: &PolicyFile) -> Option<Vec<RuleStatus>> {
+        let hits = self.facts.kernel.rule_hits().ok()?;
+        let mut rules = policy.rules(&hits, to_unix);
+        let mut live = lock(&self.facts.live);
+        let limits = live.pipeline.request_limits_mut();
+        for rule in &mut rules {
+            let Some(hits) = limits.hits(&rule.id) else { continue };
+            rule.requests_over = hits.over;
+            rule.requests_would = hits.would;
+            // A request is a packet at least.
+            rule.would_packets = rule.would_packets.saturating_add(hits.would);
+            rule.last_unix_ns = rule.last_unix_ns.max(hits.last.0);
+        }
+        Some(rules)
     }
 
     /// Whether rules of an earlier agent are in force that this one knows nothing of.

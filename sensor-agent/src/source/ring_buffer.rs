@@ -28,7 +28,7 @@ use crate::kernel::{self, Ring};
 pub struct Polling {
     /// Pause between rounds under load, milliseconds; 10 by default, at most [`POLL_IDLE_MS`].
     pub pause_ms: u16,
-    /// Longest pause while nothing comes; [`POLL_IDLE_MS`], or [`POLL_DECIDING_MS`] where detectors decide.
+    /// Longest pause while nothing comes, until a round says another; [`POLL_IDLE_MS`], or [`POLL_DECIDING_MS`] where detectors decide.
     pub idle_ms: u16,
     /// Whether the sampling rate may move.
     pub sampling: Sampling,
@@ -59,6 +59,8 @@ pub struct Round<'a> {
     ring: &'a mut Ring,
     /// When the round began.
     pub now: MonoNs,
+    /// Longest pause while nothing comes, from this round on.
+    pub idle_ms: u16,
     records: u32,
     bytes: u64,
 }
@@ -196,9 +198,11 @@ impl Poller {
 
     fn round(&mut self, on_round: &mut impl FnMut(&mut Round<'_>)) -> u32 {
         let now = kernel::now();
-        let mut round = Round { ring: &mut self.ring, now, records: 0, bytes: 0 };
+        let idle_ms = self.idle_ms;
+        let mut round = Round { ring: &mut self.ring, now, idle_ms, records: 0, bytes: 0 };
         on_round(&mut round);
-        let (records, bytes) = (round.records, round.bytes);
+        let (records, bytes, idle_ms) = (round.records, round.bytes, round.idle_ms);
+        self.idle_ms = idle_ms.clamp(self.pause_ms, POLL_IDLE_MS);
         self.counts.rounds.fetch_add(1, Ordering::Relaxed);
         self.counts.records.fetch_add(u64::from(records), Ordering::Relaxed);
         self.counts.fill_bytes_max.fetch_max(bytes, Ordering::Relaxed);

@@ -99,6 +99,9 @@ fn decided() -> Decided {
         while round.next_record(|record| pipeline.on_record(now, record)).is_some() {
             for verdict in pipeline.take_verdicts() {
                 assert!(maps.carry_out(&verdict, 0, now).unwrap(), "a policy is being written");
+                if verdict.sentence.subject == Subject::Flow {
+                    assert!(maps.end_flow(&verdict), "too many wait");
+                }
                 let response = responses.lock().unwrap().pop_front().unwrap();
                 took.lock().unwrap().push(sensor_agent::kernel::now().0 - response);
             }
@@ -155,9 +158,19 @@ fn a_verdict_is_in_the_map_within_50_ms_of_the_response_and_is_carried_out() {
     eprintln!("response to verdict in the map: median {:?}, p99 {:?}", at(50), at(99));
     assert!(at(99) <= WITHIN, "p99 {:?}", at(99));
 
+    // A client that only waits for more of what it asked for: the server's socket is ended for it.
+    let mut silent = decided.connect().unwrap();
+    assert!(get(&mut silent, "/end").unwrap() > 0);
+    let began = Instant::now();
+    let error = silent.read(&mut [0; 64]).unwrap_err();
+    eprintln!("a silent client: {:?} after its response", began.elapsed());
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    assert!(began.elapsed() < 2 * WITHIN, "{:?}", began.elapsed());
+    decided.verdicts(SAMPLES + 1);
+
     // A client for a time.
     assert!(get(&mut free, "/shut").unwrap() > 0);
-    decided.verdicts(SAMPLES + 1);
+    decided.verdicts(SAMPLES + 2);
     assert_eq!(decided.connect().unwrap_err().kind(), ErrorKind::ConnectionRefused);
     thread::sleep(Duration::from_millis(2100));
     let mut again = decided.connect().unwrap();

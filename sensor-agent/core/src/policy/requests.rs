@@ -159,7 +159,6 @@ impl Meant {
         let (high, low) = match client.to_canonical() {
             IpAddr::V4(client) => (0, u64::from(client.to_bits())),
             IpAddr::V6(client) => {
-                #[expect(clippy::cast_possible_truncation, reason = "the upper half")]
                 let high = (client.to_bits() >> 64) as u64;
                 (high, 0)
             }

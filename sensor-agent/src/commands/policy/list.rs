@@ -88,6 +88,14 @@ fn text(view: &PolicyView) -> String {
             &rows,
         ));
     }
+    for rule in view.rules.iter().filter(|rule| rule.requests_over > 0) {
+        out.extend([format!(
+            "{}: {} requests over the limit, {} of them only counted (several clients share the connection, or the rule monitors)\n",
+            output::clean(&rule.id),
+            output::grouped(rule.requests_over),
+            output::grouped(rule.requests_would)
+        )]);
+    }
     for source in &view.shared_sources {
         out.extend([format!(
             "shared source {} until {}: rules by address skip it\n",

@@ -19,6 +19,8 @@ pub(crate) const SOCKETS_MAX: usize = 1_048_576;
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const SOCK_DESTROY: u16 = 21;
 const IPPROTO_TCP: u8 = 6;
+/// `INET_DIAG_NOCOOKIE`: whichever socket has these addresses.
+const NO_COOKIE: u32 = u32::MAX;
 /// States that hold a peer: all but TIME_WAIT (6), CLOSE (7) and LISTEN (10), as bits (net/tcp_states.h).
 const STATES: u32 = 0xfff & !(1 << 0 | 1 << 6 | 1 << 7 | 1 << 10);
 
@@ -84,6 +86,21 @@ impl TcpSocket {
         address(self.family, self.id.dst, self.id.dst_port)
     }
 
+    /// The socket between these two addresses, whichever it is.
+    pub(crate) fn between(local: SocketAddr, remote: SocketAddr) -> Self {
+        let (own, src) = bytes(local.ip());
+        let (_, dst) = bytes(remote.ip());
+        let id = Id {
+            src_port: local.port().to_be_bytes(),
+            dst_port: remote.port().to_be_bytes(),
+            src,
+            dst,
+            ifindex: 0,
+            cookie: [NO_COOKIE; 2],
+        };
+        Self { family: own, id }
+    }
+
     fn request(&self) -> DiagRequest {
         DiagRequest {
             family: self.family,
@@ -142,9 +159,34 @@ fn address(family: u8, bytes: [u8; 16], port: [u8; 2]) -> SocketAddr {
     (ip, u16::from_be_bytes(port)).into()
 }
 
+/// Family and bytes of an address; a v4-mapped one is IPv4.
+fn bytes(address: IpAddr) -> (u8, [u8; 16]) {
+    let (family, bytes) = match address.to_canonical() {
+        IpAddr::V4(address) => {
+            let [a, b, c, d] = address.octets();
+            (libc::AF_INET, [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+        }
+        IpAddr::V6(address) => (libc::AF_INET6, address.octets()),
+    };
+    (u8::try_from(family).unwrap_or_default(), bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_socket_is_named_by_its_ends() {
+        let local = "[::ffff:10.0.0.1]:80".parse().expect("an address");
+        let remote = "192.0.2.7:4000".parse().expect("an address");
+        let named = TcpSocket::between(local, remote);
+        assert_eq!(
+            (named.local(), named.remote()),
+            ("10.0.0.1:80".parse().expect("an address"), remote)
+        );
+        let local = "[2001:db8::1]:80".parse().expect("an address");
+        assert_eq!(TcpSocket::between(local, local).local(), local);
+    }
 
     #[test]
     fn a_socket_is_read_with_both_ends() {
