@@ -476,7 +476,10 @@ impl Kernel {
     pub fn end_flow(&self, verdict: &FlowVerdict) -> bool {
         match &self.sockets {
             Some(sockets) if self.enforces() => {
-                sockets.end_flow(verdict.local_server, verdict.client)
+                let canonical = |address: SocketAddr| {
+                    SocketAddr::new(address.ip().to_canonical(), address.port())
+                };
+                sockets.end_flow(canonical(verdict.local_server), canonical(verdict.client))
             }
             _ => false,
         }

@@ -57,6 +57,15 @@ impl Sockets {
         diag::sockets(&mut self.netlink.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Ends the socket between two addresses; false when there is none.
+    fn end(&self, local: SocketAddr, remote: SocketAddr) -> io::Result<bool> {
+        let mut netlink = self.netlink.lock().unwrap_or_else(PoisonError::into_inner);
+        match diag::find(&mut netlink, local, remote)? {
+            Some(socket) => diag::destroy(&mut netlink, &socket),
+            None => Ok(false),
+        }
+    }
+
     fn destroy(&self, socket: &TcpSocket) -> io::Result<bool> {
         diag::destroy(&mut self.netlink.lock().unwrap_or_else(PoisonError::into_inner), socket)
     }
@@ -105,9 +114,8 @@ impl SocketEnder {
         let everywhere = namespaces.clone();
         std::thread::Builder::new().name("sensor-ends".into()).spawn(move || {
             for (local, remote) in ended {
-                let socket = TcpSocket::between(local, remote);
                 for namespace in &everywhere {
-                    match namespace.destroy(&socket) {
+                    match namespace.end(local, remote) {
                         Ok(true) => break,
                         Ok(false) => {}
                         Err(error) => tracing::debug!(%error, "a flow's socket could not be ended"),

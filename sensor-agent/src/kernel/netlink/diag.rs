@@ -86,8 +86,8 @@ impl TcpSocket {
         address(self.family, self.id.dst, self.id.dst_port)
     }
 
-    /// The socket between these two addresses, whichever it is.
-    pub(crate) fn between(local: SocketAddr, remote: SocketAddr) -> Self {
+    /// Names the socket between these two addresses, for a look-up only: it has no cookie.
+    fn between(local: SocketAddr, remote: SocketAddr) -> Self {
         let (own, src) = bytes(local.ip());
         let (_, dst) = bytes(remote.ip());
         let id = Id {
@@ -134,6 +134,30 @@ pub(crate) fn sockets(socket: &mut Socket) -> io::Result<Vec<TcpSocket>> {
     Ok(all)
 }
 
+/// Finds the socket between two addresses. The kernel gives the listener where there is none (and would end it, asked by address): what
+/// is not connected to that peer is no answer.
+pub(crate) fn find(
+    socket: &mut Socket,
+    local: SocketAddr,
+    remote: SocketAddr,
+) -> io::Result<Option<TcpSocket>> {
+    let request = TcpSocket::between(local, remote).request();
+    let found = socket.dump(
+        || Request::new(SOCK_DIAG_BY_FAMILY, libc::NLM_F_ACK).push(request.as_bytes()),
+        || None,
+        |found, kind, payload| {
+            if kind == SOCK_DIAG_BY_FAMILY {
+                *found = connected(payload);
+            }
+        },
+    );
+    match found {
+        Ok(found) => Ok(found.filter(|found| found.local() == local && found.remote() == remote)),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// Ends a socket: its owner gets ECONNABORTED, its peer a RST. False when it is gone already.
 pub(crate) fn destroy(socket: &mut Socket, tcp: &TcpSocket) -> io::Result<bool> {
     let request = Request::new(SOCK_DESTROY, libc::NLM_F_ACK).push(tcp.request().as_bytes());
@@ -147,6 +171,13 @@ pub(crate) fn destroy(socket: &mut Socket, tcp: &TcpSocket) -> io::Result<bool> 
 fn read(payload: &[u8]) -> Option<TcpSocket> {
     let (message, _) = DiagMessage::read_from_prefix(payload).ok()?;
     Some(TcpSocket { family: message.family, id: message.id })
+}
+
+/// A socket with a peer.
+fn connected(payload: &[u8]) -> Option<TcpSocket> {
+    let (message, _) = DiagMessage::read_from_prefix(payload).ok()?;
+    let has_peer = 1_u32.checked_shl(message.state.into()).is_some_and(|bit| STATES & bit != 0);
+    read(payload).filter(|_| has_peer)
 }
 
 fn address(family: u8, bytes: [u8; 16], port: [u8; 2]) -> SocketAddr {
@@ -198,6 +229,14 @@ mod tests {
         assert_eq!(read.local(), "10.0.0.1:80".parse().expect("an address"));
         assert_eq!(read.remote(), "192.0.2.7:4000".parse().expect("an address"));
         assert_eq!(read.request().id, id);
+    }
+
+    #[test]
+    fn a_listener_is_no_connection() {
+        for (state, is_one) in [(1, true), (8, true), (6, false), (7, false), (10, false)] {
+            let message = DiagMessage { family: 2, state, ..DiagMessage::default() };
+            assert_eq!(connected(message.as_bytes()).is_some(), is_one, "{state}");
+        }
     }
 
     #[test]
