@@ -7,7 +7,7 @@ use sensor_core::{
     finding::FlowVerdict,
     policy::{
         HostFacts, Lists, Policy,
-        image::{Decided, Numbers, Sighting, View, explain},
+        image::{Decided, Numbers, Sighting, Verdicts, View, explain},
     },
     time::{MonoNs, UnixNs},
 };
@@ -56,6 +56,7 @@ impl Spared {
                     ifindex: None,
                     now_ns: now.0,
                     shared: (false, false),
+                    verdicts: Verdicts::default(),
                 };
                 matches!(explain(&view, &packet).decided, Decided::Blocked { .. })
             })
