@@ -24,7 +24,7 @@ struct Scene {
     client: Namespace,
     sensor: Sensor,
     _nginx: Nginx,
-    _server: Namespace,
+    server: Namespace,
 }
 
 impl Scene {
@@ -44,7 +44,7 @@ impl Scene {
             PROXY,
         ]);
         let sensor = Sensor::start(&lab, &server, &options).unwrap();
-        Self { lab, client, sensor, _nginx: nginx, _server: server }
+        Self { lab, client, sensor, _nginx: nginx, server }
     }
 
     fn connect(&self) -> KeepAlive {
@@ -138,7 +138,7 @@ fn on_a_connection_that_clients_share_the_limit_only_monitors_and_says_so() {
     assert!(rule["packets"] == 0 && rule["would_packets"].as_u64() >= Some(over), "{rule:#}");
     // A person is told the same.
     let mut command = Command::new(sensor_tests::lab::agent_binary().unwrap());
-    let socket = scene.lab.folder().join(format!("sensor-{}", scene._server.name()));
+    let socket = scene.lab.folder().join(format!("sensor-{}", scene.server.name()));
     command.args(["policy", "list", "--socket"]).arg(socket.join("agent.sock"));
     let text = String::from_utf8(command.output().unwrap().stdout).unwrap();
     assert!(text.contains("only counted (several clients share the connection"), "{text}");

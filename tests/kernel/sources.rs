@@ -231,7 +231,7 @@ limits:
     ask("10.1.0.70", 60, &token);
     let answered = scene.direct("10.9.9.78", 100, 1);
     assert!((10..80).contains(&answered), "{answered} of 100");
-    let last = list();
-    assert!(rule(&last)["shared_packets"].as_u64() > Some(100), "{last:#}");
-    assert_eq!(last["rules"][1]["shared_packets"], 0, "it includes shared sources: {last:#}");
+    let shown = list();
+    assert!(rule(&shown)["shared_packets"].as_u64() > Some(100), "{shown:#}");
+    assert_eq!(shown["rules"][1]["shared_packets"], 0, "it includes shared sources: {shown:#}");
 }

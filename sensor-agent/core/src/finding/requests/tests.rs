@@ -75,6 +75,10 @@ impl Bench {
     }
 }
 
+fn port(number: u64) -> u16 {
+    40_000 + u16::try_from(number).unwrap()
+}
+
 fn policy(more: &str) -> String {
     format!("limits:\n  - {{id: l, requests: {{rate: 10}}, {more}}}\n")
 }
@@ -84,7 +88,7 @@ fn a_rate_is_kept_exactly_and_what_is_over_is_decided() {
     let mut bench = Bench::new(&policy("key: forwarded, action: reset"));
     // 20 a second for 5 s, on connections of its own: 10 at once, then every other one.
     for number in 0..100 {
-        bench.ask(Ask { at_ms: number * 50, port: 40_000 + number as u16, ..ASK });
+        bench.ask(Ask { at_ms: number * 50, port: port(number), ..ASK });
     }
     let admitted = 100 - bench.decided.len();
     assert_eq!(admitted, 10 + 49, "burst, and ten a second for 4.95 s");
@@ -124,7 +128,7 @@ fn a_shared_connection_is_left_alone_and_so_are_the_others_of_its_source() {
 fn credentials_are_counted_one_by_one_and_refused_ones_not_at_all() {
     let mut bench = Bench::new(&policy("key: credential, action: drop"));
     for number in 0..100 {
-        bench.ask(Ask { credential: Some(number), port: 40_000 + number as u16, ..ASK });
+        bench.ask(Ask { credential: Some(number), port: port(number), ..ASK });
         bench.ask(Ask { credential: Some(7), status: 401, ..ASK });
         bench.ask(ASK);
     }
