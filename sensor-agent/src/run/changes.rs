@@ -12,7 +12,7 @@ use sensor_core::event::{AuditEvent, AuditVersion, EventBody, PolicyChange, Poli
 
 use super::{
     live::{lock, wall_clock},
-    status::{Shared, to_unix},
+    status::Shared,
 };
 use crate::{
     audit::{Action, AuditLog, BEGUN, Change as AuditChange, DONE, Entry, Version, Who},
