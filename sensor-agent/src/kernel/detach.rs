@@ -20,7 +20,8 @@ use super::{
         record::{self, LinkHeader},
         socket::Socket,
     },
-    object, pin,
+    object,
+    pin::{self, Held},
     select::Namespace,
     sys::{self, TcHook},
 };
@@ -80,38 +81,54 @@ fn detach_links(done: &mut Detached) {
     }
 }
 
-/// Ends the pinned links, in whichever namespace they are, then removes the pins and their folders.
+/// Ends the pinned links, in whichever namespace they are, then removes the pins and their folders. Each folder is held while it is worked
+/// in: it may be of somebody who would like root to remove something else.
 fn detach_pinned(scope: DetachScope<'_>, done: &mut Detached) {
-    let instances = pin::folders(scope.pin_folder);
+    let root = match Held::open(scope.pin_folder) {
+        Ok(root) => root,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+        Err(error) => {
+            done.errors.push(format!("{}: {error}", scope.pin_folder.display()));
+            return;
+        }
+    };
     let wanted = |folder: &PathBuf| {
         scope.instance.is_none_or(|name| folder.file_name() == Some(name.as_ref()))
     };
-    for instance in instances.into_iter().filter(wanted) {
-        for layout in pin::folders(&instance) {
-            for path in pin::links_of(&layout) {
-                match object::open(&path).and_then(|link| {
-                    let there = object::link(link.as_fd())?;
-                    object::link_detach(link.as_fd()).map(|()| there)
-                }) {
-                    Ok(link) => {
-                        done.links.push(format!("{} program {}", link.ifindex, link.program));
-                    }
-                    Err(error) => done.errors.push(format!("{}: {error}", path.display())),
-                }
-            }
-            match pin::remove_layout(&layout) {
-                Ok(()) => done.pins.push(layout.display().to_string()),
-                Err(error) => done.errors.push(format!("{}: {error}", layout.display())),
-            }
-        }
-        if let Err(error) = fs::remove_dir(&instance) {
-            done.errors.push(format!("{}: {error}", instance.display()));
+    for instance in pin::folders(&root.path()).into_iter().filter(wanted) {
+        let shown = scope.pin_folder.join(instance.file_name().unwrap_or_default());
+        if let Err(error) = detach_instance(&instance, &shown, done) {
+            done.errors.push(format!("{}: {error}", shown.display()));
         }
     }
-    if pin::folders(scope.pin_folder).is_empty() {
+    if pin::folders(&root.path()).is_empty() {
         // It is not there, or the next agent makes it again.
         drop(fs::remove_dir(scope.pin_folder));
     }
+}
+
+/// The same of one sensor; `shown` is its folder as a person knows it.
+fn detach_instance(instance: &Path, shown: &Path, done: &mut Detached) -> io::Result<()> {
+    let held = Held::open(instance)?;
+    for layout in pin::folders(&held.path()) {
+        let shown = shown.join(layout.file_name().unwrap_or_default());
+        for path in pin::links_of(&layout) {
+            match object::open(&path).and_then(|link| {
+                let there = object::link(link.as_fd())?;
+                object::link_detach(link.as_fd()).map(|()| there)
+            }) {
+                Ok(link) => {
+                    done.links.push(format!("{} program {}", link.ifindex, link.program));
+                }
+                Err(error) => done.errors.push(format!("a link of {}: {error}", shown.display())),
+            }
+        }
+        match pin::remove_layout(&layout) {
+            Ok(()) => done.pins.push(shown.display().to_string()),
+            Err(error) => done.errors.push(format!("{}: {error}", shown.display())),
+        }
+    }
+    fs::remove_dir(instance)
 }
 
 /// Removes our filters of one network namespace.

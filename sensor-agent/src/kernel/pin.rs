@@ -7,11 +7,11 @@
 //! files, so `META` and `KEPT` are array maps of one entry.
 
 use std::{
-    fs::{self, DirBuilder, File, TryLockError},
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io,
     os::{
-        fd::{AsFd, OwnedFd},
-        unix::fs::{DirBuilderExt, MetadataExt},
+        fd::{AsFd, AsRawFd, OwnedFd},
+        unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     },
     path::{Path, PathBuf},
     sync::OnceLock,
@@ -266,24 +266,60 @@ fn links(folder: &Path) -> Vec<(PathBuf, Option<u64>, Option<u32>)> {
     parsed.collect()
 }
 
-/// Folders in a folder, sorted.
+/// A folder of a bpf file system that is held open: what is done by [`Held::path`] is done in it, whatever its own path leads to by
+/// then. A link is never followed to it: who may write to the folder above could have put one there.
+#[derive(Debug)]
+pub(crate) struct Held(File);
+
+impl Held {
+    /// Opens a folder; the last part of its path must not be a link.
+    pub(crate) fn open(folder: &Path) -> io::Result<Self> {
+        let flags = nix::libc::O_DIRECTORY | nix::libc::O_NOFOLLOW;
+        let file = OpenOptions::new().read(true).custom_flags(flags).open(folder)?;
+        match nix::sys::statfs::fstatfs(&file)?.filesystem_type() {
+            nix::sys::statfs::BPF_FS_MAGIC => Ok(Self(file)),
+            _ => Err(io::Error::other("is not in a bpf file system")),
+        }
+    }
+
+    /// Leads to this very folder.
+    pub(crate) fn path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.0.as_raw_fd()))
+    }
+}
+
+/// Folders in a folder, sorted; links are none.
 pub(crate) fn folders(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
-    let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
-    paths.retain(|path| path.is_dir());
+    let real = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    let mut paths: Vec<_> = real.map(|entry| entry.path()).collect();
     paths.sort();
     paths.truncate(FOLDERS_MAX);
     paths
 }
 
-/// Removes a layout's folder, links first.
+/// Removes a layout's folder, links first. Nothing outside of bpffs is ever removed.
 pub(crate) fn remove_layout(layout: &Path) -> io::Result<()> {
-    for folder in [layout.join(LINKS), layout.join(MAPS), layout.to_owned()] {
-        let Ok(entries) = fs::read_dir(&folder) else { continue };
-        for entry in entries.flatten().filter(|entry| !entry.path().is_dir()) {
+    let held = Held::open(layout)?;
+    for name in [LINKS, MAPS] {
+        let path = held.path().join(name);
+        match Held::open(&path) {
+            Ok(folder) => remove_files(&folder)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        }
+        fs::remove_dir(path)?;
+    }
+    remove_files(&held)?;
+    fs::remove_dir(layout)
+}
+
+fn remove_files(folder: &Held) -> io::Result<()> {
+    for entry in fs::read_dir(folder.path())? {
+        let entry = entry?;
+        if !entry.file_type()?.is_dir() {
             fs::remove_file(entry.path())?;
         }
-        fs::remove_dir(&folder)?;
     }
     Ok(())
 }
@@ -393,6 +429,23 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+
+    #[test]
+    fn nothing_that_a_link_leads_to_is_removed() {
+        let root = tempfile::tempdir().expect("a folder");
+        let precious = root.path().join("etc");
+        fs::create_dir(&precious).expect("made");
+        fs::write(precious.join("passwd"), "x").expect("written");
+        let instance = root.path().join("api-sensor/instance");
+        make(&instance).expect("made");
+        let link = instance.join("layout");
+        std::os::unix::fs::symlink(&precious, &link).expect("made");
+        assert_eq!(folders(&instance), Vec::<PathBuf>::new());
+        assert_eq!(folders(root.path()).len(), 2);
+        remove_layout(&link).expect_err("a link");
+        remove_layout(&precious).expect_err("not in bpffs");
+        assert!(precious.join("passwd").exists());
+    }
 
     #[test]
     fn a_folder_that_others_may_write_to_is_not_trusted() {
