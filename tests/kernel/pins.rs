@@ -486,6 +486,9 @@ fn a_policy_on_trial_ends_nothing_of_what_an_earlier_agent_left() {
         assert_eq!(other_layouts(&host.asked(&["status"])), others, "{what}");
     };
     check("no policy of its own", 1, false);
+    let list = host.asked(&["policy", "list"]);
+    let error = list["policy"]["error"].as_str().unwrap();
+    assert!(error.contains("mismatched") && error.contains("an earlier run left"), "{error}");
     host.asked(&apply);
     check("on trial", 1, false);
     host.asked(&["policy", "revert"]);

@@ -338,3 +338,37 @@ fn without_room_for_the_audit_log_only_the_ways_back_are_open() {
     assert_eq!(scene.done(&["audit", "verify"])["holds"], true);
     drop(sensor);
 }
+
+#[test]
+fn the_switch_and_the_status_wait_for_no_list() {
+    if !is_root_or_skips("the_switch_and_the_status_wait_for_no_list") {
+        return;
+    }
+    let scene = Scene::new();
+    let sensor = scene.sensor(&[]);
+    let mut list = String::new();
+    for number in 0..600_000_u32 {
+        list += &std::net::Ipv4Addr::from(0x0b00_0000 + number * 5).to_string();
+        list.push('\n');
+    }
+    scene.file("long.txt", &list);
+    let long = scene.file(
+        "long.yaml",
+        "version: 1\nblock:\n  - {id: long, lists: [{file: long.txt}], reason: CHG-1}\n",
+    );
+    let socket = scene.folder().join("agent.sock");
+    let mut apply = scene.command(&["policy", "apply", &long]).spawn().unwrap();
+    let (mut rounds, mut slowest) = (0, Duration::ZERO);
+    while apply.try_wait().unwrap().is_none() {
+        let start = Instant::now();
+        assert!(switch_off(&socket).starts_with("{\"ok\":"));
+        sensor.status().unwrap();
+        slowest = slowest.max(start.elapsed());
+        rounds += 1;
+    }
+    assert!(apply.wait().unwrap().success());
+    eprintln!("switched and asked {rounds} times while the list came, at most {slowest:?}");
+    // Each round is a command of its own, and the machine is busy: a list takes seconds.
+    assert!(rounds >= 3 && slowest < Duration::from_secs(1), "{rounds} rounds, {slowest:?}");
+    drop(sensor);
+}

@@ -136,10 +136,15 @@ impl PolicyFile {
     /// the kernel is better than nothing; the error is told and kept.
     pub fn not_known(&mut self) -> Option<String> {
         let error = self.unread.clone().filter(|_| self.path.is_none())?;
-        let error = format!("{error}; the rules that an earlier run left stay in force");
         events::PolicyRefused { origin: &self.status.origin, error: &error }.emit();
+        Some(self.left_in_force(&error))
+    }
+
+    /// Says beside an error, and keeps, that what an earlier run left is in force; gives the whole.
+    pub fn left_in_force(&mut self, error: &str) -> String {
+        let error = format!("{error}; the rules that an earlier run left stay in force");
         self.status.error = Some(error.clone());
-        Some(error)
+        error
     }
 
     /// Whether the file changed since the last read. While a policy is provisional its successor waits.

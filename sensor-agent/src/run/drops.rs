@@ -71,10 +71,11 @@ impl Shared {
     fn look(&self) {
         let now = kernel::now();
         let (ledger, _) = self.dropped();
-        let (names, shares, installed) = {
-            let policy = self.policy.lock().unwrap_or_else(PoisonError::into_inner);
-            (policy.hit_names(), policy.max_shares(), policy.installed())
-        };
+        // While the policy is being changed the next look will do: whoever follows the drops sees those of the last one at once.
+        let Some(policy) = self.policy_at_once() else { return };
+        let (names, shares, installed) =
+            (policy.hit_names(), policy.max_shares(), policy.installed());
+        drop(policy);
         let mut look = self.look.lock().unwrap_or_else(PoisonError::into_inner);
         let due = now.since(look.at) >= LOOK_NS && (ledger != look.ledger || look.rows > 0);
         if !due {

@@ -217,7 +217,13 @@ impl Watch {
                     return;
                 }
                 let before = policy.version();
-                let outcome = policy.reload(&host);
+                let mut outcome = policy.reload(&host);
+                if let Err(error) = &mut outcome
+                    && policy.status().generation == 0
+                    && shared.has_rules_left()
+                {
+                    *error = policy.left_in_force(error);
+                }
                 shared.note_file(&policy, before, &outcome);
             }
             When::Host => {

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError, TryLockError, atomic::Ordering},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, atomic::Ordering},
 };
 
 use ipnet::IpNet;
@@ -130,7 +130,7 @@ impl Shared {
         let reloaded = self.reloaded.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(policy) = reloaded.policy.as_ref().filter(|policy| policy.generation == 0) {
             not_ready.push(format!(
-                "no policy is in force: {}",
+                "no policy of this run is in force: {}",
                 policy.error.as_deref().unwrap_or("not read yet")
             ));
         }
@@ -223,12 +223,17 @@ impl Shared {
     /// Hits as of now; as they were told last when the kernel does not give them, or while the policy is being changed: whoever asks for
     /// the status must not wait for a long list.
     fn rule_status(&self, told: Vec<RuleStatus>) -> Vec<RuleStatus> {
-        let policy = match self.policy.try_lock() {
-            Ok(policy) => policy,
-            Err(TryLockError::Poisoned(policy)) => policy.into_inner(),
-            Err(TryLockError::WouldBlock) => return told,
-        };
-        self.rules_now(&policy).unwrap_or(told)
+        let policy = self.policy_at_once();
+        policy.and_then(|policy| self.rules_now(&policy)).unwrap_or(told)
+    }
+
+    /// The policy, unless it is being changed just now.
+    pub(super) fn policy_at_once(&self) -> Option<MutexGuard<'_, PolicyFile>> {
+        match self.policy.try_lock() {
+            Ok(policy) => Some(policy),
+            Err(TryLockError::Poisoned(policy)) => Some(policy.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     /// Rules in force with what the kernel counted of them, and the agent.
