@@ -1,7 +1,8 @@
-//! Is this the start of a request, a response, an HTTP/2 preface or a TLS ClientHello? Judged on any prefix.
+//! Is this the start of a request, a response, an HTTP/2 preface, a TLS ClientHello or a PROXY protocol header? Judged on any prefix.
 //!
 //! Three outcomes: it is, it is not, and "not enough yet"; the last only below [`DECIDED_BYTES`] bytes. Sources: RFC 9112 sections 3
-//! and 4, RFC 9113 section 3.4, RFC 8446 section 5.1, and IANA's "HTTP Method Registry".
+//! and 4, RFC 9113 section 3.4, RFC 8446 section 5.1, IANA's "HTTP Method Registry", and haproxy's
+//! proxy-protocol.txt sections 2.1 and 2.2.
 //! Works on three words of eight bytes (first byte lowest), because the kernel has no cheap byte loops.
 
 /// With so many bytes every outcome is decided.
@@ -22,6 +23,8 @@ pub enum Detect {
     Preface,
     /// A TLS ClientHello; bytes of its record, header included.
     Hello(u32),
+    /// A PROXY protocol header: its bytes (version 2, behind the blank lines that it begins with), or 0 for one that ends with its line.
+    Proxy(u32),
 }
 
 /// What matters of a method for the framing of the response.
@@ -38,6 +41,7 @@ pub enum RequestKind {
 impl Detect {
     const RESPONSE: u32 = 1 << 28;
     const HELLO: u32 = 1 << 29;
+    const PROXY: u32 = 1 << 27;
     const HELLO_LEN: u32 = 0xff_ffff;
 
     /// As one word (what a separately verified function can return).
@@ -52,6 +56,7 @@ impl Detect {
             Self::Request(RequestKind::Connect) => 5,
             Self::Response(status) => Self::RESPONSE | status,
             Self::Hello(len) => Self::HELLO | len,
+            Self::Proxy(len) => Self::PROXY | len,
         }
     }
 
@@ -66,6 +71,7 @@ impl Detect {
             5 => Self::Request(RequestKind::Connect),
             _ if word & Self::RESPONSE != 0 => Self::Response(word & 0x3ff),
             _ if word & Self::HELLO != 0 => Self::Hello(word & Self::HELLO_LEN),
+            _ if word & Self::PROXY != 0 => Self::Proxy(word & Self::HELLO_LEN),
             _ => Self::No,
         }
     }
@@ -151,6 +157,10 @@ const PREFACE: [u64; 3] = [
     word(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 16),
 ];
 
+const PROXY_LINE: u64 = word(b"PROXY   ", 0);
+const PROXY_LINE_BYTES: u64 = 0xffff_ffff_ffff;
+const PROXY_QUIT: u64 = word(b"\0\r\nQUIT\n", 0);
+
 /// A record of plaintext is at most 2^14 bytes (RFC 8446 section 5.1).
 const TLS_RECORD_MAX: u32 = 1 << 14;
 
@@ -172,14 +182,17 @@ pub fn request(prefix: &Prefix) -> Detect {
     registered(prefix)
 }
 
-/// What only the first bytes of a connection can be beside a request: an HTTP/2 preface or a ClientHello.
+/// What only the first bytes of a connection can be beside a request: an HTTP/2 preface, a PROXY protocol header or a ClientHello.
 #[inline(always)]
 pub fn opening(prefix: &Prefix) -> Detect {
     if matches_prefix(prefix, &PREFACE) {
         // "PRI * HTTP/2" is enough: no method is called PRI.
         return if prefix.len >= 12 { Detect::Preface } else { Detect::NotEnough };
     }
-    hello(prefix)
+    match proxy(prefix) {
+        Detect::No => hello(prefix),
+        found => found,
+    }
 }
 
 /// What a server sends: "HTTP/1.0 " or "HTTP/1.1 " and three digits.
@@ -205,6 +218,23 @@ pub fn response(prefix: &Prefix) -> Detect {
         return Detect::No;
     }
     Detect::Response(hundreds * 100 + tens * 10 + ones)
+}
+
+/// A PROXY protocol header. The signature of version 2 begins with two blank lines, which nobody sees here.
+#[inline(always)]
+fn proxy(prefix: &Prefix) -> Detect {
+    let known = available(prefix.len, 0);
+    if (prefix.first ^ PROXY_LINE) & PROXY_LINE_BYTES & known == 0 {
+        return if prefix.len < 6 { Detect::NotEnough } else { Detect::Proxy(0) };
+    }
+    if (prefix.first ^ PROXY_QUIT) & known != 0 {
+        return Detect::No;
+    }
+    if prefix.len < 12 {
+        return Detect::NotEnough;
+    }
+    let len = (u32::from(byte(prefix.second, 2)) << 8) | u32::from(byte(prefix.second, 3));
+    if byte(prefix.second, 0) >> 4 == 2 { Detect::Proxy(12 + len) } else { Detect::No }
 }
 
 /// A TLS record of handshake type with a ClientHello in it.

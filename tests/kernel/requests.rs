@@ -14,7 +14,8 @@ use sensor_tests::{
 };
 use serde_json::Value;
 
-const SERVER: &str = "server { listen 80; location / { return 200 '{}'; } }";
+const SERVER: &str =
+    "server { listen 80; listen 81 proxy_protocol; location / { return 200 '{}'; } }";
 const ADDRESS: &str = "10.1.0.1:80";
 const PROXY: &str = "10.1.0.2";
 const TOKEN: &str = "s3cr3t-t0k3n-0f-a-customer";
@@ -76,6 +77,58 @@ fn until_ended(stream: &mut KeepAlive, header: &str, a_second: u32) -> (usize, D
         thread::sleep(Duration::from_secs(1) / a_second);
     }
     panic!("never ended");
+}
+
+/// A proxy without HTTP: a connection for each client, who is named at its start.
+fn proxied(scene: &Scene, header: &[u8], piece: usize) -> KeepAlive {
+    let connect = || KeepAlive::connect("10.1.0.1:81".parse()?);
+    let mut stream = scene.client.inside(connect).unwrap();
+    stream.send(header, piece).unwrap();
+    stream
+}
+
+fn line(user: u32) -> Vec<u8> {
+    format!("PROXY TCP4 203.0.113.{user} 10.1.0.1 4711 81\r\n").into_bytes()
+}
+
+/// Version 2, IPv4.
+fn binary(user: u8) -> Vec<u8> {
+    let mut header = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c".to_vec();
+    header.extend([203, 0, 113, user, 10, 1, 0, 1, 0x12, 0x67, 0, 81]);
+    header
+}
+
+#[test]
+fn a_client_named_by_the_proxy_protocol_is_limited_on_its_own_connection() {
+    if !is_root_or_skips("a_client_named_by_the_proxy_protocol") {
+        return;
+    }
+    let scene = Scene::new(
+        "limits:\n  - {id: per-user, requests: {rate: 10, burst: 10}, key: forwarded, action: reset, reason: CHG-1}\n",
+    );
+    let mut others: Vec<KeepAlive> =
+        (30..40).map(|user| proxied(&scene, &line(user), 1_000)).collect();
+    others.extend((40..50).map(|user| proxied(&scene, &binary(user), 1_000)));
+    // Cut anywhere.
+    others.push(proxied(&scene, &line(50), 7));
+    others.push(proxied(&scene, &binary(51), 5));
+    for stream in &mut others {
+        for _ in 0..3 {
+            get(stream, "").expect("a client within its limit");
+        }
+    }
+    for header in [line(7), binary(8)] {
+        let (answered, took) = until_ended(&mut proxied(&scene, &header, 1_000), "", 50);
+        eprintln!("ended after {answered} requests in {took:?}");
+        assert!((12..40).contains(&answered), "{answered}");
+    }
+    for stream in &mut others {
+        get(stream, "").expect("a client within its limit");
+    }
+    let rule = scene.rule();
+    assert!(rule["requests_over"].as_u64() >= Some(2) && rule["requests_would"] == 0, "{rule:#}");
+    let inventory = scene.sensor.inventory().unwrap();
+    assert!(inventory.to_string().contains("10.1.0.1:81"), "requests behind a header are seen");
 }
 
 fn forwarded(user: u32) -> String {

@@ -1,8 +1,8 @@
 //! Ends sockets of local servers whose client only waits: no packet of theirs would ever meet the rule, or the verdict on the flow.
 //!
 //! The kernel's RSTs for them are bounded ([`RESETS_A_SECOND_MAX`]), so sockets are ended at that pace: some at once, by the caller, the
-//! rest by a thread. A socket in a namespace that is not observed (a pod's, seen from the host's side of its veth) cannot be ended from here:
-//! its server's next packet becomes a RST. Bounds: [`WAITING_MAX`] sockets wait, and a later policy looks again;
+//! rest by a thread. A socket in a namespace that is not observed (a pod's, seen from the host's side of its veth) is not ended from here: to
+//! enter it takes CAP_SYS_ADMIN, which the agent gives up once it runs. Its server's next packet becomes a RST. Bounds: [`WAITING_MAX`] sockets wait, and a later policy looks again;
 //! [`VERDICTS_MAX`] flows wait. What waits is forgotten when the policy changes or enforcement is switched off.
 
 use std::{

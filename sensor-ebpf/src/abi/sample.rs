@@ -24,6 +24,8 @@ pub enum SampleKind {
     /// The same segment was seen with other addresses (NAT): `data` is the [`Tuple`] of the earlier
     /// sighting, the header has this one's. Flows are reported under the earlier (canonical) tuple.
     FlowAlias = 6,
+    /// A PROXY protocol header at the start of the flow: a line (version 1), or version 2 from the byte 0 in its signature on.
+    ProxyHeader = 7,
 }
 
 impl SampleKind {
@@ -37,6 +39,7 @@ impl SampleKind {
             4 => Self::Http2Preface,
             5 => Self::FlowClosed,
             6 => Self::FlowAlias,
+            7 => Self::ProxyHeader,
             _ => return None,
         })
     }

@@ -58,13 +58,14 @@ impl<P: PacketBytes, T: Tables> Run<'_, P, T> {
     fn announce(&mut self) {
         self.stream.flags |= stream_flag::ANNOUNCED;
         let hello = self.stream.state == state::HELLO;
-        if self.common.class == Class::Unknown as u8 {
+        let proxy = self.stream.state == state::PROXY;
+        if self.common.class == Class::Unknown as u8 && !proxy {
             self.classify(if hello { Class::Tls } else { Class::Http });
         }
         if !self.common.has(flow_flag::SAMPLED) {
             self.stream.flags |= stream_flag::MUTE;
         }
-        if hello || self.stream.has(stream_flag::MUTE) {
+        if hello || proxy || self.stream.has(stream_flag::MUTE) {
             return;
         }
         self.tables.count(if self.stream.has(stream_flag::RESPONSE) {
@@ -217,6 +218,8 @@ fn send<const FIRST: bool, T: Tables>(
     let response = stream.has(stream_flag::RESPONSE);
     let kind = if stream.class_is_hello() {
         SampleKind::ClientHello
+    } else if stream.state == state::PROXY {
+        SampleKind::ProxyHeader
     } else if response {
         SampleKind::ResponseHead
     } else {

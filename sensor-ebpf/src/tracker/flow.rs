@@ -62,6 +62,8 @@ pub mod state {
     pub const DOUBT: u8 = 7;
     /// In a ClientHello (`left`).
     pub const HELLO: u8 = 8;
+    /// In a PROXY protocol header: of `left` more bytes, or, where that is 0, up to the end of its line.
+    pub const PROXY: u8 = 9;
 }
 
 /// Bits of [`Stream::flags`].

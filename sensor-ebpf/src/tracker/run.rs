@@ -70,6 +70,7 @@ impl<P: PacketBytes, T: Tables> Step for Run<'_, P, T> {
             _ if self.work.cursor.scan >= self.work.cursor.end => self.refill(),
             state::EXPECT => self.expect(),
             state::HELLO => self.hello(),
+            state::PROXY if self.stream.left != 0 => self.hello(),
             _ => self.find_line_end(),
         }
     }
@@ -113,12 +114,14 @@ impl<P: PacketBytes, T: Tables> Run<'_, P, T> {
     fn refill(&mut self) -> ControlFlow<()> {
         if self.work.cursor.end != 0 {
             // First the line: a record's header is written over what lies before its data.
-            if self.stream.state == state::HELLO {
+            if self.stream.state == state::HELLO
+                || (self.stream.state == state::PROXY && self.stream.left != 0)
+            {
                 self.stream.carry_len = 0;
             } else {
                 self.keep_line();
             }
-            if matches!(self.stream.state, state::HEAD | state::HELLO) {
+            if matches!(self.stream.state, state::HEAD | state::HELLO | state::PROXY) {
                 let end = self.work.cursor.end;
                 self.flush(end, 0);
             }
@@ -223,6 +226,13 @@ impl<P: PacketBytes, T: Tables> Run<'_, P, T> {
                 let side = self.work.cursor.side;
                 self.common.set_client(side);
                 self.begin_head(state::HELLO);
+                self.stream.left = u64::from(len);
+                ControlFlow::Continue(())
+            }
+            Detect::Proxy(len) => {
+                let side = self.work.cursor.side;
+                self.common.set_client(side);
+                self.begin_head(state::PROXY);
                 self.stream.left = u64::from(len);
                 ControlFlow::Continue(())
             }
@@ -339,7 +349,7 @@ impl<P: PacketBytes, T: Tables> Run<'_, P, T> {
         ControlFlow::Continue(())
     }
 
-    /// Takes bytes of a ClientHello's record.
+    /// Takes bytes of a ClientHello's record, or of a PROXY protocol header of known length.
     #[inline(always)]
     fn hello(&mut self) -> ControlFlow<()> {
         let cursor = &mut self.work.cursor;
@@ -353,9 +363,24 @@ impl<P: PacketBytes, T: Tables> Run<'_, P, T> {
         let end = cursor.scan + self.stream.left as u32;
         cursor.scan = end;
         self.flush(end, crate::abi::sample::flag::HEAD_END);
+        if self.stream.state == state::PROXY {
+            return self.end_of_proxy();
+        }
         self.stream.doubt();
         self.common.flags |= flow_flag::NEGATIVE;
         ControlFlow::Break(())
+    }
+}
+
+impl<P: PacketBytes, T: Tables> Run<'_, P, T> {
+    /// What the proxy forwards begins here, as at the start of a connection.
+    #[inline(always)]
+    pub(super) fn end_of_proxy(&mut self) -> ControlFlow<()> {
+        self.work.cursor.line = self.work.cursor.scan;
+        self.stream.left = 0;
+        self.stream.flags &= !stream_flag::OF_HEAD;
+        self.stream.state = state::EXPECT;
+        ControlFlow::Continue(())
     }
 }
 

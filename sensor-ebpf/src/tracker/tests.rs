@@ -1,6 +1,7 @@
 //! The tracker against what was sent: any segmentation of a byte stream gives the same heads with the same ordinals.
 
 mod nat;
+mod proxy;
 
 use std::{collections::BTreeMap, format, string::String, vec, vec::Vec};
 
@@ -102,7 +103,10 @@ impl Connection {
             let kind = SampleKind::from_wire(header.kind).unwrap();
             if !matches!(
                 kind,
-                SampleKind::RequestHead | SampleKind::ResponseHead | SampleKind::ClientHello
+                SampleKind::RequestHead
+                    | SampleKind::ResponseHead
+                    | SampleKind::ClientHello
+                    | SampleKind::ProxyHeader
             ) {
                 continue;
             }

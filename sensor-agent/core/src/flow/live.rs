@@ -5,7 +5,7 @@
 
 use std::cmp::Reverse;
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use sensor_ebpf::abi::flow_key::{FlowKey, Tuple};
 use sensor_ebpf::abi::sample::{SampleHeader, SampleKind, flag};
@@ -17,7 +17,7 @@ use super::connection::Out;
 use super::counts::FlowCounter;
 use super::segment::flow_key;
 use super::table::{Entry, Rank, Slot, Table};
-use crate::http::{self, Exchange, HelloError, KnownHeads, OwnerHint, ResponseFacts};
+use crate::http::{self, Exchange, HelloError, KnownHeads, OwnerHint, ProxyHeader, ResponseFacts};
 use crate::sample::Sample;
 use crate::time::{MonoNs, UnixNs};
 
@@ -58,6 +58,8 @@ struct Flow {
     partial: [Option<Box<Partial>>; 2],
     pending: VecDeque<Pending>,
     alias: Alias,
+    /// The client that a proxy named before the first request (PROXY protocol).
+    proxied: Option<IpAddr>,
 }
 
 /// Ends of the connection as seen under other addresses, by the half that sent: canonical source, other destination.
@@ -114,7 +116,10 @@ impl Live {
                 }
             }
             SampleKind::Http2Preface => {}
-            SampleKind::RequestHead | SampleKind::ResponseHead | SampleKind::ClientHello => {
+            SampleKind::RequestHead
+            | SampleKind::ResponseHead
+            | SampleKind::ClientHello
+            | SampleKind::ProxyHeader => {
                 let slot = self.open(key, header, limits, out);
                 let Some(flow) = self.table.get_mut(slot) else { return };
                 flow.on_head_record(sample, from, &mut self.reading, out);
@@ -206,6 +211,7 @@ impl Flow {
             partial: [None, None],
             pending: VecDeque::new(),
             alias: Alias::default(),
+            proxied: None,
         }
     }
 
@@ -275,7 +281,8 @@ impl Flow {
     ) {
         let cut = header.flags & flag::HEAD_END == 0;
         let closed;
-        let head = if cut && kind != SampleKind::ClientHello {
+        let by_line = matches!(kind, SampleKind::RequestHead | SampleKind::ResponseHead);
+        let head = if cut && by_line {
             out.counts.one(FlowCounter::HeadsTruncated);
             closed = close_head(head);
             &closed
@@ -285,6 +292,11 @@ impl Flow {
         match kind {
             SampleKind::RequestHead => self.on_request(header, head, from, reading, cut, out),
             SampleKind::ResponseHead => self.on_response(header, head, reading, cut, out),
+            SampleKind::ProxyHeader => match http::parse_proxy(head) {
+                Some(ProxyHeader::For(client)) => self.proxied = Some(client),
+                Some(ProxyHeader::Nobody) => self.proxied = None,
+                None => out.counts.one(FlowCounter::HeadsMalformed),
+            },
             _ => {
                 if let Ok(hello) | Err(HelloError::Partial(hello)) = http::parse_hello(head) {
                     let client = socket_addr(header.tuple.src, header.tuple.src_port);
@@ -313,6 +325,10 @@ impl Flow {
             return;
         };
         head.facts.truncated = cut;
+        if let Some(proxied) = self.proxied {
+            // The nearest proxy's word comes last.
+            head.facts.forwarded_by(proxied);
+        }
         out.counts.one(FlowCounter::RequestHeads);
         if self.pending.len() >= PENDING_MAX {
             out.counts.one(FlowCounter::RequestsOverflow);

@@ -133,7 +133,7 @@ pub struct RequestFacts {
     pub content_type: Option<Arc<str>>,
     /// First product token of `User-Agent` without version (`curl`, `Mozilla`), at most 32 bytes.
     pub user_agent: Option<Arc<str>>,
-    /// Addresses that proxies wrote into `X-Forwarded-For` or `Forwarded`: the last [`FORWARDED_MAX`], the nearest proxy's last. Anyone can write
+    /// Addresses that proxies wrote into `X-Forwarded-For`, `Forwarded` or a PROXY protocol header: the last [`FORWARDED_MAX`], the nearest proxy's last. Anyone can write
     /// them: they mean something only from a proxy that is trusted.
     pub forwarded: Vec<IpAddr>,
     /// Hash of the credential in `Authorization` or in an API key header; never the credential. It is hashed again with the
@@ -147,6 +147,16 @@ pub struct RequestFacts {
     pub head_bytes: u32,
     /// Only part of the head was seen.
     pub truncated: bool,
+}
+
+impl RequestFacts {
+    /// One more proxy says whom it speaks for; of a long chain the oldest makes room.
+    pub fn forwarded_by(&mut self, address: IpAddr) {
+        if self.forwarded.len() >= FORWARDED_MAX {
+            self.forwarded.remove(0);
+        }
+        self.forwarded.push(address.to_canonical());
+    }
 }
 
 /// Facts of a response beside its status.

@@ -10,6 +10,7 @@ mod head;
 mod hello;
 mod known;
 mod lenient;
+mod proxy;
 mod reader;
 
 pub use chunked::{ChunkStep, Chunked};
@@ -22,4 +23,5 @@ pub use framing::Framing;
 pub use head::{HeadError, RequestHead, ResponseHead, parse_request, parse_response};
 pub use hello::{ClientHello, HelloError, TlsVersion, parse_hello};
 pub(crate) use known::KnownHeads;
+pub use proxy::{ProxyHeader, parse_proxy};
 pub use reader::{Kind, Position, Reader, Step};

@@ -161,3 +161,25 @@ fn behind_nat_the_client_is_the_outer_and_the_server_the_inner_one() {
         assert_eq!((bench.exchanges[0].client, bench.exchanges[0].server), expected);
     }
 }
+
+#[test]
+fn whom_a_proxy_header_names_stands_behind_what_the_request_forwards() {
+    let mut bench = Bench::new();
+    let (to, back) = (tuple((1, 40_000), (2, 80)), tuple((2, 80), (1, 40_000)));
+    let line = b"PROXY TCP4 203.0.113.7 10.0.0.2 4711 80\r\n";
+    bench.whole(SampleKind::ProxyHeader, to, 0, line);
+    let chained = b"GET /a HTTP/1.1\r\nX-Forwarded-For: 198.51.100.1\r\n\r\n";
+    for (ordinal, head) in [(1, REQUEST), (2, chained)] {
+        bench.whole(SampleKind::RequestHead, to, ordinal, head);
+        bench.whole(SampleKind::ResponseHead, back, ordinal, RESPONSE);
+    }
+    let chains: Vec<Vec<String>> = bench
+        .exchanges
+        .iter()
+        .map(|one| one.request.forwarded.iter().map(ToString::to_string).collect())
+        .collect();
+    assert_eq!(chains, [vec!["203.0.113.7"], vec!["198.51.100.1", "203.0.113.7"]]);
+    assert_eq!(bench.count(FlowCounter::HeadsMalformed), 0);
+    bench.whole(SampleKind::ProxyHeader, to, 0, b"PROXY nonsense\r\n");
+    assert_eq!(bench.count(FlowCounter::HeadsMalformed), 1);
+}
