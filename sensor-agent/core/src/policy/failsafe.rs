@@ -12,12 +12,12 @@ use sensor_ebpf::abi::{
     image::Failsafe as Entry,
     policy::{FAILSAFE_MAX, FailsafeSide},
 };
-use serde_saphyr::Spanned;
 
 use super::{
     duration::shown,
     facts::HostFacts,
     model::Protocol,
+    placed::Placed,
     prefix,
     raw::{PortText, RawFailsafe},
     validate::{merge, parse_ports, parse_protocol},
@@ -126,23 +126,22 @@ pub(super) fn validate(raw: &RawFailsafe, fail: &mut dyn FnMut(u64, String, Stri
         let rule = &rule.value;
         let protocol = rule.protocol.as_ref().and_then(|text| {
             parse_protocol(&text.value).unwrap_or_else(|message| {
-                fail(text.referenced.line(), format!("{field}.protocol"), message);
+                fail(text.line(), format!("{field}.protocol"), message);
                 None
             })
         });
-        let side =
-            match rule.side.as_ref().map(|side| (side.referenced.line(), side.value.as_str())) {
-                None | Some((_, "ours")) => Side::Ours,
-                Some((_, "peer")) => Side::Peer,
-                Some((line, other)) => {
-                    let message = format!(
-                        "`{}` is not a side; write ours (we serve) or peer (the peer serves)",
-                        shown(other)
-                    );
-                    fail(line, format!("{field}.side"), message);
-                    Side::Ours
-                }
-            };
+        let side = match rule.side.as_ref().map(|side| (side.line(), side.value.as_str())) {
+            None | Some((_, "ours")) => Side::Ours,
+            Some((_, "peer")) => Side::Peer,
+            Some((line, other)) => {
+                let message = format!(
+                    "`{}` is not a side; write ours (we serve) or peer (the peer serves)",
+                    shown(other)
+                );
+                fail(line, format!("{field}.side"), message);
+                Side::Ours
+            }
+        };
         let networks = read_networks(&rule.networks, &format!("{field}.networks"), fail);
         let ports = read_ports(&rule.ports, &format!("{field}.ports"), fail);
         also.push(FailsafeRule {
@@ -165,7 +164,7 @@ pub(super) fn validate(raw: &RawFailsafe, fail: &mut dyn FnMut(u64, String, Stri
 }
 
 fn read_ports(
-    list: &[Spanned<PortText>],
+    list: &[Placed<PortText>],
     field: &str,
     fail: &mut dyn FnMut(u64, String, String),
 ) -> Vec<(u16, u16)> {
@@ -173,14 +172,14 @@ fn read_ports(
     for (number, port) in list.iter().enumerate() {
         match parse_ports(&port.value.0) {
             Ok(range) => ports.push(range),
-            Err(message) => fail(port.referenced.line(), format!("{field}[{number}]"), message),
+            Err(message) => fail(port.line(), format!("{field}[{number}]"), message),
         }
     }
     merge(ports)
 }
 
 fn read_networks(
-    list: &[Spanned<String>],
+    list: &[Placed<String>],
     field: &str,
     fail: &mut dyn FnMut(u64, String, String),
 ) -> Vec<IpNet> {
@@ -188,7 +187,7 @@ fn read_networks(
     for (number, text) in list.iter().enumerate() {
         match prefix::parse(&text.value) {
             Ok(nets) => networks.extend(nets),
-            Err(message) => fail(text.referenced.line(), format!("{field}[{number}]"), message),
+            Err(message) => fail(text.line(), format!("{field}[{number}]"), message),
         }
     }
     networks.sort();

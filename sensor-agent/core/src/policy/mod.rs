@@ -15,10 +15,12 @@ mod hazards;
 pub mod image;
 mod list;
 mod model;
+mod placed;
 mod prefix;
 mod raw;
 mod reason;
 mod requests;
+mod schema;
 mod validate;
 
 #[cfg(test)]
@@ -40,4 +42,5 @@ pub use model::{
 pub use prefix::parse as parse_clients;
 pub use reason::ReasonPattern;
 pub use requests::{Asked, Meant, RequestRule, RequestRules, mapped, masked};
+pub use schema::schema;
 pub use validate::{CLIENTS_MAX, Demands, FILE_BYTES_MAX, LISTS_MAX, RULES_MAX, parse, parse_with};

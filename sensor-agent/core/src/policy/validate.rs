@@ -5,14 +5,13 @@
 
 use std::collections::BTreeMap;
 
-use serde_saphyr::Spanned;
-
 use super::{
     duration::shown,
     error::{PolicyError, PolicyErrors},
     failsafe,
     model::{Policy, Rule, What},
-    raw::{PortText, RawList, RawPolicy},
+    placed::Placed,
+    raw::{Common, RawPolicy},
     reason::ReasonPattern,
 };
 use crate::{digest::Digest, time::UnixNs};
@@ -110,57 +109,6 @@ struct Check {
     reasons: Vec<ReasonPattern>,
 }
 
-/// The fields that every kind of rule has.
-struct Common<'r> {
-    field: String,
-    line: u64,
-    id: &'r Spanned<String>,
-    name: Option<&'r Spanned<String>>,
-    lists: &'r [Spanned<RawList>],
-    ports: &'r [Spanned<PortText>],
-    protocol: Option<&'r Spanned<String>>,
-    direction: Option<&'r Spanned<String>>,
-    interface: Option<&'r Spanned<String>>,
-    action: Option<&'r Spanned<String>>,
-    percent: Option<&'r Spanned<u64>>,
-    include_shared: Option<&'r Spanned<bool>>,
-    max_share: Option<&'r Spanned<u64>>,
-    force: Option<&'r Spanned<bool>>,
-    starts: Option<&'r Spanned<String>>,
-    expires: Option<&'r Spanned<String>>,
-    ttl: Option<&'r Spanned<String>>,
-    reason: Option<&'r Spanned<String>>,
-    origin: Option<&'r Spanned<String>>,
-    owner: Option<&'r Spanned<String>>,
-}
-
-macro_rules! common {
-    ($field:expr, $raw:expr) => {
-        Common {
-            field: $field,
-            line: $raw.referenced.line(),
-            id: &$raw.value.id,
-            name: $raw.value.name.as_ref(),
-            lists: &$raw.value.lists,
-            ports: &$raw.value.ports,
-            protocol: $raw.value.protocol.as_ref(),
-            direction: $raw.value.direction.as_ref(),
-            interface: $raw.value.interface.as_ref(),
-            action: $raw.value.action.as_ref(),
-            percent: $raw.value.percent.as_ref(),
-            include_shared: $raw.value.include_shared.as_ref(),
-            max_share: $raw.value.max_share.as_ref(),
-            force: $raw.value.force.as_ref(),
-            starts: $raw.value.starts.as_ref(),
-            expires: $raw.value.expires.as_ref(),
-            ttl: $raw.value.ttl.as_ref(),
-            reason: $raw.value.reason.as_ref(),
-            origin: $raw.value.origin.as_ref(),
-            owner: $raw.value.owner.as_ref(),
-        }
-    };
-}
-
 impl Check {
     fn fail(&mut self, line: u64, field: String, message: impl Into<String>) {
         // One more than is shown, so that a million mistakes cost no memory.
@@ -178,13 +126,13 @@ impl Check {
             && version.value != 1
         {
             let message = format!("version {} is not known; write 1", version.value);
-            self.fail(version.referenced.line(), "version".into(), message);
+            self.fail(version.line(), "version".into(), message);
         }
         if let Some(pattern) = &raw.require_reason {
             match ReasonPattern::new(&pattern.value, "this file") {
                 Ok(pattern) => self.reasons.push(pattern),
                 Err(message) => {
-                    self.fail(pattern.referenced.line(), "require_reason".into(), message);
+                    self.fail(pattern.line(), "require_reason".into(), message);
                 }
             }
         }
@@ -195,29 +143,27 @@ impl Check {
             return Vec::new();
         }
         let mut rules = Vec::with_capacity(count);
-        for (number, rule) in raw.allow.iter().enumerate() {
-            let common = common!(format!("allow[{number}]"), rule);
-            let clients = rule.value.clients.as_ref();
-            rules.extend(self.plain(&common, clients, What::Allow, owner.as_deref()));
-        }
-        for (number, rule) in raw.block.iter().enumerate() {
-            let common = common!(format!("block[{number}]"), rule);
-            let clients = rule.value.clients.as_ref();
-            rules.extend(self.plain(&common, clients, What::Block, owner.as_deref()));
+        for (list, what, all) in
+            [("allow", What::Allow, &raw.allow), ("block", What::Block, &raw.block)]
+        {
+            for (number, rule) in all.iter().enumerate() {
+                let common = rule.value.common(format!("{list}[{number}]"), rule.line());
+                rules.extend(self.plain(&common, what.clone(), owner.as_deref()));
+            }
         }
         for (number, rule) in raw.limits.iter().enumerate() {
-            let common = common!(format!("limits[{number}]"), rule);
+            let common = rule.value.common(format!("limits[{number}]"), rule.line());
             rules.extend(self.limit(&common, &rule.value, owner.as_deref()));
         }
         rules
     }
 
     /// A text of one line, trimmed.
-    fn text(&mut self, value: &Spanned<String>, field: &str) -> Option<Box<str>> {
+    fn text(&mut self, value: &Placed<String>, field: &str) -> Option<Box<str>> {
         let text = value.value.trim();
         if text.chars().count() > TEXT_MAX || text.chars().any(char::is_control) {
             let message = format!("write one line of at most {TEXT_MAX} characters");
-            self.fail(value.referenced.line(), field.to_owned(), message);
+            self.fail(value.line(), field.to_owned(), message);
             return None;
         }
         Some(text.into())
@@ -228,7 +174,7 @@ impl Check {
         &mut self,
         common: &Common<'_>,
         name: &str,
-        value: Option<&Spanned<String>>,
+        value: Option<&Placed<String>>,
         words: &[(&str, T)],
         default: T,
     ) -> T {
@@ -251,7 +197,7 @@ impl Check {
             _ => "an answer",
         };
         let message = format!("`{}` is not {kind}; write {choice}", shown(&value.value));
-        self.fail(value.referenced.line(), format!("{}.{name}", common.field), message);
+        self.fail(value.line(), format!("{}.{name}", common.field), message);
         default
     }
 }

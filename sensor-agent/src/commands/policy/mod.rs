@@ -11,7 +11,7 @@ mod list;
 
 use anyhow::Result;
 
-use super::Exit;
+use super::{Exit, output};
 
 /// Works with policies: files, and what is in force.
 #[derive(Debug, clap::Args)]
@@ -44,6 +44,11 @@ enum Verb {
     Rearm(change::RearmArgs),
     /// Prints what is in force as a policy file
     Export(export::Args),
+    /// Prints the JSON Schema of the policy file
+    #[command(
+        after_help = "Put this line on top of a policy file and editors complete and check it:\n  # yaml-language-server: $schema=policy.schema.json"
+    )]
+    Schema,
 }
 
 /// Runs the verb.
@@ -60,5 +65,9 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
         Verb::Remove(args) => change::remove(args),
         Verb::Rearm(args) => change::rearm(args),
         Verb::Export(args) => export::run(args),
+        Verb::Schema => {
+            output::print_json(&sensor_core::policy::schema())?;
+            Ok(Exit::Done)
+        }
     }
 }

@@ -5,9 +5,9 @@ use ipnet::IpNet;
 use super::{
     super::{
         model::{ListFormat, ListRef, OnError},
-        raw::RawClients,
+        raw::{Common, RawClients},
     },
-    CLIENTS_MAX, Check, Common, LISTS_MAX,
+    CLIENTS_MAX, Check, LISTS_MAX,
 };
 
 /// Longest path of a list file, bytes.
@@ -47,12 +47,12 @@ impl Check {
         }
         let mut lists = Vec::with_capacity(common.lists.len());
         for (number, raw) in common.lists.iter().enumerate() {
-            let (line, raw) = (raw.referenced.line(), &raw.value);
+            let (line, raw) = (raw.line(), &raw.value);
             let path = raw.file.value.trim();
             if path.is_empty() || path.len() > PATH_MAX || path.chars().any(char::is_control) {
                 let message = "write the path of a file with an address or prefix a line";
                 let field = format!("{}.lists[{number}].file", common.field);
-                self.fail(raw.file.referenced.line(), field, message);
+                self.fail(raw.file.line(), field, message);
                 continue;
             }
             let formats = [("plain", ListFormat::Plain), ("csv", ListFormat::Csv)];

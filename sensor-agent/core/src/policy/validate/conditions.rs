@@ -4,8 +4,9 @@ use super::{
     super::{
         duration::shown,
         model::{Conditions, Direction, Protocol},
+        raw::Common,
     },
-    Check, Common,
+    Check,
 };
 
 impl Check {
@@ -14,17 +15,15 @@ impl Check {
         for (number, port) in common.ports.iter().enumerate() {
             match parse_ports(&port.value.0) {
                 Ok(range) => ports.push(range),
-                Err(message) => self.fail(
-                    port.referenced.line(),
-                    format!("{}.ports[{number}]", common.field),
-                    message,
-                ),
+                Err(message) => {
+                    self.fail(port.line(), format!("{}.ports[{number}]", common.field), message)
+                }
             }
         }
         let protocol = common.protocol.and_then(|text| {
             let parsed = parse_protocol(&text.value);
             parsed.unwrap_or_else(|message| {
-                self.fail(text.referenced.line(), format!("{}.protocol", common.field), message);
+                self.fail(text.line(), format!("{}.protocol", common.field), message);
                 None
             })
         });
@@ -45,7 +44,7 @@ impl Check {
                     "`{}` is not the name of an interface; write one such as eth0",
                     shown(name)
                 );
-                self.fail(text.referenced.line(), format!("{}.interface", common.field), message);
+                self.fail(text.line(), format!("{}.interface", common.field), message);
             }
             fits.then(|| name.into())
         });

@@ -1,15 +1,14 @@
 //! A rule of `limits`: what is counted, for whom, and how much of it is allowed.
 
-use serde_saphyr::Spanned;
-
 use super::{
     super::{
         duration::{parse_ns, shown},
         model::{LimitKey, LimitTerms, Rate, Rule, What},
+        placed::Placed,
         prefix,
-        raw::{CountText, RawClients, RawLimit, RawRate},
+        raw::{Common, CountText, RawClients, RawLimit, RawRate},
     },
-    Check, Common,
+    Check,
 };
 
 /// Largest `rate` of packets, connections and requests.
@@ -35,9 +34,9 @@ impl Check {
             count: 1,
             ..RawClients::default()
         };
-        let clients = match &raw.clients {
+        let clients = match common.clients {
             None if common.lists.is_empty() => Some(&everyone),
-            clients => clients.as_ref(),
+            clients => clients,
         };
         if clients.is_some_and(|clients| clients.count == 0) && common.lists.is_empty() {
             let message = "no clients; remove the line for every client";
@@ -49,7 +48,7 @@ impl Check {
         {
             let message =
                 "limits count packets that come from clients; remove the line, or write ingress";
-            self.fail(direction.referenced.line(), format!("{}.direction", common.field), message);
+            self.fail(direction.line(), format!("{}.direction", common.field), message);
         }
         let rule = self.rule(common, clients, What::Limit(terms), owner)?;
         if rule.when.ports.len() > 1 {
@@ -85,7 +84,7 @@ impl Check {
                 || raw.connections.is_some())
         {
             let message = "connections and requests are counted in TCP only; write tcp, or limit packets or bytes";
-            self.fail(protocol.referenced.line(), format!("{}.protocol", common.field), message);
+            self.fail(protocol.line(), format!("{}.protocol", common.field), message);
         }
         let keys = [
             ("address", LimitKey::Address),
@@ -95,7 +94,7 @@ impl Check {
         let key = self.word(common, "key", raw.key.as_ref(), &keys, LimitKey::Address);
         let shared = raw.shared.as_ref().is_some_and(|shared| shared.value);
         if let Some(at) = raw.key.as_ref().filter(|_| key != LimitKey::Address) {
-            let (line, field) = (at.referenced.line(), format!("{}.key", common.field));
+            let (line, field) = (at.line(), format!("{}.key", common.field));
             let others = [&raw.packets, &raw.bytes, &raw.new_connections];
             if others.iter().any(|rate| rate.is_some()) || raw.connections.is_some() {
                 let message = "who a proxy forwards for, or who shows a credential, is known of requests only; limit `requests`, and write other limits of their own";
@@ -127,13 +126,13 @@ impl Check {
         }
     }
 
-    fn connections(&mut self, common: &Common<'_>, raw: Option<&Spanned<u64>>) -> Option<u32> {
+    fn connections(&mut self, common: &Common<'_>, raw: Option<&Placed<u64>>) -> Option<u32> {
         let raw = raw?;
         let count = u32::try_from(raw.value).ok();
         let count = count.filter(|_| (1..=CONNECTIONS_MAX).contains(&raw.value));
         if count.is_none() {
             let message = format!("write a number from 1 to {CONNECTIONS_MAX}");
-            self.fail(raw.referenced.line(), format!("{}.connections", common.field), message);
+            self.fail(raw.line(), format!("{}.connections", common.field), message);
         }
         count
     }
@@ -142,14 +141,14 @@ impl Check {
         &mut self,
         common: &Common<'_>,
         name: &str,
-        raw: Option<&Spanned<RawRate>>,
+        raw: Option<&Placed<RawRate>>,
     ) -> Option<Rate> {
         let raw = &raw?.value;
         let is_bytes = name == "bytes";
         let max = if is_bytes { RATE_BYTES_MAX } else { RATE_MAX };
         let field = |part: &str| format!("{}.{name}.{part}", common.field);
         let count = |text: &CountText| read_count(&text.0, is_bytes);
-        let line = raw.rate.referenced.line();
+        let line = raw.rate.line();
         let rate = match count(&raw.rate.value) {
             Ok(rate) if (1..=max).contains(&rate) => rate,
             Ok(_) => {
@@ -167,7 +166,7 @@ impl Check {
             None => 1_000_000_000,
             Some((_, Ok(period))) => period,
             Some((per, Err(message))) => {
-                self.fail(per.referenced.line(), field("per"), message);
+                self.fail(per.line(), field("per"), message);
                 return None;
             }
         };
@@ -183,7 +182,7 @@ impl Check {
                 Some(Rate { count: rate, period_ns, burst })
             }
             other => {
-                let at = raw.burst.as_ref().map_or(line, |burst| burst.referenced.line());
+                let at = raw.burst.as_ref().map_or(line, |burst| burst.line());
                 let message = other.err().unwrap_or_else(|| {
                     format!("write a number from 1 to {max} that the rate earns back within a day")
                 });
@@ -197,7 +196,7 @@ impl Check {
         &mut self,
         common: &Common<'_>,
         name: &str,
-        raw: Option<&Spanned<u64>>,
+        raw: Option<&Placed<u64>>,
         max: u8,
         default: u8,
     ) -> u8 {
@@ -207,7 +206,7 @@ impl Check {
             _ => {
                 let field = format!("{}.client_prefix.{name}", common.field);
                 let message = format!("write a prefix length from 1 to {max}, or shared: true");
-                self.fail(raw.referenced.line(), field, message);
+                self.fail(raw.line(), field, message);
                 default
             }
         }

@@ -1,14 +1,13 @@
 //! A rule of `allow` or `block`, and what all rules have: who wrote it and why, its time, its action.
 
-use serde_saphyr::Spanned;
-
 use super::{
     super::{
         duration::{parse_ns, shown},
         model::{About, Protocol, Rule, RuleAction, What},
-        raw::RawClients,
+        placed::Placed,
+        raw::{Common, RawClients},
     },
-    Check, Common,
+    Check,
 };
 use crate::{catalogue::parse_rfc3339, time::UnixNs};
 
@@ -16,24 +15,23 @@ impl Check {
     pub(super) fn plain(
         &mut self,
         common: &Common<'_>,
-        clients: Option<&RawClients>,
         what: What,
         owner: Option<&str>,
     ) -> Option<Rule> {
-        if clients.is_none_or(|clients| clients.count == 0) && common.lists.is_empty() {
+        if common.clients.is_none_or(|clients| clients.count == 0) && common.lists.is_empty() {
             let message =
                 "no clients; write addresses such as 203.0.113.0/24, or any, or name list files";
             self.fail(common.line, format!("{}.clients", common.field), message);
         }
         if what == What::Allow {
             let remove = [
-                (common.action.map(|at| at.referenced.line()), "action", "has no action"),
+                (common.action.map(|at| at.line()), "action", "has no action"),
                 (
-                    common.include_shared.map(|at| at.referenced.line()),
+                    common.include_shared.map(|at| at.line()),
                     "include_shared",
                     "applies to shared sources anyway",
                 ),
-                (common.max_share.map(|at| at.referenced.line()), "max_share", "drops nobody"),
+                (common.max_share.map(|at| at.line()), "max_share", "drops nobody"),
             ];
             for (line, name, why) in remove {
                 if let Some(line) = line {
@@ -42,7 +40,7 @@ impl Check {
                 }
             }
         }
-        let rule = self.rule(common, clients, what, owner)?;
+        let rule = self.rule(common, common.clients, what, owner)?;
         if rule.what == What::Block
             && rule.action != RuleAction::Monitor
             && let Some(all) = rule.clients.iter().find(|net| net.prefix_len() == 0)
@@ -67,7 +65,7 @@ impl Check {
         let when = self.conditions(common);
         let action = self.action(common);
         if action == RuleAction::Reset && when.protocol == Some(Protocol::Udp) {
-            let line = common.action.map_or(common.line, |action| action.referenced.line());
+            let line = common.action.map_or(common.line, |action| action.line());
             let message = "only TCP has a reset; write drop";
             self.fail(line, format!("{}.action", common.field), message);
         }
@@ -93,7 +91,7 @@ impl Check {
 
     fn about(&mut self, common: &Common<'_>, owner: Option<&str>) -> About {
         let id = &common.id.value;
-        let line = common.id.referenced.line();
+        let line = common.id.line();
         let fits = (1..=64).contains(&id.len())
             && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
         if !fits {
@@ -107,7 +105,7 @@ impl Check {
                 format!("`{id}` is the id of the rule in line {first} too; ids must differ");
             self.fail(line, format!("{}.id", common.field), message);
         }
-        let mut text = |value: Option<&Spanned<String>>, name: &str| {
+        let mut text = |value: Option<&Placed<String>>, name: &str| {
             value.and_then(|value| self.text(value, &format!("{}.{name}", common.field)))
         };
         let about = About {
@@ -123,7 +121,7 @@ impl Check {
             .iter()
             .filter_map(|pattern| pattern.refusal(about.reason.as_deref()))
             .collect();
-        let line = common.reason.map_or(common.line, |reason| reason.referenced.line());
+        let line = common.reason.map_or(common.line, |reason| reason.line());
         for refusal in refusals {
             self.fail(line, format!("{}.reason", common.field), refusal);
         }
@@ -145,7 +143,7 @@ impl Check {
             Ok(value) if value <= 100 => value,
             _ => {
                 let field = format!("{}.percent", common.field);
-                self.fail(percent.referenced.line(), field, "write a number from 0 to 100");
+                self.fail(percent.line(), field, "write a number from 0 to 100");
                 100
             }
         }
@@ -157,7 +155,7 @@ impl Check {
         let value = u8::try_from(share.value).ok().filter(|value| (1..=100).contains(value));
         if value.is_none() {
             let message = "write a number from 1 to 100 (per cent of a service's clients; 100: the guard never stops this rule)";
-            self.fail(share.referenced.line(), format!("{}.max_share", common.field), message);
+            self.fail(share.line(), format!("{}.max_share", common.field), message);
         }
         value
     }
@@ -166,7 +164,7 @@ impl Check {
     fn time(&mut self, common: &Common<'_>) -> (Option<UnixNs>, Option<UnixNs>) {
         if let (Some(_), Some(ttl)) = (common.expires, common.ttl) {
             let message = "expires and ttl exclude each other; keep one";
-            self.fail(ttl.referenced.line(), format!("{}.ttl", common.field), message);
+            self.fail(ttl.line(), format!("{}.ttl", common.field), message);
         }
         let starts = self.date(common, "starts", common.starts);
         let expires = if common.expires.is_some() {
@@ -175,7 +173,7 @@ impl Check {
             match parse_ns(&text.value) {
                 Ok(ttl) => Some(UnixNs(starts.unwrap_or(self.changed).0.saturating_add(ttl))),
                 Err(message) => {
-                    self.fail(text.referenced.line(), format!("{}.ttl", common.field), message);
+                    self.fail(text.line(), format!("{}.ttl", common.field), message);
                     None
                 }
             }
@@ -186,7 +184,7 @@ impl Check {
             && from >= until
         {
             let message = "the rule expires before it starts; mend one of the two";
-            self.fail(text.referenced.line(), format!("{}.expires", common.field), message);
+            self.fail(text.line(), format!("{}.expires", common.field), message);
         }
         (starts, expires)
     }
@@ -195,7 +193,7 @@ impl Check {
         &mut self,
         common: &Common<'_>,
         name: &str,
-        text: Option<&Spanned<String>>,
+        text: Option<&Placed<String>>,
     ) -> Option<UnixNs> {
         let text = text?;
         let date = parse_rfc3339(&text.value);
@@ -204,7 +202,7 @@ impl Check {
                 "`{}` is not a date; write 2026-12-31 or 2026-12-31T18:00:00Z",
                 shown(&text.value)
             );
-            self.fail(text.referenced.line(), format!("{}.{name}", common.field), message);
+            self.fail(text.line(), format!("{}.{name}", common.field), message);
         }
         date
     }
