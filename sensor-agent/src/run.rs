@@ -101,13 +101,14 @@ pub fn run(config: &Config) -> Result<()> {
         hook: config.hook,
         ring_bytes: config.ring_bytes,
         started: now,
-        upstreams: reloads::upstreams(config),
+        upstreams: config.upstreams(),
         protected: config.protected.clone(),
         health: config.policy_health.clone(),
         not_pinned: not_pinned.clone(),
         trusted_proxies: config.trusted_proxies.clone(),
     };
-    let policy = PolicyFile::new(config.policy.as_deref(), &config.store);
+    let policy =
+        PolicyFile::new(config.policy.as_deref(), &config.store, config.require_reason.clone());
     let shared = Arc::new(Shared::new(facts, policy, audit, live::guard(config)));
     let reloads = Reloads::start(catalogue, loaded, Arc::clone(&shared))?;
 

@@ -10,6 +10,7 @@ use super::{
     Exit, output,
     place::Place,
     render::{self, Rows},
+    shown::Shown,
     view,
 };
 
@@ -26,13 +27,7 @@ Without a running agent the store is read; which of the two it was is said on st
 endpoint has it.")]
 pub(super) struct Args {
     #[command(flatten)]
-    place: Place,
-    /// Print JSON (sensor.inventory/v1)
-    #[arg(long)]
-    json: bool,
-    /// Print the JSON Schema of --json and exit
-    #[arg(long)]
-    schema: bool,
+    shown: Shown,
     /// Only endpoints in this state; the first word of it will do (shadow, zombie)
     #[arg(long, value_name = "STATE")]
     state: Option<String>,
@@ -57,17 +52,17 @@ pub(super) struct CoverageArgs {
 
 /// Prints the inventory.
 pub(super) fn run(args: &Args) -> Result<Exit> {
-    if args.schema {
+    if args.shown.schema {
         output::print_json(&schemars::schema_for!(InventoryView))?;
         return Ok(Exit::Done);
     }
     let wanted = args.state.as_deref().map(states).transpose()?;
-    let mut view = view::inventory(&args.place)?;
+    let mut view = view::inventory(&args.shown.place)?;
     if let Some(wanted) = &wanted {
         view.endpoints.retain(|row: &EndpointRow| wanted.contains(&row.state));
     }
     let rows = if args.all || wanted.is_some() { Rows::All } else { Rows::Api };
-    if args.json {
+    if args.shown.json {
         output::print_json(&view)?;
     } else if wanted.is_some() {
         output::print(&render::endpoints(&view, rows))?;

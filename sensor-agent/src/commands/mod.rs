@@ -16,6 +16,7 @@ mod policy;
 pub mod render;
 mod replay;
 mod run;
+mod shown;
 mod signals;
 mod status;
 mod view;

@@ -4,8 +4,8 @@ use anyhow::Result;
 use sensor_core::pipeline::PipelineCounter;
 use sensor_proto::json::rfc3339;
 
-use super::{Exit, Prerequisite, output, place::Place};
-use crate::control::{ChainStatus, InterfaceView, Question, RuleStatus, StatusView, ask};
+use super::{Exit, output, policy::lists, shown::Shown};
+use crate::control::{ChainStatus, InterfaceView, Question, RuleStatus, StatusView};
 
 /// Shows where the running agent is attached, what it saw and what it lost.
 #[derive(Debug, clap::Args)]
@@ -17,34 +17,14 @@ Examples:
 Exit code 1 when the agent is not ready (an interface is not attached, no packets where there should be), 2 when none runs.")]
 pub(super) struct Args {
     #[command(flatten)]
-    place: Place,
-    /// Print JSON (sensor.status/v1)
-    #[arg(long)]
-    json: bool,
-    /// Print the JSON Schema of --json and exit
-    #[arg(long)]
-    schema: bool,
+    shown: Shown,
 }
 
 /// Asks the agent.
 pub(super) fn run(args: &Args) -> Result<Exit> {
-    if args.schema {
-        output::print_json(&schemars::schema_for!(StatusView))?;
-        return Ok(Exit::Done);
-    }
-    if !cfg!(target_os = "linux") {
-        return Err(Prerequisite::linux("status").into());
-    }
-    let socket = args.place.resolve()?.socket;
-    let value =
-        ask(&socket, &Question::Status).map_err(|error| Prerequisite::new(error.to_string()))?;
-    let view: StatusView = serde_json::from_value(value)?;
-    if args.json {
-        output::print_json(&view)?;
-    } else {
-        output::print(&text(&view))?;
-    }
-    Ok(if view.ready { Exit::Done } else { Exit::Negative })
+    let view = args.shown.show(&Question::Status, text)?;
+    let ready = view.is_none_or(|view: StatusView| view.ready);
+    Ok(if ready { Exit::Done } else { Exit::Negative })
 }
 
 fn text(view: &StatusView) -> String {
@@ -85,8 +65,17 @@ fn text(view: &StatusView) -> String {
         line(format!("  a store that could not be read lies at {}", aside.display()));
     }
     if let Some(policy) = &view.policy {
-        let installed = format!("{} of {} entries", policy.installed, policy.wanted);
-        line(format!("policy {} generation {} ({installed})", policy.origin, policy.generation));
+        let installed = format!(
+            "{} of {} entries, {} merged, {} KiB in the kernel",
+            policy.installed,
+            policy.wanted,
+            policy.merged,
+            output::grouped(policy.kernel_bytes.div_ceil(1024))
+        );
+        line(format!(
+            "policy {} generation {} hash {} ({installed})",
+            policy.origin, policy.generation, policy.hash
+        ));
         if let Some(error) = &policy.error {
             line(format!(
                 "  the file as it is now was refused, the one before is in force: {error}"
@@ -115,6 +104,7 @@ fn text(view: &StatusView) -> String {
         out.push('\n');
         out.push_str(&rules(&view.rules));
     }
+    out.push_str(&lists(&view.lists));
     if !view.sinks.is_empty() {
         out.push('\n');
         out.push_str(&sinks(view));

@@ -10,7 +10,7 @@ use std::{
     os::unix::fs::MetadataExt as _,
     path::Path,
     sync::Arc,
-    time::UNIX_EPOCH,
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use sensor_core::policy::{List, ListReader, ListRef, Lists, Policy};
@@ -82,7 +82,11 @@ fn read_list(name: &ListRef) -> Result<List, PolicyFileError> {
     let mut chunk = vec![0; CHUNK_BYTES];
     loop {
         match file.read(&mut chunk) {
-            Ok(0) => return Ok(reader.finish()?),
+            Ok(0) => {
+                let mut list = reader.finish()?;
+                list.about.read = unix_ns(SystemTime::now());
+                return Ok(list);
+            }
             Ok(len) => reader.read(chunk.get(..len).unwrap_or_default())?,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(failed(error)),
@@ -111,7 +115,9 @@ mod tests {
         let policy = folder.path().join("policy.yaml");
         let text = "block:\n  - {id: a, lists: [{file: drop.txt}]}\n";
         fs::write(&policy, text).expect("written");
-        let policy = super::super::read_policy(&policy).expect("valid");
+        let config = crate::config::Config::resolve(crate::config::Raw::default());
+        let config = config.expect("the defaults are valid");
+        let policy = super::super::read_policy(&policy, &config).expect("valid");
         let mut files = ListFiles::default();
         assert!(!files.changed(), "nothing was asked for");
         let lists = files.load(&policy).expect("read");

@@ -14,7 +14,7 @@ use sensor_core::{
     time::UnixNs,
 };
 
-use super::plain_file;
+use super::{plain_file, resolved::Config};
 
 /// Why a policy file is not used.
 #[derive(Debug, thiserror::Error)]
@@ -42,10 +42,10 @@ pub enum PolicyFileError {
     Invalid(#[from] PolicyErrors),
 }
 
-/// Reads and checks a policy file.
-pub fn read_policy(path: &Path) -> Result<Policy, PolicyFileError> {
+/// Reads and checks a policy file, for an agent of this configuration.
+pub fn read_policy(path: &Path, config: &Config) -> Result<Policy, PolicyFileError> {
     let (bytes, changed) = read_policy_text(path)?;
-    Ok(policy::parse(&path.display().to_string(), &bytes, changed)?)
+    Ok(policy::parse_with(&path.display().to_string(), &bytes, &config.demands(changed))?)
 }
 
 /// Reads a policy file without looking into it; with it, when it was changed. For who waits for a pipe as well, as commands do.

@@ -175,6 +175,9 @@ pub struct Raw {
     /// Policy file (allow, block, limits); reloaded when it changes
     #[arg(long, env = "SENSOR_POLICY", value_name = "FILE")]
     pub policy: Option<PathBuf>,
+    /// Pattern that the reason of every rule must match, such as `CHG[0-9]{7}`; a policy file can demand more, never less
+    #[arg(long, env = "SENSOR_REQUIRE_REASON", value_name = "PATTERN")]
+    pub require_reason: Option<String>,
     /// Addresses and prefixes that nothing is dropped of, whatever a policy says; repeat or separate by commas
     #[arg(
         long = "protect",
@@ -251,6 +254,7 @@ impl Raw {
             window,
             catalogue,
             policy,
+            require_reason,
             protected,
             upstream,
             sinks,

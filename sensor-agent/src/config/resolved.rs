@@ -4,7 +4,7 @@
 //! the key and the bound.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, SocketAddr, ToSocketAddrs as _},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -17,7 +17,11 @@ use super::{
     units::{Share, Span},
 };
 use crate::sink::SinkSpec;
-use sensor_core::digest::Digest;
+use sensor_core::{
+    digest::Digest,
+    policy::{Demands, ReasonPattern},
+    time::UnixNs,
+};
 
 /// Interfaces by name globs (`*`, `?`), each with `@PATH` behind it when it is in another network namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +89,8 @@ pub struct Config {
     pub catalogue: Option<PathBuf>,
     /// Policy file.
     pub policy: Option<PathBuf>,
+    /// What the reason of every rule must match.
+    pub require_reason: Option<ReasonPattern>,
     /// Prefixes that nothing is dropped of: the first failsafe entries.
     pub protected: Vec<IpNet>,
     /// Everything events go to, upstream included.
@@ -114,6 +120,22 @@ pub struct Config {
 }
 
 impl Config {
+    /// Where the upstreams are, as of now. A name that cannot be resolved is no address to protect.
+    #[must_use]
+    pub fn upstreams(&self) -> Vec<SocketAddr> {
+        let addresses = |url: &str| {
+            let authority = url.strip_prefix("http://").unwrap_or(url);
+            authority.to_socket_addrs().map(Iterator::collect::<Vec<_>>).unwrap_or_default()
+        };
+        self.sinks.iter().filter_map(SinkSpec::upstream).flat_map(addresses).collect()
+    }
+
+    /// What a policy is checked against, beside itself.
+    #[must_use]
+    pub fn demands(&self, changed: UnixNs) -> Demands {
+        Demands { changed, reasons: self.require_reason.clone().into_iter().collect() }
+    }
+
     /// Prefixes in `protected` at most: each takes one of the failsafe entries.
     pub const PROTECTED_MAX: usize = 16;
     /// Limits of `ring_bytes`.
@@ -209,6 +231,7 @@ impl Config {
             window,
             catalogue: raw.catalogue,
             policy: raw.policy,
+            require_reason: raw.require_reason.as_deref().map(reason).transpose()?,
             protected: protected(raw.protected.unwrap_or_default())?,
             sinks: sinks(raw.upstream, raw.sinks)?,
             exchange_events: raw.exchange_events.unwrap_or(false),
@@ -240,6 +263,11 @@ fn within(key: &'static str, value: u64, (min, max): (u64, u64)) -> Result<u32, 
             problem: format!("{value} is out of bounds: write a value from {min} to {max}"),
         }
     })
+}
+
+fn reason(pattern: &str) -> Result<ReasonPattern, ConfigError> {
+    ReasonPattern::new(pattern, "the agent's configuration (require_reason)")
+        .map_err(|problem| ConfigError::Value { key: "require_reason", problem })
 }
 
 fn protected(texts: Vec<String>) -> Result<Vec<IpNet>, ConfigError> {

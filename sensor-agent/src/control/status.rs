@@ -54,6 +54,9 @@ pub struct StatusView {
     pub store: crate::store::StoreStatus,
     /// Rules of the policy with their hits.
     pub rules: Vec<RuleStatus>,
+    /// List files of the policy.
+    #[serde(default)]
+    pub lists: Vec<ListStatus>,
     /// The policy, if one is configured.
     pub policy: Option<PolicyStatus>,
     /// The catalogue, if one is configured.
@@ -114,6 +117,9 @@ pub struct EnforcementStatus {
     pub other_layouts: Vec<String>,
     /// Silence of the agent after which rules only monitor; 0 = never.
     pub stale_open_after_ms: u64,
+    /// Kernel memory that the agent's cgroup has room for; none = no limit.
+    #[serde(default)]
+    pub memory_left_bytes: Option<u64>,
     /// Links that could not be pinned: they end with the agent.
     pub links_not_pinned: u64,
     /// Times that our program was put in front of another one again.
@@ -161,6 +167,12 @@ pub struct PolicyStatus {
     pub applied_unix_ns: u64,
     /// Entries in the kernel.
     pub installed: u64,
+    /// Entries that were left out because the prefix around them says the same.
+    #[serde(default)]
+    pub merged: u64,
+    /// Bytes in the kernel.
+    #[serde(default)]
+    pub kernel_bytes: u64,
     /// Entries of the file.
     pub wanted: u64,
     /// Why the file as it is now was refused.
@@ -253,6 +265,39 @@ pub struct RuleStatus {
     pub owner: Option<String>,
 }
 
+/// A list file in force: where it comes from, what is in it, and the hits of the rules that name it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ListStatus {
+    /// The file.
+    pub file: String,
+    /// Rules that name it.
+    pub rules: Vec<String>,
+    /// When it was last written.
+    pub changed_unix_ns: u64,
+    /// When it was read.
+    pub read_unix_ns: u64,
+    /// Lines of it.
+    pub lines: u64,
+    /// Prefixes in force, each once.
+    pub entries: u64,
+    /// Prefixes that were there twice.
+    pub merged: u64,
+    /// Lines that could not be read and were left out (on_error: skip).
+    pub skipped: u64,
+    /// The first of those.
+    pub first_skipped: Option<String>,
+    /// Packets that its rules dropped; a rule that names several lists or clients of its own counts them together.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Packets that its rules would have dropped.
+    pub would_packets: u64,
+    /// Their bytes.
+    pub would_bytes: u64,
+    /// Last hit of its rules, 0 = never.
+    pub last_unix_ns: u64,
+}
+
 /// The catalogue in use.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CatalogueStatus {
@@ -301,6 +346,9 @@ pub struct PolicyView {
     pub policy: Option<PolicyStatus>,
     /// Its rules, in the order in which they are asked.
     pub rules: Vec<RuleStatus>,
+    /// Its list files.
+    #[serde(default)]
+    pub lists: Vec<ListStatus>,
     /// Sources that many clients share: rules by address skip them unless they say `include_shared`.
     #[serde(default)]
     pub shared_sources: Vec<SharedSource>,

@@ -6,7 +6,8 @@ use std::{fs, path::Path};
 const RESERVE_BYTES: u64 = 16 << 20;
 
 /// Bytes that the tightest memory limit above this process leaves; `None` where there is no limit (or none that we can read).
-pub(crate) fn kernel_memory_left() -> Option<u64> {
+#[must_use]
+pub fn kernel_memory_left() -> Option<u64> {
     let own = fs::read_to_string("/proc/self/cgroup").ok()?;
     let path = own.lines().find_map(|line| line.strip_prefix("0::"))?;
     left_below(Path::new("/sys/fs/cgroup"), path.trim())

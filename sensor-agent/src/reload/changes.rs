@@ -14,7 +14,7 @@ use sensor_core::{
 use super::{
     kept::{KeptApplied, KeptRule},
     layers::{Added, Base, Layers, Origin},
-    policy::{Host, InForce, PolicyFile},
+    policy::{Host, InForce, Insists, PolicyFile},
 };
 use crate::{
     audit::{Hash, Version},
@@ -70,10 +70,9 @@ impl PolicyFile {
         host: &Host<'_>,
     ) -> Result<Changed, String> {
         self.settled()?;
-        let (layers, applied) = self.layers_of(wanted)?;
-        if !force {
-            self.not_hazardous(&layers, host)?;
-        }
+        let (layers, mut applied) = self.layers_of(wanted)?;
+        let (layers, forced) = self.not_hazardous(layers, host, Insists::of(force))?;
+        applied.forced = forced;
         let mut changed = self.put(layers, host)?;
         self.keep_applied(applied, &wanted.text, &mut changed);
         Ok(changed)
@@ -94,10 +93,9 @@ impl PolicyFile {
                 CONFIRM_MAX.as_secs()
             ));
         }
-        let (layers, applied) = self.layers_of(&wanted)?;
-        if !terms.force {
-            self.not_hazardous(&layers, host)?;
-        }
+        let (layers, mut applied) = self.layers_of(&wanted)?;
+        let (layers, forced) = self.not_hazardous(layers, host, Insists::of(terms.force))?;
+        applied.forced = forced;
         let back = (self.layers.clone(), self.in_force.clone(), self.status.clone());
         let time_ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let until = MonoNs(kernel::now().0.saturating_add(time_ns));
@@ -193,10 +191,10 @@ impl PolicyFile {
         if added.expired(now) {
             return Err("the rule has expired already".into());
         }
+        let demanded: Vec<_> = self.reason.iter().cloned().chain(self.layers.reason()).collect();
+        added.with_reason(&demanded)?;
         let layers = self.layers.with(added)?;
-        if !terms.force {
-            self.not_hazardous(&layers, host)?;
-        }
+        let (layers, _) = self.not_hazardous(layers, host, Insists::of(terms.force))?;
         let mut changed = self.put(layers, host)?;
         self.save(&mut changed);
         Ok(changed)
@@ -274,7 +272,7 @@ impl PolicyFile {
     }
 
     fn layers_of(&self, wanted: &Wanted) -> Result<(Layers, KeptApplied), String> {
-        let policy = policy::parse(&wanted.file, &wanted.text, wanted.now)
+        let policy = policy::parse_with(&wanted.file, &wanted.text, &self.demands(wanted.now))
             .map_err(|errors| errors.to_string())?;
         let sha256 = Hash::of(&wanted.text);
         let origin = Origin::Applied { unix_ns: wanted.now.0, by: wanted.by.clone() };
@@ -290,6 +288,7 @@ impl PolicyFile {
             unix_ns: wanted.now.0,
             by: wanted.by.clone(),
             sha256: sha256.to_string(),
+            forced: Vec::new(),
             over,
         };
         Ok((layers, applied))
@@ -316,6 +315,7 @@ impl PolicyFile {
                 unix_ns: added.unix_ns,
                 by: added.by.clone(),
                 reason: added.reason.clone(),
+                forced: added.rule.force,
             })
             .collect();
         self.kept.stopped = self.layers.stopped.clone();

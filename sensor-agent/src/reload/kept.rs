@@ -49,6 +49,9 @@ pub(super) struct KeptApplied {
     pub(super) by: String,
     /// SHA-256 of its text.
     pub(super) sha256: String,
+    /// Rules that somebody forced: they are meant as they are.
+    #[serde(default)]
+    pub(super) forced: Vec<String>,
     /// SHA-256 of the policy file that it took the place of; another one means that the file changed later.
     pub(super) over: String,
 }
@@ -60,6 +63,9 @@ pub(super) struct KeptRule {
     pub(super) unix_ns: u64,
     pub(super) by: String,
     pub(super) reason: Option<String>,
+    /// Somebody forced it.
+    #[serde(default)]
+    pub(super) forced: bool,
 }
 
 /// The folder.

@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use sensor_core::{
     digest::Digest,
-    policy::{self, Policy, Rule, RuleAction, What},
+    policy::{self, Policy, ReasonPattern, Rule, RuleAction, What},
     time::UnixNs,
 };
 use serde::{Deserialize, Serialize};
@@ -83,6 +83,15 @@ impl Added {
 
     pub(super) fn id(&self) -> &str {
         &self.rule.about.id
+    }
+
+    /// Refuses a rule whose reason is not as somebody demands.
+    pub(super) fn with_reason(&self, demanded: &[ReasonPattern]) -> Result<(), String> {
+        let reason = self.rule.about.reason.as_deref();
+        match demanded.iter().find_map(|pattern| pattern.refusal(reason)) {
+            Some(refusal) => Err(format!("rule `{}`: {refusal} (--reason)", self.id())),
+            None => Ok(()),
+        }
     }
 
     /// Whether its time is over.
@@ -214,6 +223,25 @@ impl Layers {
     /// Why a rule is stopped, if it is.
     pub(super) fn stop_of(&self, id: &str) -> Option<&Stopped> {
         self.stopped.get(id)
+    }
+
+    /// The same with rules that are meant as they are, whatever they hit.
+    pub(super) fn forcing(mut self, ids: &[String]) -> Self {
+        let wanted = |rule: &Rule| ids.iter().any(|id| **id == *rule.about.id);
+        for added in &mut self.added {
+            added.rule.force |= wanted(&added.rule);
+        }
+        if let Some(base) = self.base.as_mut().filter(|base| base.policy.rules.iter().any(wanted)) {
+            let rules = &mut Arc::make_mut(&mut base.policy).rules;
+            rules.iter_mut().for_each(|rule| rule.force |= wanted(rule));
+        }
+        self
+    }
+
+    /// What the base demands of every reason.
+    pub(super) fn reason(&self) -> Option<ReasonPattern> {
+        let policy = &self.base.as_ref()?.policy;
+        ReasonPattern::new(policy.require_reason.as_deref()?, &policy.file).ok()
     }
 
     /// Everything as one policy.

@@ -11,7 +11,8 @@ use std::{
 use ipnet::IpNet;
 use sensor_core::{
     policy::{
-        self, FailsafeRule, HostFacts, Inactive, Policy, RequestRules, RuleState, hazards,
+        self, Demands, FailsafeRule, HostFacts, Inactive, Lists, Policy, ReasonPattern,
+        RequestRules, RuleState, hazards,
         image::{Compiled, Numbers, PolicyImage},
     },
     time::{MonoNs, UnixNs},
@@ -21,7 +22,7 @@ use sensor_ebpf::abi::policy::RuleHits;
 use super::{
     changes::{Changed, Provisional},
     fingerprint,
-    kept::{Keep, Kept, KeptRule},
+    kept::{Keep, Kept, KeptApplied, KeptRule},
     layers::{self, Added, Base, Layers, Origin},
     spared::Spared,
     waiting,
@@ -29,7 +30,7 @@ use super::{
 use crate::{
     audit::{Hash, Version},
     config::{ListFiles, PolicyFileError, host_facts, read_lists, read_watched_policy},
-    control::{PolicyStatus, PolicyText, RuleStatus},
+    control::{ListStatus, PolicyStatus, PolicyText, RuleStatus},
     kernel::{Install, Kernel},
     telemetry::events::{self, Emit as _},
 };
@@ -60,6 +61,8 @@ impl Host<'_> {
 pub struct PolicyFile {
     pub(super) path: Option<PathBuf>,
     seen: u64,
+    /// What the configuration demands of every reason.
+    pub(super) reason: Option<ReasonPattern>,
     pub(super) keep: Keep,
     pub(super) kept: Kept,
     pub(super) layers: Layers,
@@ -82,19 +85,42 @@ pub(super) struct InForce {
     facts: HostFacts,
     requests: Arc<RequestRules>,
     spared: Arc<Spared>,
+    lists: Lists,
+}
+
+/// Whether somebody insists on rules that are more likely a mistake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Insists {
+    /// `--force`.
+    Yes,
+    /// A command without it.
+    No,
+    /// A file, in which each rule says it for itself.
+    InTheFile,
+}
+
+impl Insists {
+    /// What a command says.
+    pub(super) const fn of(force: bool) -> Self {
+        if force { Self::Yes } else { Self::No }
+    }
 }
 
 impl PolicyFile {
     /// Names the file and takes what commands changed in earlier runs; nothing is in force yet.
     #[must_use]
-    pub fn new(path: Option<&Path>, store: &Path) -> Self {
+    pub fn new(path: Option<&Path>, store: &Path, reason: Option<ReasonPattern>) -> Self {
         let keep = Keep::of(store);
         let (kept, problem) = keep.load();
         let mut layers = Layers { stopped: kept.stopped.clone(), ..Layers::default() };
         let mut problems: Vec<String> = problem.into_iter().collect();
         for rule in &kept.added {
-            let KeptRule { text, unix_ns, by, reason } = rule.clone();
-            let added = Added::read(text, unix_ns, by, reason).and_then(|added| layers.with(added));
+            let KeptRule { text, unix_ns, by, reason, forced } = rule.clone();
+            // Its reason was right when it was added: another pattern since then does not end a rule in force.
+            let added = Added::read(text, unix_ns, by, reason).and_then(|mut added| {
+                added.rule.force |= forced;
+                layers.with(added)
+            });
             match added {
                 Ok(with) => layers = with,
                 Err(error) => {
@@ -110,6 +136,7 @@ impl PolicyFile {
         Self {
             path: path.map(Into::into),
             seen: 0,
+            reason,
             keep,
             kept,
             layers,
@@ -147,13 +174,14 @@ impl PolicyFile {
         error
     }
 
-    /// Whether the file changed since the last read. While a policy is provisional its successor waits.
+    /// Whether the file or a list changed since the last read. While a policy is provisional its successor waits.
     #[must_use]
     pub fn changed(&self) -> bool {
-        let Some(path) = self.path.as_ref().filter(|_| self.provisional.is_none()) else {
-            return false;
+        let file = || {
+            let path = self.path.as_ref();
+            path.is_some_and(|path| fingerprint::of_file(path) != self.seen)
         };
-        fingerprint::of_file(path) != self.seen || self.lists.changed()
+        self.provisional.is_none() && (file() || self.lists.changed())
     }
 
     /// Whether the host changed so that the same policy compiles to something else (an interface came, a rule expired).
@@ -174,30 +202,61 @@ impl PolicyFile {
             })
     }
 
-    /// Rules of the layers that are more likely a mistake than meant, and are not in force already: refused unless somebody insists.
-    pub(super) fn not_hazardous(&self, layers: &Layers, host: &Host<'_>) -> Result<(), String> {
+    /// Refuses rules that are more likely a mistake than meant, unless somebody insists: then the layers say so, and the ids are told.
+    /// What is in force already as it is was accepted before, and so was what was in force when the agent before this one ended.
+    pub(super) fn not_hazardous(
+        &self,
+        layers: Layers,
+        host: &Host<'_>,
+        insists: Insists,
+    ) -> Result<(Layers, Vec<String>), String> {
         let policy = layers.merged()?;
         let facts = host.facts(&policy.failsafe.ssh_ports);
-        let in_force = self.in_force.as_ref().map(|in_force| &in_force.policy);
-        let known =
-            |rule: &policy::Rule| {
-                in_force.is_some_and(|policy| {
-                    let same = |other: &&policy::Rule| other.about.id == rule.about.id;
-                    policy.rules.iter().find(same).is_some_and(|other| {
-                        layers::fingerprint(other) == layers::fingerprint(rule)
-                    })
-                })
-            };
         let lists = read_lists(&policy).map_err(|error| error.to_string())?;
-        let new: Vec<String> = policy::hazards(&policy, &lists, &facts)
-            .iter()
-            .filter(|hazard| policy.rules.get(hazard.rule).is_some_and(|rule| !known(rule)))
-            .map(|hazard| format!("rule `{}` {}", hazard.id, hazard.message))
+        let found: Vec<_> = policy::hazards(&policy, &lists, &facts)
+            .into_iter()
+            .filter(|hazard| {
+                let rule = policy.rules.get(hazard.rule);
+                rule.is_some_and(|rule| !self.is_known(rule, &lists))
+            })
             .collect();
-        if new.is_empty() {
-            return Ok(());
+        let unchanged =
+            self.in_force.is_none() && hash_of(policy.digest_with(&lists)) == self.kept.hash;
+        if found.is_empty() || unchanged {
+            return Ok((layers, Vec::new()));
         }
-        Err(format!("{}; say --force if it is meant", new.join("; ")))
+        let hint = match insists {
+            Insists::Yes => {
+                let ids: Vec<String> = found.iter().map(|hazard| hazard.id.to_string()).collect();
+                return Ok((layers.forcing(&ids), ids));
+            }
+            Insists::No => "say --force if it is meant",
+            Insists::InTheFile => "write force: true in the rule if it is meant",
+        };
+        let told = found.iter().map(|hazard| match insists {
+            Insists::InTheFile => {
+                format!("{}:{}: rule `{}` {}", policy.file, hazard.line, hazard.id, hazard.message)
+            }
+            _ => format!("rule `{}` {}", hazard.id, hazard.message),
+        });
+        Err(format!("{}; {hint}", told.collect::<Vec<_>>().join("; ")))
+    }
+
+    /// Whether a rule is in force as it is, its lists included.
+    fn is_known(&self, rule: &policy::Rule, lists: &Lists) -> bool {
+        let Some(InForce { policy, lists: before, .. }) = &self.in_force else { return false };
+        let same = |list: &policy::ListRef| {
+            let digest = |lists: &Lists| lists.find(list).map(|list| list.about.digest);
+            digest(before) == digest(lists)
+        };
+        let other = policy.rules.iter().find(|other| other.about.id == rule.about.id);
+        other.is_some_and(|other| layers::fingerprint(other) == layers::fingerprint(rule))
+            && rule.lists.iter().all(same)
+    }
+
+    /// What a document is checked against.
+    pub(super) fn demands(&self, changed: UnixNs) -> Demands {
+        Demands { changed, reasons: self.reason.clone().into_iter().collect() }
     }
 
     /// Where ssh listens by the failsafe of the policy in force.
@@ -212,12 +271,14 @@ impl PolicyFile {
         if let Some(path) = &self.path {
             self.seen = fingerprint::of_file(path);
         }
-        let outcome = self.read_base().and_then(|base| {
+        let outcome = self.read_base().and_then(|(base, applied)| {
             let (layers, replaced) = match base {
                 Some(base) => self.layers.on(base),
                 None => (self.layers.clone(), Vec::new()),
             };
+            let (layers, _) = self.not_hazardous(layers, host, Insists::InTheFile)?;
             let mut changed = self.put(layers, host)?;
+            self.kept.applied = applied;
             changed.notes.extend(replaced.iter().map(|id| {
                 format!("rule `{id}` that was added by command is a rule of the file now")
             }));
@@ -243,8 +304,9 @@ impl PolicyFile {
     }
 
     /// The document below the added rules: the file, or the applied document while the file is the one that it took the place of.
-    fn read_base(&mut self) -> Result<Option<Base>, String> {
-        let file = self.path.as_deref().map(read_file).transpose();
+    /// The applied document comes along as long as it is the base.
+    fn read_base(&self) -> Result<(Option<Base>, Option<KeptApplied>), String> {
+        let file = self.path.as_deref().map(|path| self.read_file(path)).transpose();
         if let Some(applied) = &self.kept.applied {
             let over = match &file {
                 Ok(file) => file.as_ref().map(|base| base.sha256.to_string()).unwrap_or_default(),
@@ -260,14 +322,16 @@ impl PolicyFile {
                         "the applied document in the store is not the one that was applied".into(),
                     );
                 }
+                // Its reasons were right when it was applied.
                 let policy = policy::parse(&applied.file, &text, UnixNs(applied.unix_ns))
                     .map_err(|errors| errors.to_string())?;
                 let origin = Origin::Applied { unix_ns: applied.unix_ns, by: applied.by.clone() };
-                return Ok(Some(Base { policy: Arc::new(policy), sha256, origin }));
+                let base = Base { policy: Arc::new(policy), sha256, origin };
+                let (layers, _) = Layers::default().on(base);
+                return Ok((layers.forcing(&applied.forced).base, Some(applied.clone())));
             }
-            self.kept.applied = None;
         }
-        file
+        Ok((file?, None))
     }
 
     /// Puts layers in force; what was in force stays on any mistake.
@@ -344,13 +408,13 @@ impl PolicyFile {
         self.told(&compiled, &facts);
         let requests = Arc::new(policy.request_rules(&facts, &lists));
         let spared = Arc::new(Spared::new(&policy, &facts, &lists));
-        self.in_force = Some(InForce { policy, compiled, facts, requests, spared });
+        self.in_force = Some(InForce { policy, compiled, facts, requests, spared, lists });
         Ok(())
     }
 
     /// The generation that a policy has. A restart with the same policy keeps its own; a new one never gets a number that was in use.
     fn generation_of(&self, compiled: &Compiled) -> u64 {
-        let hash = hash_of(compiled);
+        let hash = hash_of(compiled.digest);
         if self.status.hash == hash {
             self.status.generation
         } else if self.kept.hash != hash || self.status.generation > 0 {
@@ -360,8 +424,23 @@ impl PolicyFile {
         }
     }
 
+    fn read_file(&self, path: &Path) -> Result<Base, String> {
+        let read = read_watched_policy(path).and_then(|(text, changed)| {
+            let file = path.display().to_string();
+            let policy = policy::parse_with(&file, &text, &self.demands(changed))?;
+            let sha256 = Hash::of(&text);
+            Ok(Base { policy: Arc::new(policy), sha256, origin: Origin::File })
+        });
+        read.map_err(|error| match &error {
+            PolicyFileError::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                format!("{error} (the agent gave up the capability to read other users' files: make it readable for root or everyone)")
+            }
+            _ => error.to_string(),
+        })
+    }
+
     fn told(&mut self, compiled: &Compiled, facts: &HostFacts) {
-        let (hash, generation) = (hash_of(compiled), self.generation_of(compiled));
+        let (hash, generation) = (hash_of(compiled.digest), self.generation_of(compiled));
         let counts = &compiled.counts;
         let entries = counts.block + counts.allow + counts.limit;
         let status = &mut self.status;
@@ -373,6 +452,8 @@ impl PolicyFile {
             status.applied_unix_ns = facts.now.0;
         }
         status.hash = hash;
+        status.merged = counts.merged as u64;
+        status.kernel_bytes = compiled.bytes;
         status.installed = entries as u64;
         status.wanted = entries as u64;
         status.error = None;
@@ -459,6 +540,13 @@ impl PolicyFile {
         })
     }
 
+    /// Prefixes of the lists that a rule names.
+    fn listed(&self, rule: &policy::Rule) -> usize {
+        let lists = self.in_force.as_ref().map(|in_force| &in_force.lists);
+        let found = rule.lists.iter().filter_map(|name| lists?.find(name));
+        found.map(|list| list.len()).sum()
+    }
+
     fn layer(&self) -> &'static str {
         match self.layers.base.as_ref().map(|base| &base.origin) {
             Some(Origin::File) => "file",
@@ -498,6 +586,13 @@ impl PolicyFile {
         rows.collect()
     }
 
+    /// List files in force, with the hits of the rules that name them.
+    #[must_use]
+    pub fn lists(&self, rules: &[RuleStatus]) -> Vec<ListStatus> {
+        let Some(InForce { policy, lists, .. }) = &self.in_force else { return Vec::new() };
+        lists.iter().map(|(name, list)| list_status(name, list, policy, rules)).collect()
+    }
+
     /// What a rule says of itself, and where it comes from.
     fn about(&self, rule: &policy::Rule) -> RuleStatus {
         let about = &rule.about;
@@ -516,7 +611,7 @@ impl PolicyFile {
             id: about.id.to_string(),
             kind: rule.what.list().into(),
             action: action(rule).into(),
-            clients: rule.clients.len() as u64,
+            clients: (rule.clients.len() + self.listed(rule)) as u64,
             expires_unix_ns: rule.expires.map_or(0, |at| at.0),
             from,
             reason: text(&about.reason),
@@ -528,22 +623,9 @@ impl PolicyFile {
     }
 }
 
-fn hash_of(compiled: &Compiled) -> String {
-    format!("{:016x}", compiled.digest)
-}
-
-fn read_file(path: &Path) -> Result<Base, String> {
-    let read = read_watched_policy(path).and_then(|(text, changed)| {
-        let policy = policy::parse(&path.display().to_string(), &text, changed)?;
-        let sha256 = Hash::of(&text);
-        Ok(Base { policy: Arc::new(policy), sha256, origin: Origin::File })
-    });
-    read.map_err(|error| match &error {
-        PolicyFileError::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
-            format!("{error} (the agent gave up the capability to read other users' files: make it readable for root or everyone)")
-        }
-        _ => error.to_string(),
-    })
+/// A digest as `status` and the metrics show it.
+fn hash_of(digest: u64) -> String {
+    format!("{digest:016x}")
 }
 
 fn action(rule: &policy::Rule) -> &'static str {
@@ -552,5 +634,42 @@ fn action(rule: &policy::Rule) -> &'static str {
         (_, policy::RuleAction::Drop) => "drop",
         (_, policy::RuleAction::Reset) => "reset",
         (_, policy::RuleAction::Monitor) => "monitor",
+    }
+}
+
+fn list_status(
+    name: &policy::ListRef,
+    list: &policy::List,
+    policy: &Policy,
+    rules: &[RuleStatus],
+) -> ListStatus {
+    let about = &list.about;
+    let names = |rule: &&policy::Rule| {
+        let mut lists = rule.lists.iter();
+        lists.any(|one| {
+            (&one.path, one.format, one.on_error) == (&name.path, name.format, name.on_error)
+        })
+    };
+    let named: Vec<&policy::Rule> = policy.rules.iter().filter(names).collect();
+    let of_named = || rules.iter().filter(|rule| named.iter().any(|one| *one.about.id == *rule.id));
+    let sum = |count: fn(&RuleStatus) -> u64| of_named().map(count).sum::<u64>();
+    ListStatus {
+        file: name.path.to_string(),
+        rules: named.iter().map(|rule| rule.about.id.to_string()).collect(),
+        changed_unix_ns: about.changed.0,
+        read_unix_ns: about.read.0,
+        lines: about.lines,
+        entries: about.entries as u64,
+        merged: about.merged as u64,
+        skipped: about.skipped,
+        first_skipped: about
+            .first_skipped
+            .as_ref()
+            .map(|(line, why)| format!("line {line}: {why}")),
+        packets: sum(|rule| rule.packets),
+        bytes: sum(|rule| rule.bytes),
+        would_packets: sum(|rule| rule.would_packets),
+        would_bytes: sum(|rule| rule.would_bytes),
+        last_unix_ns: of_named().map(|rule| rule.last_unix_ns).max().unwrap_or(0),
     }
 }

@@ -1,7 +1,6 @@
 //! The reload thread: looks at the catalogue folder and the policy file every second, and at once on SIGHUP.
 
 use std::{
-    net::{SocketAddr, ToSocketAddrs as _},
     sync::{
         Arc, PoisonError,
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
@@ -23,10 +22,9 @@ use super::{
 use crate::{
     audit::Action,
     commands::{Prerequisite, output::clean},
-    config::{CatalogueFolder, Config, FolderError, Loaded},
+    config::{CatalogueFolder, FolderError, Loaded},
     control::CatalogueStatus,
     kernel,
-    sink::SinkSpec,
     telemetry::events::{self, Emit as _},
 };
 
@@ -88,17 +86,6 @@ impl Drop for Reloads {
             drop(thread.join());
         }
     }
-}
-
-/// Where the upstreams are, as of now.
-pub(super) fn upstreams(config: &Config) -> Vec<SocketAddr> {
-    config.sinks.iter().filter_map(SinkSpec::upstream).flat_map(addresses).collect()
-}
-
-/// A name that cannot be resolved is no address to protect.
-fn addresses(url: &str) -> Vec<SocketAddr> {
-    let authority = url.strip_prefix("http://").unwrap_or(url);
-    authority.to_socket_addrs().map(Iterator::collect).unwrap_or_default()
 }
 
 /// The first read of the catalogue: a folder that is not there is a mistake of the command line.
@@ -211,8 +198,11 @@ impl Watch {
         }
         match when {
             When::First | When::Asked | When::Changed => {
-                let wanted =
-                    if when == When::Changed { policy.changed() } else { policy.is_wanted() };
+                // While a policy is on trial its successor waits: a changed file is looked at when the trial is over.
+                let wanted = match when {
+                    When::Changed => policy.changed(),
+                    _ => policy.is_wanted() && !policy.is_provisional(),
+                };
                 if !wanted {
                     return;
                 }
@@ -271,10 +261,11 @@ impl Watch {
 
     /// Tells the rules that were hit since they were told last.
     fn tell_hits(&mut self) {
-        let (rules, status) = {
+        let (rules, lists, status) = {
             let policy = self.shared.policy.lock().unwrap_or_else(PoisonError::into_inner);
             let Some(rules) = self.shared.rules_now(&policy) else { return };
-            (rules, policy.status().clone())
+            let lists = policy.lists(&rules);
+            (rules, lists, policy.status().clone())
         };
         let total =
             |rule: &crate::control::RuleStatus| rule.packets.saturating_add(rule.would_packets);
@@ -295,6 +286,7 @@ impl Watch {
         if !hits.is_empty() {
             self.shared.tell_policy(PolicyChange::Hits(hits), &status);
         }
-        self.shared.reloaded.lock().unwrap_or_else(PoisonError::into_inner).rules = rules;
+        let mut reloaded = self.shared.reloaded.lock().unwrap_or_else(PoisonError::into_inner);
+        (reloaded.rules, reloaded.lists) = (rules, lists);
     }
 }

@@ -24,8 +24,8 @@ use crate::{
     config::{HealthCheck, Hook, Mode},
     control::{
         Answer, AuditStatus, CatalogueStatus, ChainStatus, Change, EnforcementStatus,
-        InterfaceView, POLICY_SCHEMA, Peer, PolicyStatus, PolicyText, PolicyView, ProgramMissing,
-        Question, Responder, RingStatus, RuleStatus, STATUS_SCHEMA, StatusView,
+        InterfaceView, ListStatus, POLICY_SCHEMA, Peer, PolicyStatus, PolicyText, PolicyView,
+        ProgramMissing, Question, Responder, RingStatus, RuleStatus, STATUS_SCHEMA, StatusView,
     },
     drops::Guard,
     kernel::{self, Chain, HookKind, InterfaceState, InterfaceStatus, Kernel},
@@ -61,6 +61,7 @@ pub(super) struct Facts {
 pub(super) struct Reloaded {
     pub(super) policy: Option<PolicyStatus>,
     pub(super) rules: Vec<RuleStatus>,
+    pub(super) lists: Vec<ListStatus>,
     pub(super) catalogue: Option<CatalogueStatus>,
 }
 
@@ -134,6 +135,7 @@ impl Shared {
                 policy.error.as_deref().unwrap_or("not read yet")
             ));
         }
+        let (rules, lists) = self.rule_status(reloaded.rules, reloaded.lists);
         StatusView {
             schema: STATUS_SCHEMA.into(),
             version: env!("CARGO_PKG_VERSION").into(),
@@ -166,7 +168,8 @@ impl Shared {
             ring: self.ring(),
             sinks: facts.sinks.status(),
             store,
-            rules: self.rule_status(reloaded.rules),
+            rules,
+            lists,
             policy: reloaded.policy,
             catalogue: reloaded.catalogue,
             audit: self.audit_status(),
@@ -185,6 +188,7 @@ impl Shared {
             taken_over: takeover.adopted,
             other_layouts: takeover.others,
             stale_open_after_ms: settings.stale_open_after_ns / 1_000_000,
+            memory_left_bytes: kernel::kernel_memory_left(),
             links_not_pinned: counts.unpinned,
             put_in_front: counts.fronted,
             swept: counts.swept,
@@ -193,12 +197,14 @@ impl Shared {
 
     fn policy_view(&self) -> PolicyView {
         let reloaded = self.reloaded.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (rules, lists) = self.rule_status(reloaded.rules, reloaded.lists);
         PolicyView {
             schema: POLICY_SCHEMA.into(),
             time_unix_ns: wall_clock().0,
             mode: self.facts.mode.as_str().into(),
             policy: reloaded.policy,
-            rules: self.rule_status(reloaded.rules),
+            rules,
+            lists,
             shared_sources: self.shared_sources(),
         }
     }
@@ -222,9 +228,15 @@ impl Shared {
 
     /// Hits as of now; as they were told last when the kernel does not give them, or while the policy is being changed: whoever asks for
     /// the status must not wait for a long list.
-    fn rule_status(&self, told: Vec<RuleStatus>) -> Vec<RuleStatus> {
-        let policy = self.policy_at_once();
-        policy.and_then(|policy| self.rules_now(&policy)).unwrap_or(told)
+    fn rule_status(
+        &self,
+        told: Vec<RuleStatus>,
+        told_lists: Vec<ListStatus>,
+    ) -> (Vec<RuleStatus>, Vec<ListStatus>) {
+        let Some(policy) = self.policy_at_once() else { return (told, told_lists) };
+        let rules = self.rules_now(&policy).unwrap_or(told);
+        let lists = policy.lists(&rules);
+        (rules, lists)
     }
 
     /// The policy, unless it is being changed just now.

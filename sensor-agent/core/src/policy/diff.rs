@@ -13,7 +13,7 @@ use super::model::{Policy, Rule, What};
 pub struct Difference {
     /// What became of it.
     pub change: RuleChange,
-    /// allow, block, limit or failsafe.
+    /// allow, block, limit, failsafe or require_reason.
     pub list: &'static str,
     /// Id of the rule.
     pub rule: String,
@@ -70,13 +70,14 @@ pub fn diff(before: &Policy, after: &Policy) -> Vec<Difference> {
     }
     let gone = before.rules.iter().filter(|rule| !new.contains_key(&rule.about.id));
     found.extend(gone.map(|rule| whole(RuleChange::Removed, rule)));
-    if before.failsafe != after.failsafe {
-        found.push(Difference {
-            change: RuleChange::Changed,
-            list: "failsafe",
-            rule: String::new(),
-            details: Vec::new(),
-        });
+    for (differs, list) in [
+        (before.failsafe != after.failsafe, "failsafe"),
+        (before.require_reason != after.require_reason, "require_reason"),
+    ] {
+        if differs {
+            let (change, rule, details) = (RuleChange::Changed, String::new(), Vec::new());
+            found.push(Difference { change, list, rule, details });
+        }
     }
     found
 }
@@ -142,6 +143,7 @@ fn changes(before: &Rule, after: &Rule) -> Vec<String> {
     for (differs, what) in [
         (place(before) != place(after), "lists"),
         (before.when != after.when, "conditions"),
+        (before.force != after.force, "force"),
         (before.starts != after.starts, "start"),
         (before.expires != after.expires, "expiry"),
         (
@@ -212,6 +214,11 @@ mod tests {
             "block: [{id: a, clients: [192.0.2.1]}]\n",
             "allow: [{id: a, clients: [192.0.2.1]}]\n",
             &["~ allow a: block -> allow"],
+        );
+        check(
+            "block: [{id: a, clients: [192.0.2.1], reason: C1}]\n",
+            "require_reason: C\nblock: [{id: a, clients: [192.0.2.1], reason: C1, force: true}]\n",
+            &["~ block a: force", "~ require_reason"],
         );
     }
 }

@@ -19,6 +19,9 @@ use crate::time::UnixNs;
 #[must_use]
 pub fn export(policy: &Policy, time: &dyn Fn(UnixNs) -> String) -> String {
     let mut out = String::from("version: 1\n");
+    if let Some(pattern) = &policy.require_reason {
+        line(&mut out, 0, "require_reason", &quoted(pattern));
+    }
     failsafe(&mut out, &policy.failsafe);
     for (key, list) in [("allow", "allow"), ("block", "block"), ("limits", "limit")] {
         let mut rules = policy.rules.iter().filter(|rule| rule.what.list() == list).peekable();
@@ -85,6 +88,9 @@ fn rule(out: &mut String, rule: &Rule, time: &dyn Fn(UnixNs) -> String) {
     // An allow rule always does.
     if rule.include_shared && rule.what != What::Allow {
         line(out, 4, "include_shared", "true");
+    }
+    if rule.force {
+        line(out, 4, "force", "true");
     }
     for (key, at) in [("starts", rule.starts), ("expires", rule.expires)] {
         if let Some(at) = at {
@@ -240,20 +246,21 @@ mod tests {
         check(
             r#"
 owner: "net \"team\" \\ ü"
+require_reason: "^(CHG-[0-9]+|a: .*)"
 failsafe:
   ssh: {ports: [22, 2222-2230], management: [192.0.2.0/24], established: false}
   dns: false
   also:
     - {name: backup, networks: [10.9.0.0/24, "2001:db8::/32"], ports: [873], protocol: tcp, side: peer}
 allow:
-  - {id: office, clients: [203.0.113.0/24, "2001:db8:10::/48"], starts: "1970-01-03T00:00:00Z"}
+  - {reason: CHG-1, id: office, clients: [203.0.113.0/24, "2001:db8:10::/48"], starts: "1970-01-03T00:00:00Z"}
 block:
-  - {id: a, clients: [any], ports: [1-442, 444-65535, 80], protocol: tcp, direction: ingress, interface: eth0, action: reset, percent: 7, ttl: 3d, reason: "a: [b] # c", origin: x, name: "- y"}
-  - {id: b, lists: [{file: drop.txt, on_error: skip}, {file: "with blank.csv", format: csv}], action: monitor, include_shared: true, max_share: 30}
+  - {id: a, clients: [any], ports: [1-442, 444-65535, 80], protocol: tcp, direction: ingress, interface: eth0, action: reset, percent: 7, force: true, ttl: 3d, reason: "a: [b] # c", origin: x, name: "- y"}
+  - {reason: CHG-1, id: b, lists: [{file: drop.txt, on_error: skip}, {file: "with blank.csv", format: csv}], action: monitor, include_shared: true, max_share: 30}
 limits:
-  - {id: l1, packets: {rate: 1000, burst: 2000}, bytes: {rate: 10MB}, new_connections: {rate: 20, per: 1m}, connections: 100, client_prefix: {ipv4: 24, ipv6: 56}}
-  - {id: l2, clients: [192.0.2.1], requests: {rate: 5}, key: credential, action: monitor}
-  - {id: l3, requests: {rate: 5}, shared: true, ports: [8080]}
+  - {reason: CHG-1, id: l1, packets: {rate: 1000, burst: 2000}, bytes: {rate: 10MB}, new_connections: {rate: 20, per: 1m}, connections: 100, client_prefix: {ipv4: 24, ipv6: 56}}
+  - {reason: CHG-1, id: l2, clients: [192.0.2.1], requests: {rate: 5}, key: credential, action: monitor}
+  - {reason: CHG-1, id: l3, requests: {rate: 5}, shared: true, ports: [8080]}
 "#,
         );
     }

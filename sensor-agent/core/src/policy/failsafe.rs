@@ -121,7 +121,12 @@ pub(super) fn validate(raw: &RawFailsafe, fail: &mut dyn FnMut(u64, String, Stri
         .as_ref()
         .map_or(default.ssh_ports, |ports| read_ports(ports, "failsafe.ssh.ports", fail));
     let mut also = Vec::new();
-    for (number, rule) in raw.also.iter().enumerate() {
+    if raw.also.len() > FAILSAFE_MAX as usize {
+        let message = format!("{} entries are over the limit of {FAILSAFE_MAX}", raw.also.len());
+        let line = raw.also.first().map_or(0, Placed::line);
+        fail(line, "failsafe.also".into(), message);
+    }
+    for (number, rule) in raw.also.iter().take(FAILSAFE_MAX as usize).enumerate() {
         let field = format!("failsafe.also[{number}]");
         let rule = &rule.value;
         let protocol = rule.protocol.as_ref().and_then(|text| {

@@ -45,7 +45,7 @@ pub fn hazards(policy: &Policy, lists: &Lists, facts: &HostFacts) -> Vec<Hazard>
             let (line, id) = (rule.about.line, rule.about.id.clone());
             found.push(Hazard { rule: number, line, id, message });
         };
-        if rule.when.ports.is_empty()
+        if every_port(rule)
             && let Some(message) = everything(rule, lists)
         {
             told(message);
@@ -75,7 +75,7 @@ struct Peer {
 impl Peer {
     fn needs_a_port_of(&self, rule: &Rule) -> bool {
         let ports = &rule.when.ports;
-        ports.is_empty()
+        every_port(rule)
             || self.kind == PROTECTED
             || self
                 .ours
@@ -120,6 +120,11 @@ fn peers(policy: &Policy, facts: &HostFacts) -> Vec<Peer> {
         ours: Vec::new(),
     }));
     peers
+}
+
+/// Whether the rule is for every port: none is named, or all of them are.
+fn every_port(rule: &Rule) -> bool {
+    matches!(rule.when.ports[..], [] | [(0 | 1, u16::MAX)])
 }
 
 /// A prefix of the rule that overlaps with a peer.
@@ -249,5 +254,7 @@ mod tests {
             ],
         );
         check("clients: [8.8.8.8]", &[]);
+        check("clients: [any], ports: [1-65535]", &["drops every client"]);
+        check("clients: [any], ports: [1-100, 90-65535]", &["drops every client"]);
     }
 }

@@ -67,10 +67,14 @@ pub struct ListFacts {
     pub source: String,
     /// When it was last written.
     pub changed: UnixNs,
+    /// When it was read; set by who reads files.
+    pub read: UnixNs,
     /// Lines read.
     pub lines: u64,
     /// Prefixes kept, each once.
     pub entries: usize,
+    /// Prefixes that were there twice: the one that lasts longest was kept.
+    pub merged: usize,
     /// Lines that could not be read and were left out (`on_error: skip`).
     pub skipped: u64,
     /// The first of those, with its line.
@@ -156,6 +160,7 @@ pub(super) struct ListBuilder {
     list: List,
     expiries: HashMap<UnixNs, u32, FixedState>,
     last: (UnixNs, u32),
+    merged: usize,
 }
 
 impl ListBuilder {
@@ -212,6 +217,7 @@ impl ListBuilder {
 
     /// Sorts, and keeps of a prefix that is there twice what lasts longest.
     pub(super) fn settle(&mut self) {
+        let before = self.list.len();
         let expiries = std::mem::take(&mut self.list.expiries);
         let lasts = |number: u32| match number {
             0 => u64::MAX,
@@ -236,6 +242,7 @@ impl ListBuilder {
             same
         });
         self.list.expiries = expiries;
+        self.merged += before - self.list.len();
     }
 
     /// The list, sorted.
@@ -244,7 +251,7 @@ impl ListBuilder {
         let mut list = self.list;
         list.four.shrink_to_fit();
         list.six.shrink_to_fit();
-        list.about = ListFacts { entries: list.len(), ..about };
+        list.about = ListFacts { entries: list.len(), merged: self.merged, ..about };
         list
     }
 }
@@ -274,6 +281,6 @@ mod tests {
             (net("2001:db8::/32"), None),
         ];
         assert_eq!(list.entries().collect::<Vec<_>>(), expected);
-        assert_eq!(list.about.entries, 3);
+        assert_eq!((list.about.entries, list.about.merged), (3, 2));
     }
 }

@@ -14,6 +14,8 @@ pub struct Policy {
     pub rules: Vec<Rule>,
     /// What keeps the host manageable.
     pub failsafe: Failsafe,
+    /// Pattern that the file itself demands of the reason of every rule.
+    pub require_reason: Option<Box<str>>,
     /// What is allowed but worth a look, with its line.
     pub warnings: Vec<(u64, String)>,
     /// Changes when the file's bytes change; the same on every host.

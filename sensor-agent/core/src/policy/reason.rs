@@ -11,7 +11,7 @@ const PATTERN_MAX: usize = 256;
 /// Largest compiled pattern, bytes.
 const COMPILED_MAX: usize = 64 * 1024;
 
-/// A regular expression; a reason matches when it contains a match (write `^` and `$` for the whole of it).
+/// A regular expression with who demands it; a reason matches when it contains a match (write `^` and `$` for the whole of it).
 #[derive(Clone, Debug)]
 pub struct ReasonPattern {
     regex: Regex,
@@ -34,7 +34,7 @@ impl ReasonPattern {
     }
 
     /// What is wrong with a reason, if anything.
-    pub(super) fn refusal(&self, reason: Option<&str>) -> Option<String> {
+    pub fn refusal(&self, reason: Option<&str>) -> Option<String> {
         let (pattern, source) = (self.regex.as_str(), &self.source);
         match reason {
             Some(reason) if self.regex.is_match(reason) => None,

@@ -117,7 +117,7 @@ limits:
 fn the_agent_s_demand_for_a_reason_cannot_be_weakened_by_the_file() {
     let demands = Demands {
         changed: NOW,
-        reason: Some(ReasonPattern::new("CHG[0-9]+", "the agent's configuration").unwrap()),
+        reasons: vec![ReasonPattern::new("CHG[0-9]+", "the agent's configuration").unwrap()],
     };
     let text = b"require_reason: '.*'\nblock:\n  - {id: a, clients: [any], reason: because}\n";
     let errors = parse_with("p.yaml", text, &demands).unwrap_err().to_string();

@@ -40,12 +40,12 @@ pub struct Demands {
     /// When the file was last written.
     pub changed: UnixNs,
     /// What the reason of every rule must match by the agent's configuration; a policy file can demand more, never less.
-    pub reason: Option<ReasonPattern>,
+    pub reasons: Vec<ReasonPattern>,
 }
 
 /// Reads and checks a policy file. `changed` is when the file was last written.
 pub fn parse(file: &str, bytes: &[u8], changed: UnixNs) -> Result<Policy, PolicyErrors> {
-    parse_with(file, bytes, &Demands { changed, reason: None })
+    parse_with(file, bytes, &Demands { changed, ..Demands::default() })
 }
 
 /// The same, with what the agent's configuration demands.
@@ -77,11 +77,11 @@ pub fn parse_with(file: &str, bytes: &[u8], demands: &Demands) -> Result<Policy,
         clients: 0,
         lists: 0,
         changed: demands.changed,
-        reasons: demands.reason.clone().into_iter().collect(),
+        reasons: demands.reasons.clone(),
     };
     let rules = check.rules(&raw);
     let failsafe = failsafe::validate(&raw.failsafe, &mut |line, field, message| {
-        check.errors.push(PolicyError { line: Some(line), field, message });
+        check.fail(line, field, message);
     });
     if !check.errors.is_empty() {
         return Err(PolicyErrors::new(file, check.errors));
@@ -93,6 +93,7 @@ pub fn parse_with(file: &str, bytes: &[u8], demands: &Demands) -> Result<Policy,
         rules,
         failsafe,
         warnings: check.warnings,
+        require_reason: raw.require_reason.map(|pattern| pattern.value.as_str().into()),
         digest: digest.value(),
     })
 }

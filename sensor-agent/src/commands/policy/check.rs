@@ -1,29 +1,47 @@
-//! `policy check FILE`: says whether a policy file is valid, what each rule comes to, and what it takes in the kernel.
+//! `policy check FILE`: says whether a policy file is valid, what each rule comes to, what it takes in the kernel, and which known
+//! clients it would hit.
 //!
 //! Exit code 1 and `file:line: field: message` for each mistake where it is not; nothing is applied.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use sensor_core::{
     policy::{
-        Conditions, Direction, Hazard, Inactive, Lists, Policy, PolicyErrors, Protocol, Rule,
-        RuleAction, RuleState, What, hazards,
+        Conditions, Direction, Hazard, HostFacts, Inactive, Lists, Policy, PolicyError,
+        PolicyErrors, Protocol, Rule, RuleAction, RuleState, What, hazards,
         image::{Compiled, Numbers},
     },
     time::MonoNs,
 };
 use serde::Serialize;
 
-use crate::commands::{Exit, Prerequisite, output};
-use crate::config::{PolicyFileError, host_facts, read_lists, read_policy};
+mod known;
+
+use self::known::{KnownClients, known_clients};
+use crate::{
+    commands::{Exit, Prerequisite, output, place::Place, view},
+    config::{Config, PolicyFileError, host_facts, read_lists, read_policy},
+    control::{Question, StatusView, ask},
+};
 
 /// Says whether a policy file is valid, and what its rules come to on this host.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  sensor-agent policy check deploy/policy.example.yaml")]
+#[command(after_help = "\
+Examples:
+  sensor-agent policy check deploy/policy.example.yaml
+  sudo sensor-agent policy check policy.yaml --against-inventory    which known clients it would hit
+
+Checked as an agent of this host's configuration would: the reasons that it requires, what it protects, and the room in the agent's cgroup
+(in that of this command when no agent runs). Exit code 1 when the file would be refused.")]
 pub(super) struct Args {
     /// Policy file (YAML)
     file: PathBuf,
+    /// Which known clients (callers in the inventory) each rule would hit
+    #[arg(long)]
+    against_inventory: bool,
+    #[command(flatten)]
+    place: Place,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
@@ -34,22 +52,15 @@ pub(super) struct Args {
 
 /// Runs the verb.
 pub(super) fn run(args: &Args) -> Result<Exit> {
-    let Args { file, json, force } = args;
-    let outcome = read_policy(file).and_then(|policy| {
-        let lists = read_lists(&policy)?;
-        let facts = host_facts(MonoNs(0), &policy.failsafe.ssh_ports, Vec::new());
-        let compiled = policy.compile(&facts, &lists, &mut Numbers::default())?;
-        let found = if *force { Vec::new() } else { hazards(&policy, &lists, &facts) };
-        if found.is_empty() {
-            Ok((policy, lists, compiled))
-        } else {
-            Err(refused(&policy, &found).into())
-        }
-    });
-    match outcome {
-        Ok((policy, lists, compiled)) => {
-            let report = Report::new(&policy, &lists, &compiled);
-            if *json {
+    let config = args.place.resolve()?;
+    match checked(&args.file, args.force, &config) {
+        Ok(Checked { policy, lists, facts, compiled, room }) => {
+            let mut report = Report::new(&policy, &lists, &compiled, room);
+            if args.against_inventory {
+                let inventory = view::inventory(&args.place)?;
+                report.known_clients = Some(known_clients(&inventory, &policy, &compiled, &facts));
+            }
+            if args.json {
                 output::print_json(&report)?;
             } else {
                 output::print(&report.text())?;
@@ -57,7 +68,7 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
             Ok(Exit::Done)
         }
         Err(PolicyFileError::Invalid(errors)) => {
-            if *json {
+            if args.json {
                 output::print_json(&Refused::new(&errors))?;
             } else {
                 output::note(&refusal(&errors));
@@ -68,9 +79,62 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
     }
 }
 
+/// A file that would be put in force.
+struct Checked {
+    policy: Policy,
+    lists: Lists,
+    facts: HostFacts,
+    compiled: Compiled,
+    /// Kernel memory that there is room for; none = no limit.
+    room: Option<u64>,
+}
+
+fn checked(file: &Path, force: bool, config: &Config) -> Result<Checked, PolicyFileError> {
+    let policy = read_policy(file, config)?;
+    let lists = read_lists(&policy)?;
+    let facts = host_facts(MonoNs(0), &policy.failsafe.ssh_ports, config.upstreams());
+    let facts = HostFacts { protected: config.protected.clone(), ..facts };
+    let found = if force { Vec::new() } else { hazards(&policy, &lists, &facts) };
+    if !found.is_empty() {
+        return Err(refused(&policy, &found).into());
+    }
+    // Before anything is built: what does not fit may not fit here either.
+    let (needed, room) = (policy.size(&facts, &lists)?.bytes, room(config));
+    if let Some(room) = room.filter(|room| *room < needed) {
+        let message = format!(
+            "needs {} KiB of kernel memory, and the cgroup's limit leaves {} KiB; raise the limit, or list less",
+            needed.div_ceil(1024),
+            room / 1024
+        );
+        let error = PolicyError { line: None, field: String::new(), message };
+        return Err(PolicyErrors { file: policy.file, errors: vec![error] }.into());
+    }
+    let compiled = policy.compile(&facts, &lists, &mut Numbers::default())?;
+    Ok(Checked { policy, lists, facts, compiled, room })
+}
+
+/// Of the running agent's cgroup, which is charged; else of this command's.
+fn room(config: &Config) -> Option<u64> {
+    let status = ask(&config.socket, &Question::Status).ok();
+    match status.and_then(|value| serde_json::from_value::<StatusView>(value).ok()) {
+        Some(status) => status.enforcement.memory_left_bytes,
+        None => own_room(),
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn own_room() -> Option<u64> {
+    crate::kernel::kernel_memory_left()
+}
+
+#[cfg(not(target_os = "linux"))]
+const fn own_room() -> Option<u64> {
+    None
+}
+
 /// Hazards as mistakes of the file.
 fn refused(policy: &Policy, hazards: &[Hazard]) -> PolicyErrors {
-    let errors = hazards.iter().map(|hazard| sensor_core::policy::PolicyError {
+    let errors = hazards.iter().map(|hazard| PolicyError {
         line: Some(hazard.line),
         field: format!("rule `{}`", hazard.id),
         message: format!(
@@ -109,7 +173,7 @@ struct Mistake<'e> {
 
 impl<'e> Refused<'e> {
     fn new(errors: &'e PolicyErrors) -> Self {
-        let mistake = |error: &'e sensor_core::policy::PolicyError| Mistake {
+        let mistake = |error: &'e PolicyError| Mistake {
             line: error.line,
             field: &error.field,
             message: &error.message,
@@ -132,6 +196,8 @@ struct Report<'p> {
     lists: Vec<ListLine<'p>>,
     warnings: Vec<String>,
     kernel: KernelUse,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    known_clients: Option<KnownClients>,
 }
 
 /// A list file: where it comes from and what is in it.
@@ -141,6 +207,7 @@ struct ListLine<'p> {
     changed_unix_ns: u64,
     lines: u64,
     entries: usize,
+    merged: usize,
     skipped: u64,
 }
 
@@ -168,10 +235,12 @@ struct KernelUse {
     failsafe: usize,
     merged: usize,
     bytes: u64,
+    /// What the cgroup's limit leaves; none = no limit.
+    room_bytes: Option<u64>,
 }
 
 impl<'p> Report<'p> {
-    fn new(policy: &'p Policy, lists: &'p Lists, compiled: &Compiled) -> Self {
+    fn new(policy: &'p Policy, lists: &'p Lists, compiled: &Compiled, room: Option<u64>) -> Self {
         let counts = &compiled.counts;
         let rules = policy
             .rules
@@ -196,6 +265,7 @@ impl<'p> Report<'p> {
                     changed_unix_ns: list.about.changed.0,
                     lines: list.about.lines,
                     entries: list.about.entries,
+                    merged: list.about.merged,
                     skipped: list.about.skipped,
                 })
                 .collect(),
@@ -208,7 +278,9 @@ impl<'p> Report<'p> {
                 failsafe: counts.failsafe,
                 merged: counts.merged,
                 bytes: compiled.bytes,
+                room_bytes: room,
             },
+            known_clients: None,
         }
     }
 
@@ -237,10 +309,11 @@ impl<'p> Report<'p> {
         }
         for list in &self.lists {
             text.extend([format!(
-                "list {}: {} prefixes in {} lines, {} skipped, changed {}\n",
+                "list {}: {} prefixes in {} lines, {} merged, {} skipped, changed {}\n",
                 output::clean(list.file),
                 list.entries,
                 list.lines,
+                list.merged,
                 list.skipped,
                 sensor_proto::json::rfc3339(list.changed_unix_ns)
             )]);
@@ -250,6 +323,13 @@ impl<'p> Report<'p> {
             "in the kernel: {} block, {} allow and {} limit prefixes ({} merged), {} rules, {} limits, {} failsafe entries, {} KiB\n",
             used.block, used.allow, used.limit, used.merged, used.rules, used.limits, used.failsafe, used.bytes.div_ceil(1024)
         )]);
+        text.push_str(&match used.room_bytes {
+            Some(room) => format!("the cgroup's limit leaves {} KiB for it\n", room / 1024),
+            None => "no limit of a cgroup stands against it\n".to_owned(),
+        });
+        if let Some(known) = &self.known_clients {
+            text.push_str(&known.text());
+        }
         for warning in &self.warnings {
             text.extend(["warning: ", &output::clean(warning), "\n"]);
         }

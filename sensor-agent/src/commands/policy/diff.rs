@@ -35,7 +35,9 @@ pub(super) struct Args {
 
 /// Runs the verb.
 pub(super) fn run(args: &Args) -> Result<Exit> {
-    let after = read_policy(&args.file).map_err(|error| Prerequisite::new(error.to_string()))?;
+    let config = args.place.resolve()?;
+    let after =
+        read_policy(&args.file, &config).map_err(|error| Prerequisite::new(error.to_string()))?;
     let now = in_force(&args.place)?;
     let before = policy::parse("what is in force", now.text.as_bytes(), UnixNs(0))
         .map_err(|errors| anyhow::anyhow!("the agent's document cannot be read: {errors}"))?;

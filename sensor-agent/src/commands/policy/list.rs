@@ -1,11 +1,11 @@
 //! `policy list`: the rules in force with their hits, states and where they come from.
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use sensor_proto::json::rfc3339;
 
 use crate::{
-    commands::{Exit, Prerequisite, output, place::Place},
-    control::{PolicyView, Question, RuleStatus, ask},
+    commands::{Exit, output, shown::Shown},
+    control::{ListStatus, PolicyView, Question, RuleStatus},
 };
 
 /// Lists the rules in force with live hits, state, end and provenance.
@@ -15,31 +15,12 @@ use crate::{
 )]
 pub(super) struct Args {
     #[command(flatten)]
-    place: Place,
-    /// Print JSON (sensor.policy/v1)
-    #[arg(long)]
-    json: bool,
-    /// Print the JSON Schema of --json and exit
-    #[arg(long)]
-    schema: bool,
+    shown: Shown,
 }
 
 /// Runs the verb.
 pub(super) fn run(args: &Args) -> Result<Exit> {
-    if args.schema {
-        output::print_json(&schemars::schema_for!(PolicyView))?;
-        return Ok(Exit::Done);
-    }
-    let socket = args.place.resolve()?.socket;
-    let value =
-        ask(&socket, &Question::Policy).map_err(|error| Prerequisite::new(error.to_string()))?;
-    let view: PolicyView =
-        serde_json::from_value(value).context("the agent is of another version")?;
-    if args.json {
-        output::print_json(&view)?;
-    } else {
-        output::print(&text(&view))?;
-    }
+    args.shown.show(&Question::Policy, text)?;
     Ok(Exit::Done)
 }
 
@@ -78,6 +59,7 @@ fn text(view: &PolicyView) -> String {
                 "STATE",
                 "CLIENTS",
                 "DROPPED",
+                "BYTES",
                 "WOULD DROP",
                 "SHARED",
                 "LAST HIT",
@@ -96,6 +78,7 @@ fn text(view: &PolicyView) -> String {
             output::grouped(rule.requests_would)
         )]);
     }
+    out.push_str(&lists(&view.lists));
     for source in &view.shared_sources {
         out.extend([format!(
             "shared source {} until {}: rules by address skip it\n",
@@ -104,6 +87,48 @@ fn text(view: &PolicyView) -> String {
         )]);
     }
     out
+}
+
+/// Where lists come from, and what they hit; empty without lists.
+pub(in crate::commands) fn lists(lists: &[ListStatus]) -> String {
+    if lists.is_empty() {
+        return String::new();
+    }
+    let row = |list: &ListStatus| {
+        let last = match list.last_unix_ns {
+            0 => "never".to_owned(),
+            at => short_time(at),
+        };
+        vec![
+            list.file.clone(),
+            list.rules.join(","),
+            output::grouped(list.entries),
+            output::grouped(list.merged),
+            list.first_skipped.as_ref().map_or_else(
+                || output::grouped(list.skipped),
+                |first| format!("{} ({first})", output::grouped(list.skipped)),
+            ),
+            short_time(list.changed_unix_ns),
+            short_time(list.read_unix_ns),
+            output::grouped(list.packets),
+            output::grouped(list.would_packets),
+            last,
+        ]
+    };
+    let header = [
+        "LIST",
+        "RULES",
+        "PREFIXES",
+        "MERGED",
+        "SKIPPED",
+        "CHANGED",
+        "READ",
+        "DROPPED",
+        "WOULD DROP",
+        "LAST HIT",
+    ];
+    let rows: Vec<_> = lists.iter().map(row).collect();
+    format!("\n{}", output::table(&header, &rows))
 }
 
 fn row(rule: &RuleStatus) -> Vec<String> {
@@ -118,6 +143,7 @@ fn row(rule: &RuleStatus) -> Vec<String> {
         },
         output::grouped(rule.clients),
         output::grouped(rule.packets),
+        output::grouped(rule.bytes),
         output::grouped(rule.would_packets),
         output::grouped(rule.shared_packets),
         time(rule.last_unix_ns, "never"),

@@ -13,6 +13,8 @@ use anyhow::Result;
 
 use super::{Exit, output};
 
+pub(super) use list::lists;
+
 /// Works with policies: files, and what is in force.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {

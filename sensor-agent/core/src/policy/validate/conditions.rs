@@ -16,7 +16,7 @@ impl Check {
             match parse_ports(&port.value.0) {
                 Ok(range) => ports.push(range),
                 Err(message) => {
-                    self.fail(port.line(), format!("{}.ports[{number}]", common.field), message)
+                    self.fail(port.line(), format!("{}.ports[{number}]", common.field), message);
                 }
             }
         }

@@ -182,7 +182,7 @@ impl Check {
                 Some(Rate { count: rate, period_ns, burst })
             }
             other => {
-                let at = raw.burst.as_ref().map_or(line, |burst| burst.line());
+                let at = raw.burst.as_ref().map_or(line, Placed::line);
                 let message = other.err().unwrap_or_else(|| {
                     format!("write a number from 1 to {max} that the rate earns back within a day")
                 });

@@ -25,9 +25,9 @@ impl Check {
         }
         if what == What::Allow {
             let remove = [
-                (common.action.map(|at| at.line()), "action", "has no action"),
+                (common.action.map(Placed::line), "action", "has no action"),
                 (
-                    common.include_shared.map(|at| at.line()),
+                    common.include_shared.map(Placed::line),
                     "include_shared",
                     "applies to shared sources anyway",
                 ),
@@ -65,7 +65,7 @@ impl Check {
         let when = self.conditions(common);
         let action = self.action(common);
         if action == RuleAction::Reset && when.protocol == Some(Protocol::Udp) {
-            let line = common.action.map_or(common.line, |action| action.line());
+            let line = common.action.map_or(common.line, Placed::line);
             let message = "only TCP has a reset; write drop";
             self.fail(line, format!("{}.action", common.field), message);
         }
@@ -120,8 +120,9 @@ impl Check {
             .reasons
             .iter()
             .filter_map(|pattern| pattern.refusal(about.reason.as_deref()))
+            .map(|refusal| format!("rule `{}`: {refusal}", shown(id)))
             .collect();
-        let line = common.reason.map_or(common.line, |reason| reason.line());
+        let line = common.reason.map_or(common.line, Placed::line);
         for refusal in refusals {
             self.fail(line, format!("{}.reason", common.field), refusal);
         }

@@ -17,7 +17,7 @@ use crate::{
 /// What a file comes to on this host.
 pub(super) fn of_file(file: &Path, query: &ExplainQuery, config: &Config) -> Result<ExplainView> {
     let wrong = |error: String| Prerequisite::new(error);
-    let policy = read_policy(file).map_err(|error| wrong(error.to_string()))?;
+    let policy = read_policy(file, config).map_err(|error| wrong(error.to_string()))?;
     let lists = read_lists(&policy).map_err(|error| wrong(error.to_string()))?;
     let facts = host_facts(MonoNs(BOOT_NS), &policy.failsafe.ssh_ports, Vec::new());
     let facts = HostFacts { protected: config.protected.clone(), ..facts };
