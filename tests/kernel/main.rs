@@ -11,6 +11,7 @@
 
 mod agreement;
 mod attach;
+mod commands;
 mod counts;
 mod coverage;
 mod drops;

@@ -5,7 +5,7 @@ use sensor_core::pipeline::PipelineCounter;
 use sensor_proto::json::rfc3339;
 
 use super::{Exit, output, policy::lists, shown::Shown};
-use crate::control::{ChainStatus, InterfaceView, Question, RuleStatus, StatusView};
+use crate::control::{ChainStatus, InterfaceView, PolicyStatus, Question, RuleStatus, StatusView};
 
 /// Shows where the running agent is attached, what it saw and what it lost.
 #[derive(Debug, clap::Args)]
@@ -65,22 +65,7 @@ fn text(view: &StatusView) -> String {
         line(format!("  a store that could not be read lies at {}", aside.display()));
     }
     if let Some(policy) = &view.policy {
-        let installed = format!(
-            "{} of {} entries, {} merged, {} KiB in the kernel",
-            policy.installed,
-            policy.wanted,
-            policy.merged,
-            output::grouped(policy.kernel_bytes.div_ceil(1024))
-        );
-        line(format!(
-            "policy {} generation {} hash {} ({installed})",
-            policy.origin, policy.generation, policy.hash
-        ));
-        if let Some(error) = &policy.error {
-            line(format!(
-                "  the file as it is now was refused, the one before is in force: {error}"
-            ));
-        }
+        policy_lines(policy).into_iter().for_each(&mut line);
     }
     if let Some(catalogue) = &view.catalogue {
         line(format!(
@@ -112,6 +97,31 @@ fn text(view: &StatusView) -> String {
     out.push('\n');
     out.push_str(&ledger(view));
     out
+}
+
+/// The policy in force, and what is wrong with the file.
+fn policy_lines(policy: &PolicyStatus) -> Vec<String> {
+    let mut lines = Vec::new();
+    if policy.generation > 0 {
+        lines.push(format!(
+            "policy {} generation {} hash {} ({} of {} entries, {} merged, {} KiB in the kernel)",
+            policy.origin,
+            policy.generation,
+            policy.hash,
+            policy.installed,
+            policy.wanted,
+            policy.merged,
+            output::grouped(policy.kernel_bytes.div_ceil(1024))
+        ));
+    } else {
+        lines.push(format!("policy {}: nothing of it is in force", policy.origin));
+    }
+    if let Some(error) = policy.error.as_ref().filter(|_| policy.generation > 0) {
+        lines.push(format!(
+            "  the file as it is now was refused, the one before is in force: {error}"
+        ));
+    }
+    lines
 }
 
 /// Look-ups that met a bound, by their name in the ledger.

@@ -265,7 +265,9 @@ impl PolicyFile {
             Some(provisional) => Err(format!(
                 "generation {} is provisional until {}: confirm it or take it back first (policy confirm, policy revert)",
                 self.status.generation,
-                sensor_proto::json::rfc3339(provisional.until_unix_ns)
+                sensor_proto::json::rfc3339(
+                    provisional.until_unix_ns / 1_000_000_000 * 1_000_000_000
+                )
             )),
             None => Ok(()),
         }

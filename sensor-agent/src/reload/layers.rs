@@ -232,8 +232,9 @@ impl Layers {
             added.rule.force |= wanted(&added.rule);
         }
         if let Some(base) = self.base.as_mut().filter(|base| base.policy.rules.iter().any(wanted)) {
-            let rules = &mut Arc::make_mut(&mut base.policy).rules;
-            rules.iter_mut().for_each(|rule| rule.force |= wanted(rule));
+            for rule in &mut Arc::make_mut(&mut base.policy).rules {
+                rule.force |= wanted(rule);
+            }
         }
         self
     }

@@ -644,13 +644,13 @@ fn list_status(
     rules: &[RuleStatus],
 ) -> ListStatus {
     let about = &list.about;
-    let names = |rule: &&policy::Rule| {
+    let takes = |rule: &&policy::Rule| {
         let mut lists = rule.lists.iter();
         lists.any(|one| {
             (&one.path, one.format, one.on_error) == (&name.path, name.format, name.on_error)
         })
     };
-    let named: Vec<&policy::Rule> = policy.rules.iter().filter(names).collect();
+    let named: Vec<&policy::Rule> = policy.rules.iter().filter(takes).collect();
     let of_named = || rules.iter().filter(|rule| named.iter().any(|one| *one.about.id == *rule.id));
     let sum = |count: fn(&RuleStatus) -> u64| of_named().map(count).sum::<u64>();
     ListStatus {

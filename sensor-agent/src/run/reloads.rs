@@ -201,7 +201,7 @@ impl Watch {
                 // While a policy is on trial its successor waits: a changed file is looked at when the trial is over.
                 let wanted = match when {
                     When::Changed => policy.changed(),
-                    _ => policy.is_wanted() && !policy.is_provisional(),
+                    _ => policy.is_wanted() && policy.trial().is_none(),
                 };
                 if !wanted {
                     return;

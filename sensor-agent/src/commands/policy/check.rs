@@ -315,7 +315,7 @@ impl<'p> Report<'p> {
                 list.lines,
                 list.merged,
                 list.skipped,
-                sensor_proto::json::rfc3339(list.changed_unix_ns)
+                sensor_proto::json::rfc3339(list.changed_unix_ns / 1_000_000_000 * 1_000_000_000)
             )]);
         }
         let used = &self.kernel;
@@ -323,10 +323,11 @@ impl<'p> Report<'p> {
             "in the kernel: {} block, {} allow and {} limit prefixes ({} merged), {} rules, {} limits, {} failsafe entries, {} KiB\n",
             used.block, used.allow, used.limit, used.merged, used.rules, used.limits, used.failsafe, used.bytes.div_ceil(1024)
         )]);
-        text.push_str(&match used.room_bytes {
-            Some(room) => format!("the cgroup's limit leaves {} KiB for it\n", room / 1024),
-            None => "no limit of a cgroup stands against it\n".to_owned(),
-        });
+        let room = used.room_bytes.map_or_else(
+            || "no limit of a cgroup stands against it\n".to_owned(),
+            |room| format!("the cgroup's limit leaves {} KiB for it\n", room / 1024),
+        );
+        text.push_str(&room);
         if let Some(known) = &self.known_clients {
             text.push_str(&known.text());
         }

@@ -36,8 +36,10 @@ pub(super) struct Args {
 /// Runs the verb.
 pub(super) fn run(args: &Args) -> Result<Exit> {
     let config = args.place.resolve()?;
+    // List files are named as the agent names them: it has another working folder.
+    let file = std::path::absolute(&args.file).unwrap_or_else(|_| args.file.clone());
     let after =
-        read_policy(&args.file, &config).map_err(|error| Prerequisite::new(error.to_string()))?;
+        read_policy(&file, &config).map_err(|error| Prerequisite::new(error.to_string()))?;
     let now = in_force(&args.place)?;
     let before = policy::parse("what is in force", now.text.as_bytes(), UnixNs(0))
         .map_err(|errors| anyhow::anyhow!("the agent's document cannot be read: {errors}"))?;

@@ -27,6 +27,11 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
 fn text(view: &PolicyView) -> String {
     let mut out = String::new();
     let Some(policy) = &view.policy else { return "no policy: nothing is dropped\n".into() };
+    if policy.generation == 0 {
+        let error = policy.error.as_deref().unwrap_or("not read yet");
+        out.extend(["no policy of this agent is in force: ", &output::clean_lines(error), "\n"]);
+        return out;
+    }
     out.extend([format!(
         "generation {} ({}), mode {}, base {}, {} added\n",
         policy.generation,
@@ -46,7 +51,7 @@ fn text(view: &PolicyView) -> String {
         )]);
     }
     if let Some(error) = &policy.error {
-        out.extend(["not in force: ", &output::clean_lines(error), "\n"]);
+        out.extend(["refused, so not in force: ", &output::clean_lines(error), "\n"]);
     }
     let rows: Vec<Vec<String>> = view.rules.iter().map(row).collect();
     if !rows.is_empty() {
@@ -104,10 +109,7 @@ pub(in crate::commands) fn lists(lists: &[ListStatus]) -> String {
             list.rules.join(","),
             output::grouped(list.entries),
             output::grouped(list.merged),
-            list.first_skipped.as_ref().map_or_else(
-                || output::grouped(list.skipped),
-                |first| format!("{} ({first})", output::grouped(list.skipped)),
-            ),
+            output::grouped(list.skipped),
             short_time(list.changed_unix_ns),
             short_time(list.read_unix_ns),
             output::grouped(list.packets),
@@ -128,7 +130,15 @@ pub(in crate::commands) fn lists(lists: &[ListStatus]) -> String {
         "LAST HIT",
     ];
     let rows: Vec<_> = lists.iter().map(row).collect();
-    format!("\n{}", output::table(&header, &rows))
+    let mut out = format!("\n{}", output::table(&header, &rows));
+    for list in lists {
+        if let Some(first) = &list.first_skipped {
+            let told =
+                format!("{}: {} lines are left out, the first: {first}", list.file, list.skipped);
+            out.extend([&*output::clean(&told), "\n"]);
+        }
+    }
+    out
 }
 
 fn row(rule: &RuleStatus) -> Vec<String> {
@@ -165,7 +175,9 @@ mod tests {
     #[test]
     fn what_the_network_says_reaches_no_terminal() {
         let rule = RuleStatus { id: "a\u{1b}[31m".into(), ..RuleStatus::default() };
-        let policy = Some(PolicyStatus { layer: "file".into(), ..PolicyStatus::default() });
+        let policy =
+            PolicyStatus { generation: 1, layer: "file".into(), ..PolicyStatus::default() };
+        let policy = Some(policy);
         let text = text(&PolicyView { policy, rules: vec![rule], ..PolicyView::default() });
         assert!(text.contains("a\\u{1b}[31m") && text.contains("never"), "{text}");
     }
