@@ -136,7 +136,7 @@ fn a_mistake_in_what_a_rule_does_names_line_field_and_remedy() {
         ("block:\n  - {id: a}\n", "p.yaml:2: block[0].clients: no clients"),
         (
             "require_reason: CHG[0-9]+\nblock:\n  - {id: a, clients: [any]}\n",
-            "p.yaml:3: block[0].reason: no reason; write one that matches `CHG[0-9]+`, which this file demands",
+            "p.yaml:3: block[0].reason: rule `a`: no reason; write one that matches `CHG[0-9]+`, which this file demands",
         ),
         ("require_reason: (\n", "p.yaml:1: require_reason: `(` is not a pattern"),
         (
