@@ -31,7 +31,7 @@ impl Check {
                     "include_shared",
                     "applies to shared sources anyway",
                 ),
-                (common.max_share.map(|at| at.line()), "max_share", "drops nobody"),
+                (common.max_share.map(Placed::line), "max_share", "drops nobody"),
             ];
             for (line, name, why) in remove {
                 if let Some(line) = line {
