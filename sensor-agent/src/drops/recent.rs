@@ -42,7 +42,7 @@ pub struct Names<'a> {
 }
 
 impl Drops {
-    /// Takes a look at the whole table; returns the rows that are idle, to be taken out of it.
+    /// Takes a look at the whole table; returns the rows that are idle, to be taken out of it ([`Drops::gone`]).
     pub fn look(
         &mut self,
         now: MonoNs,
@@ -61,7 +61,6 @@ impl Drops {
                 self.seen.insert(*key, value.count);
                 self.push(record(key, value, new, before.is_none(), names));
             } else if now.0.saturating_sub(value.last_ns) > IDLE_NS {
-                self.seen.remove(key);
                 idle.push(*key);
             }
         }
@@ -71,6 +70,14 @@ impl Drops {
             self.seen.retain(|key, _| there.contains(key));
         }
         idle
+    }
+
+    /// A row was taken out of the table; `last` is what it counted in the end, where that is known.
+    pub fn gone(&mut self, key: &DropKey, last: Option<&DropValue>, names: &Names<'_>) {
+        let before = self.seen.remove(key).unwrap_or(0);
+        if let Some(value) = last.filter(|value| value.count > before) {
+            self.push(record(key, value, value.count - before, before == 0, names));
+        }
     }
 
     /// Records after a number, oldest first. Whoever gives the number of a record that is not kept any more missed some.

@@ -442,9 +442,9 @@ impl Kernel {
         self.policy_maps().drops()
     }
 
-    /// Takes a row of the drops away, one that is idle: what is dropped meanwhile is lost to it.
-    pub fn forget_drop(&self, key: DropKey) -> Result<(), MapError> {
-        self.policy_maps().forget_drop(key)
+    /// Takes a row of the drops away, one that is idle, with what it counted in the end.
+    pub fn take_drop(&self, key: DropKey) -> Result<Option<DropValue>, MapError> {
+        self.policy_maps().take_drop(key)
     }
 
     /// Ends TCP sockets of the observed namespaces whose own and peer's address `named` says, where enforcement is on: their owners get

@@ -27,6 +27,7 @@ const BPF_MAP_CREATE: libc::c_long = 0;
 const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
 const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
 const BPF_MAP_GET_FD_BY_ID: libc::c_long = 14;
+const BPF_MAP_LOOKUP_AND_DELETE_ELEM: libc::c_long = 21;
 const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_LINK_UPDATE: libc::c_long = 29;
@@ -236,6 +237,26 @@ pub(super) fn slot_get(outer: BorrowedFd<'_>, slot: u32) -> io::Result<Option<Ow
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
         Ok(_) => sys::object_by_id(BPF_MAP_GET_FD_BY_ID, id).map(Some),
+    }
+}
+
+/// Takes an entry out of a hash map with the value that it had in the end; `None` where there is none. Kernels before 5.14 refuse it.
+pub(super) fn take_entry<K, V>(map: BorrowedFd<'_>, mut key: K) -> io::Result<Option<V>>
+where
+    K: IntoBytes + FromBytes,
+    V: IntoBytes + FromBytes,
+{
+    let mut value = V::new_zeroed();
+    let mut attr = ElementAttr {
+        map_fd: raw(map),
+        key: address(&mut key),
+        value: address(&mut value),
+        ..ElementAttr::default()
+    };
+    match bpf(BPF_MAP_LOOKUP_AND_DELETE_ELEM, &mut attr) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+        Ok(_) => Ok(Some(value)),
     }
 }
 

@@ -14,7 +14,7 @@ use std::{
 
 use aya::{
     Ebpf,
-    maps::{HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues},
+    maps::{HashMap, IterableMap as _, Map, MapData, MapError, PerCpuArray, PerCpuValues},
 };
 use sensor_core::policy::image::PolicyImage;
 use sensor_ebpf::abi::{
@@ -333,9 +333,13 @@ impl PolicyMaps {
         self.drops.iter().filter_map(Result::ok).map(|(key, value)| (key.0, value.0)).collect()
     }
 
-    /// Takes a row of the drops away. What is dropped while it goes is lost to it: only for rows that are idle.
-    pub(crate) fn forget_drop(&mut self, key: DropKey) -> Result<(), MapError> {
-        absent_is_fine(self.drops.remove(&Wire(key)))
+    /// Takes a row of the drops away, with what it counted in the end; `None` where the kernel does not tell.
+    pub(crate) fn take_drop(&mut self, key: DropKey) -> Result<Option<DropValue>, MapError> {
+        match object::take_entry(self.drops.map().fd().as_fd(), key) {
+            Ok(value) => Ok(value),
+            // Before 5.14: what is dropped between the last look and now is lost to the row.
+            Err(_) => absent_is_fine(self.drops.remove(&Wire(key))).map(|()| None),
+        }
     }
 
     /// Puts the maps of an image into a slot that is not in use.

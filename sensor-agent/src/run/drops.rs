@@ -94,7 +94,10 @@ impl Shared {
             unix: &to_unix,
         };
         for key in look.drops.look(now, &rows, &names) {
-            let _stays_until_the_next_look = kernel.forget_drop(key).is_err();
+            // What cannot be taken out stays until the next look.
+            if let Ok(last) = kernel.take_drop(key) {
+                look.drops.gone(&key, last.as_ref(), &names);
+            }
         }
         let own = |hits| shares.get(&hits).map(|percent| f64::from(*percent) / 100.0);
         // The live lock is taken under this one, never the other way round.
