@@ -102,6 +102,14 @@ enum Verb {
         /// The agent's binary
         agent: PathBuf,
     },
+    /// The half of `bench drop` that is root
+    #[command(hide = true)]
+    BenchDrop {
+        /// The agent's binary
+        agent: PathBuf,
+        /// The sender's binary
+        bench: PathBuf,
+    },
     /// Run one command and print what it used
     #[command(hide = true)]
     Measure {
@@ -160,6 +168,7 @@ fn dispatch(verb: Verb) -> Result<()> {
         Verb::Lint(arguments) => lint::lint(&arguments),
         Verb::Bench { group, yes } => bench::bench(group, Consent::from_flag(yes)),
         Verb::BenchLive { agent } => bench::live::scene(&agent),
+        Verb::BenchDrop { agent, bench } => bench::drop::scene(&agent, &bench),
         Verb::Measure { command } => bench::measure::measure(&command),
         Verb::Codegen { check } => codegen::codegen(check),
         Verb::Ci { full } => ci::ci(full),

@@ -56,4 +56,4 @@ pub use sockets::EndedSockets;
 pub use status::{InterfaceState, InterfaceStatus, WatchCounts};
 pub use switch::{PinnedLayout, SwitchError, pinned_layouts, switch_layout};
 pub use sys::{ChainEntry, TcHook, tcx_chain};
-pub use test_run::{Bench, Ran, TestRunError};
+pub use test_run::{Bench, Ran, Spread, TestRunError};

@@ -199,8 +199,19 @@ pub(super) fn array_of(
     max_entries: u32,
     flags: u32,
 ) -> io::Result<OwnedFd> {
+    map_of(BPF_MAP_TYPE_ARRAY, name, value_size, max_entries, flags)
+}
+
+/// Makes a map whose keys are numbers.
+pub(super) fn map_of(
+    kind: u32,
+    name: &str,
+    value_size: u32,
+    max_entries: u32,
+    flags: u32,
+) -> io::Result<OwnedFd> {
     let mut attr = MapCreateAttr {
-        kind: BPF_MAP_TYPE_ARRAY,
+        kind,
         key_size: 4,
         value_size,
         max_entries,

@@ -3,7 +3,7 @@
 //! Nothing is attached. The kernel takes no packet shorter than 14 bytes, and recent ones none that an Ethernet type
 //! announces as IP and that ends within the IP header: [`TestRunError::TooShort`].
 
-use std::{sync::Arc, time::Duration};
+use std::{io, os::fd::AsFd as _, sync::Arc, time::Duration};
 
 use aya::programs::{Program, ProgramError, TestRun, TestRunOptions};
 use sensor_core::policy::image::PolicyImage;
@@ -15,6 +15,7 @@ use sensor_ebpf::abi::{
     settings::Settings,
 };
 
+pub use self::spread::Spread;
 use super::{
     counters::{Counters, KernelLedger},
     load::{self, Degraded, LoadConfig, LoadError, Wanted},
@@ -22,6 +23,8 @@ use super::{
     ring::Ring,
     settings::SettingsMap,
 };
+
+mod spread;
 
 /// An object that is loaded and not attached.
 pub struct Bench {
@@ -86,6 +89,15 @@ impl Bench {
         Ok(Ran { action: result.return_value.cast_signed(), duration: result.duration })
     }
 
+    /// Prepares runs of a TC program over many source addresses (IPv4 v4-mapped), whose number is a power of two.
+    pub fn spread(&self, program: &str, addresses: &[[u8; 16]]) -> io::Result<Spread> {
+        let Some(Program::SchedClassifier(classifier)) = self.ebpf.program(program) else {
+            return Err(io::Error::other(format!("no TC program {program}")));
+        };
+        let program = classifier.fd().map_err(io::Error::other)?;
+        Spread::new(program.as_fd(), addresses)
+    }
+
     /// Runs a TC program on a packet once; gives its return value and the packet as the program left it.
     pub fn rewritten(&self, program: &str, packet: &[u8]) -> Result<(i32, Vec<u8>), TestRunError> {
         let Some(Program::SchedClassifier(classifier)) = self.ebpf.program(program) else {
@@ -130,6 +142,12 @@ impl Bench {
     /// Ends the provisional policy.
     pub fn revert_policy(&mut self) -> Result<(), ApplyError> {
         self.policy.revert()
+    }
+
+    /// The word that puts the policy in force (`Settings::policy`).
+    #[must_use]
+    pub fn policy_word(&self) -> u64 {
+        self.settings.current().policy
     }
 
     /// Changes settings as the agent does.

@@ -1,8 +1,9 @@
-//! `bench [kernel|live|replay]`: figures of one run -> a table and `target/bench/<group>.jsonl`.
+//! `bench [kernel|live|replay|drop]`: figures of one run -> a table and `target/bench/<group>.jsonl`.
 //!
 //! The machine may be shared and noisy: each figure stands beside its baseline of the same run, ratios are
 //! taken per round, and the median of them is reported.
 
+pub(crate) mod drop;
 mod kernel;
 pub(crate) mod live;
 pub(crate) mod measure;
@@ -28,6 +29,8 @@ pub(crate) enum Group {
     Live,
     /// Exchanges and MB per CPU second, peak memory
     Replay,
+    /// CPU of a dropped packet beside nftables and xdp-filter
+    Drop,
 }
 
 /// One figure.
@@ -50,6 +53,7 @@ pub(crate) fn bench(group: Option<Group>, consent: Consent) -> Result<()> {
             Group::Kernel => report("kernel", &kernel::kernel(consent)?)?,
             Group::Live => report("live", &live::live(consent)?)?,
             Group::Replay => report("replay", &replay::replay(consent)?)?,
+            Group::Drop => report("drop", &drop::drop_cost(consent)?)?,
         }
     }
     Ok(())

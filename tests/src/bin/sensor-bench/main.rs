@@ -1,11 +1,14 @@
 //! `sensor-bench kernel [OBJECT]`: what `cargo xtask bench` cannot do without the product's crates.
 //!
-//! `kernel` needs root and prints one figure a line (`name`, `value`, `unit`, `baseline`, `ratio`, `runs`).
+//! `kernel` needs root and prints one figure a line (`name`, `value`, `unit`, `baseline`, `ratio`, `runs`). `flood` and `sources`
+//! are the sender of `bench drop`.
 #![cfg_attr(
     target_os = "linux",
     expect(clippy::print_stdout, reason = "its output is its purpose")
 )]
 
+#[cfg(target_os = "linux")]
+mod flood;
 #[cfg(target_os = "linux")]
 mod kernel;
 #[cfg(target_os = "linux")]
@@ -21,6 +24,17 @@ fn main() -> Result<()> {
         ["kernel"] => kernel::kernel(None),
         #[cfg(target_os = "linux")]
         ["kernel", object] => kernel::kernel(Some(object.as_ref())),
-        _ => bail!("usage: sensor-bench kernel [OBJECT]"),
+        #[cfg(target_os = "linux")]
+        ["lists", object] => kernel::lists(object.as_ref()),
+        #[cfg(target_os = "linux")]
+        ["sources"] => {
+            flood::sources();
+            Ok(())
+        }
+        #[cfg(target_os = "linux")]
+        ["flood", device, mac, count, cpu] => {
+            flood::flood(device, mac, count.parse()?, cpu.parse()?)
+        }
+        _ => bail!("usage: sensor-bench kernel [OBJECT] | lists OBJECT | sources | flood DEVICE MAC COUNT CPU"),
     }
 }
