@@ -42,6 +42,8 @@ use crate::{
 
 const BPF_ANY: u64 = 0;
 const BPF_NOEXIST: u64 = 1;
+/// How long the table of drops is taken for full: the agent takes idle rows away a few times a second at most.
+const DROPS_FULL_NS: u64 = 10_000_000;
 
 /// 1 in mode enforce. A constant once loaded: with 0 the verifier removes every path that drops.
 #[unsafe(no_mangle)]
@@ -251,19 +253,18 @@ impl<const DIRECT: bool> Tables for Kernel<DIRECT> {
     }
 
     #[inline(always)]
-    fn any4(&self, slot: u32, word: u32) -> u64 {
+    fn any4(&self, slot: u32, [first, second]: [u32; 2]) -> [u64; 2] {
         // By value: a constant that is borrowed may become one with `ENFORCE`, which the loader changes.
-        let bitmap = ANY4.get(slot).and_then(|bitmap| bitmap.get(0));
-        bitmap.and_then(|words| words.get(word as usize & (ANY4_WORDS - 1))).copied().unwrap_or(0)
+        let Some(words) = ANY4.get(slot).and_then(|bitmap| bitmap.get(0)) else { return [0; 2] };
+        let word = |at: u32| words.get(at as usize & (ANY4_WORDS - 1)).copied().unwrap_or(0);
+        [word(first), word(second)]
     }
 
     #[inline(always)]
-    fn filter6(&self, slot: u32, word: u32) -> u64 {
-        let filter = FILTER6.get(slot).and_then(|filter| filter.get(0));
-        filter
-            .and_then(|words| words.get(word as usize & (FILTER6_WORDS - 1)))
-            .copied()
-            .unwrap_or(0)
+    fn filter6(&self, slot: u32, [first, second]: [u32; 2]) -> [u64; 2] {
+        let Some(words) = FILTER6.get(slot).and_then(|filter| filter.get(0)) else { return [0; 2] };
+        let word = |at: u32| words.get(at as usize & (FILTER6_WORDS - 1)).copied().unwrap_or(0);
+        [word(first), word(second)]
     }
 
     #[inline(always)]
@@ -309,14 +310,20 @@ impl<const DIRECT: bool> Tables for Kernel<DIRECT> {
     }
 
     #[inline(always)]
-    fn dropped(&self, key: &DropKey, first: &DropValue) -> bool {
+    fn dropped(&self, key: &DropKey, first: &DropValue, full_until_ns: &mut u64) -> bool {
         let mut found = DROPS.get_ptr_mut(key);
         if found.is_none() {
+            if first.last_ns < *full_until_ns {
+                return false;
+            }
             if DROPS.insert(key, first, BPF_NOEXIST).is_ok() {
                 return true;
             }
             // Another CPU was first, or there is no room.
             found = DROPS.get_ptr_mut(key);
+            if found.is_none() {
+                *full_until_ns = first.last_ns + DROPS_FULL_NS;
+            }
         }
         let Some(row) = found else { return false };
         // SAFETY: a map value is valid until the program ends.
@@ -446,6 +453,11 @@ impl<const DIRECT: bool> Tables for Kernel<DIRECT> {
         } else {
             outline::sensor_swift_socket(self.skb.as_ptr(), work)
         }
+    }
+
+    #[inline(always)]
+    fn concerns6(&self, work: &mut Work) -> bool {
+        outline::sensor_concerns6(work) != 0
     }
 
     #[inline(always)]

@@ -192,10 +192,10 @@ pub trait Tables {
     /// Repeats `step` at most `max` times; false when it was still going on.
     fn repeat<S: Step>(&self, max: u32, step: &mut S) -> bool;
 
-    /// 64 bits of a slot's bitmap of IPv4 /24s.
-    fn any4(&self, slot: u32, word: u32) -> u64;
-    /// 64 bits of a slot's filter of IPv6 anchors.
-    fn filter6(&self, slot: u32, word: u32) -> u64;
+    /// Two words of a slot's bitmap of IPv4 /24s: one look-up of the bitmap serves both ends of a packet.
+    fn any4(&self, slot: u32, words: [u32; 2]) -> [u64; 2];
+    /// Two words of a slot's filter of IPv6 anchors.
+    fn filter6(&self, slot: u32, words: [u32; 2]) -> [u64; 2];
     /// A line of a slot's policy image.
     fn line(&self, slot: u32, number: u32) -> Option<&Line>;
     /// The agent's verdict on a flow.
@@ -206,8 +206,9 @@ pub trait Tables {
     fn shared_until(&self, source: &[u8; 16]) -> u64;
     /// Counts a hit of a rule, by its index in `RULE_HITS`.
     fn hit(&self, hits: u32, hit: Hit, packets: u64, bytes: u64, now_ns: u64);
-    /// Counts a drop where it belongs, from `first` on when there was none of this key; false when there is no room.
-    fn dropped(&self, key: &DropKey, first: &DropValue) -> bool;
+    /// Counts a drop where it belongs, from `first` on when there was none of this key; false when there is no room. Until
+    /// `full_until_ns` none is looked for: a flood from more clients than there are rows would pay for it with every packet.
+    fn dropped(&self, key: &DropKey, first: &DropValue, full_until_ns: &mut u64) -> bool;
     /// State of a limit, made when it is not there; `None` when there is no room.
     fn limit_cell(&self, key: &LimitKey) -> Option<Self::Cell>;
 
@@ -237,7 +238,7 @@ pub trait Tables {
     /// Moves a count of a listener.
     fn listener(&self, key: &ListenerKey, event: ListenerEvent, now_ns: u64);
 
-    /// Runs [`crate::verdict::decide`]. This and the next five are stages that the kernel verifies on their own, so that
+    /// Runs [`crate::verdict::decide`]. This and the next six are stages that the kernel verifies on their own, so that
     /// their paths do not multiply with those of the caller; all state goes through `work`.
     #[inline(always)]
     fn decide<P: PacketBytes>(&self, outcome: Outcome, packet: &P, work: &mut Work) -> Decision
@@ -254,6 +255,15 @@ pub trait Tables {
         Self: Sized,
     {
         judge::swift(packet, self, work)
+    }
+
+    /// Runs [`crate::verdict::concerns6`].
+    #[inline(always)]
+    fn concerns6(&self, work: &mut Work) -> bool
+    where
+        Self: Sized,
+    {
+        verdict::concerns6(self, work)
     }
 
     /// Runs [`crate::verdict::begin`].

@@ -49,6 +49,8 @@ pub struct Work {
     pub drop_key: DropKey,
     /// A drop on its way into it.
     pub drop: DropValue,
+    /// Until when this CPU takes it for full, ns.
+    pub drops_full_until_ns: u64,
     /// Key of the limit states.
     pub limit: LimitKey,
     /// A flow entry before it is inserted.
@@ -146,6 +148,10 @@ pub struct Search {
     pub prefixes: u32,
     /// Place in the buckets from which the probe of an IPv6 length goes on.
     pub resume: u32,
+    /// Added to lengths above 24 in the slots of this address's /24, 0 = they have homes of their own (IPv4).
+    pub with_24: u32,
+    /// Always zero.
+    pub pad: u32,
     /// First line of the rules.
     pub rules: u32,
     /// First line of the limits.

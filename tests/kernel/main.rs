@@ -30,4 +30,5 @@ mod requests;
 mod reset;
 mod safety;
 mod sources;
+mod switch;
 mod upstream;

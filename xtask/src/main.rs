@@ -102,6 +102,12 @@ enum Verb {
         /// The agent's binary
         agent: PathBuf,
     },
+    /// The half of `bench policy` that is root
+    #[command(hide = true)]
+    BenchPolicy {
+        /// The agent's binary
+        agent: PathBuf,
+    },
     /// The half of `bench drop` that is root
     #[command(hide = true)]
     BenchDrop {
@@ -168,6 +174,7 @@ fn dispatch(verb: Verb) -> Result<()> {
         Verb::Lint(arguments) => lint::lint(&arguments),
         Verb::Bench { group, yes } => bench::bench(group, Consent::from_flag(yes)),
         Verb::BenchLive { agent } => bench::live::scene(&agent),
+        Verb::BenchPolicy { agent } => bench::policy::scene(&agent),
         Verb::BenchDrop { agent, bench } => bench::drop::scene(&agent, &bench),
         Verb::Measure { command } => bench::measure::measure(&command),
         Verb::Codegen { check } => codegen::codegen(check),

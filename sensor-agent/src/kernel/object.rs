@@ -199,20 +199,20 @@ pub(super) fn array_of(
     max_entries: u32,
     flags: u32,
 ) -> io::Result<OwnedFd> {
-    map_of(BPF_MAP_TYPE_ARRAY, name, value_size, max_entries, flags)
+    create(BPF_MAP_TYPE_ARRAY, name, [4, value_size], max_entries, flags)
 }
 
-/// Makes a map whose keys are numbers.
-pub(super) fn map_of(
+/// Makes a map of some kind with keys and values of these sizes.
+pub(super) fn create(
     kind: u32,
     name: &str,
-    value_size: u32,
+    [key_size, value_size]: [u32; 2],
     max_entries: u32,
     flags: u32,
 ) -> io::Result<OwnedFd> {
     let mut attr = MapCreateAttr {
         kind,
-        key_size: 4,
+        key_size,
         value_size,
         max_entries,
         flags,

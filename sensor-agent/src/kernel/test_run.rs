@@ -24,6 +24,7 @@ use super::{
     settings::SettingsMap,
 };
 
+mod plain;
 mod spread;
 
 /// An object that is loaded and not attached.
@@ -112,6 +113,11 @@ impl Bench {
         let result = classifier.test_run(options).map_err(refused)?;
         left.truncate(usize::try_from(result.data_size_out).unwrap_or(0));
         Ok((result.return_value.cast_signed(), left))
+    }
+
+    /// Time of as many plain inserts into a hash and a trie, of IPv4 prefixes (address, length).
+    pub fn plain_inserts(prefixes: &[([u8; 4], u8)]) -> io::Result<Duration> {
+        plain::inserts(prefixes)
     }
 
     /// Instructions that the verifier walked for a program.

@@ -13,21 +13,22 @@
 //! All integers are in the byte order of the host; a line is eight u64 words. Line numbers are counted from the image's start.
 //! Lines 0 and up to [`HEADER_LINES`] hold [`Header`] (its words, in order); everything else is where the header says.
 //!
-//! - **Membership IPv4.** `ANY4`: bit n set = some block entry touches 10.0.0.0/24 number n (the address's first 24 bits). Its partner in
-//!   the image is `partial4`: lines of [`PARTIAL_BITS`] such bits, set where the /24 has entries longer than /24 and is not covered as a
-//!   whole, then word 6 = running counts of the line's words 1 to 5 (9 bits each, word 1 lowest; the count of bits before that word), word 7 = count
-//!   of bits before the line. A /24 with `ANY4` set and `partial4` clear is covered as a whole. The rank of a partial /24 is its leaf:
-//!   256 bits, two leaves a line, from `leaves4` on; bit = last octet, set when an entry covers the address.
-//! - **Membership IPv6.** `FILTER6`: one bit for each (anchor length, prefix cut to it) at the low 24 bits of [`hash6`] of both.
-//!   An entry belongs to the longest anchor length not longer than itself, so the first anchor length is at most the shortest entry's; beside the bit of
-//!   its own anchor it sets **the bit of the first anchor length** (its prefix cut to [`Header::anchor_lengths`]`[0]`), because that one alone is
-//!   asked for every packet; it should be as long as the entries allow. A hit is then asked from `anchors6`: a
+//! - **Membership IPv4.** `ANY4`: bit n set = some block entry touches 10.0.0.0/24 number n (the address's first 24 bits). Then one bucket
+//!   of the entries says it exactly: see there.
+//! - **Membership IPv6.** `FILTER6`: the bits [`filter6`] names for the [`hash6`] of each entry's prefix cut to the first anchor length
+//!   ([`Header::anchor_lengths`]`[0]`), which alone is asked for every packet; it is at most the shortest entry's length, and should be as
+//!   long as the entries allow. An entry belongs to the longest anchor length not longer than itself. A hit is then asked from `anchors6`: a
 //!   table of buckets of four (hash, lengths) pairs, where `hash` is the whole [`hash6`] of the anchor (of two anchors with one hash the lengths
 //!   are joined), and bit n of `lengths` says that an entry of `anchor + n` bits (n = 63: 63 or more) lies in that anchor; a pair with
 //!   `lengths` 0 is unused. When all four of the home bucket are in use, the rest is in the bucket [`other_bucket`] names. The first anchor has a pair
 //!   only for the entries that belong to it. A false positive costs time, never a verdict.
 //! - **Entries IPv4**: buckets of eight u64 slots: [`slot4`]. Home bucket by [`hash4`] of prefix and length; when all eight slots are in use,
-//!   the rest is in the bucket [`other_bucket`] names. 0 is an unused slot.
+//!   the rest is in the bucket [`other_bucket`] names. 0 is an unused slot. Entries longer than /24 share the home of their /24 and list, which is
+//!   [`hash24`], so that one line says which of them cover an address: the length in their slots is [`WITH_24`] more, and
+//!   [`WITH_COVERED_24`] more where a shorter entry of the list covers the /24 (else no shorter length need be probed). Where a list has more than
+//!   [`SHARING_24_MAX`] entries in a /24, there is one slot with the length [`DENSE_24`] (or [`DENSE_COVERED_24`]) in their place, whose number is that
+//!   of a leaf: 256 bits, two leaves a line, from `leaves4` on; bit = last octet, set when one of the entries covers the address. Those entries then
+//!   have homes and lengths of their own.
 //! - **Entries IPv6**: buckets of eight u64 slots: tag (high 40 bits) and number of the entry in `prefixes6` plus one (low 24 bits); the prefix
 //!   itself, two a line: address high word, address low word, [`meta6`], 0. Buckets overflow as those of IPv4. Prefixes with the same tag in
 //!   one bucket are all looked at, each for a step of the look-up.
@@ -38,19 +39,25 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Version of this layout; the agent refuses to take over maps of another one.
-pub const IMAGE_VERSION: u32 = 1;
+pub const IMAGE_VERSION: u32 = 2;
 /// Slots of `POLICY`, `ANY4` and `FILTER6`: confirmed, provisional, and one for the next.
 pub const SLOTS: u32 = 3;
 /// Words of one slot of `ANY4`: 2^24 bits.
 pub const ANY4_WORDS: usize = 1 << 18;
-/// Words of one slot of `FILTER6`: 2^24 bits, 6 % in use with a million prefixes.
+/// Words of one slot of `FILTER6`: with a million prefixes one address of a hundred passes by chance.
 pub const FILTER6_WORDS: usize = 1 << 18;
-/// Mask of a bit number in `FILTER6`, from the low bits of [`hash6`].
-pub const FILTER6_MASK: u64 = (1 << 24) - 1;
 /// Unused place in [`Header::anchor_lengths`].
 pub const NO_ANCHOR: u8 = 255;
-/// /24s in one line of `partial4`.
-pub const PARTIAL_BITS: u32 = 384;
+/// Entries longer than /24 of one list and /24 that share a home at most.
+pub const SHARING_24_MAX: usize = 4;
+/// Added to the length of an entry in a slot that is at home with its /24.
+pub const WITH_24: u32 = 8;
+/// The same where a shorter entry of the list covers the /24.
+pub const WITH_COVERED_24: u32 = 16;
+/// Length in the slot of a /24 whose entries have homes of their own.
+pub const DENSE_24: u32 = 49;
+/// The same where a shorter entry of the list covers the /24.
+pub const DENSE_COVERED_24: u32 = 50;
 /// Anchor lengths at most.
 pub const ANCHORS_MAX: usize = 4;
 /// Kernel rules at most in one image (24 bits of a slot name them).
@@ -107,8 +114,8 @@ pub struct Header {
     pub generation: u64,
     /// Digest of the policy's source.
     pub digest: u64,
-    /// First line of `partial4`; 0 = no block entries for IPv4.
-    pub partial4: u32,
+    /// Always zero.
+    pub pad: u32,
     /// First line of `leaves4`.
     pub leaves4: u32,
     /// First line of the buckets of IPv4 entries.
@@ -144,8 +151,12 @@ pub struct Header {
     pub lengths4: [u64; 3],
     /// The same for IPv6, bits 0 to 128.
     pub lengths6: [[u64; 3]; 3],
+    /// Ports that failsafe entries with ports name ([`port_bit`]): a packet with none of them belongs to none of those.
+    pub failsafe_ports: u64,
+    /// First bytes of the prefixes of failsafe entries for any port ([`first_byte_bit`]), likewise.
+    pub failsafe_nets: u64,
     /// Always zero.
-    pub spare: [u64; 9],
+    pub spare: [u64; 7],
 }
 
 const _: () = assert!(size_of::<Header>() == 64 * HEADER_LINES as usize);
@@ -278,6 +289,43 @@ pub struct Failsafe {
 
 const _: () = assert!(size_of::<Failsafe>() == 64);
 
+impl Failsafe {
+    /// What the entry adds to [`Header::failsafe_ports`] and [`Header::failsafe_nets`].
+    #[must_use]
+    pub fn filter(&self) -> (u64, u64) {
+        if self.port_min != 0 || self.port_max != u16::MAX {
+            if self.port_max.saturating_sub(self.port_min) >= 64 {
+                return (u64::MAX, 0);
+            }
+            let ports = self.port_min..=self.port_max;
+            return (ports.fold(0, |bits, port| bits | port_bit(port)), 0);
+        }
+        let [first, .., a, _, _, _] = self.addr;
+        let mapped = self.prefix_len >= 96 && self.addr.starts_with(&MAPPED);
+        let (byte, len) = if mapped { (a, self.prefix_len - 96) } else { (first, self.prefix_len) };
+        // A short prefix of zeros may hold the v4-mapped addresses too.
+        let wide = len < 8 || (!mapped && first == 0 && len < 96);
+        (0, if wide { u64::MAX } else { first_byte_bit(byte.into()) })
+    }
+}
+
+/// What a v4-mapped address begins with.
+const MAPPED: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255];
+
+/// The bit of a port in [`Header::failsafe_ports`].
+#[inline(always)]
+#[must_use]
+pub const fn port_bit(port: u16) -> u64 {
+    1 << (port & 63)
+}
+
+/// The bit of an address in [`Header::failsafe_nets`], by its first byte (of an IPv4 address, not its mapping).
+#[inline(always)]
+#[must_use]
+pub const fn first_byte_bit(byte: u64) -> u64 {
+    1 << (byte & 63)
+}
+
 /// Slot of an IPv4 entry: prefix (32 bits), length (6), list (2), number of its first rule or limit (24, from 1). Never 0.
 #[inline(always)]
 #[must_use]
@@ -315,8 +363,23 @@ pub const fn hash4(prefix: u32, length: u32, list: ListId) -> u64 {
     mix((prefix as u64) << 8 | (length as u64) << 2 | list as u64)
 }
 
+/// Hash of the home that the entries of a list in a /24 share; any address of it.
+#[inline(always)]
+#[must_use]
+pub const fn hash24(address: u32, list: ListId) -> u64 {
+    hash4(address & 0xffff_ff00, 33, list)
+}
+
+/// The word of `FILTER6` that a hash chooses, and its bits in it: all set where it may be there.
+#[inline(always)]
+#[must_use]
+pub const fn filter6(hash: u64) -> (u32, u64) {
+    let bits = 1 << ((hash >> 18) & 63) | 1 << ((hash >> 24) & 63) | 1 << ((hash >> 30) & 63);
+    (hash as u32 & (FILTER6_WORDS as u32 - 1), bits)
+}
+
 /// Hash of an IPv6 prefix (two words, bits beyond the length zero) of a list. `FILTER6` and `anchors6` use [`ListId::Block`].
-/// The low bits choose bucket or filter bit, the high 40 are the tag.
+/// The low bits choose the bucket or the bits of the filter, the high 40 are the tag.
 #[inline(always)]
 #[must_use]
 pub const fn hash6(high: u64, low: u64, length: u32, list: ListId) -> u64 {

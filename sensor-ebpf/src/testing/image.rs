@@ -19,11 +19,14 @@ use zerocopy::transmute;
 
 use crate::abi::{
     image::{
-        ANY4_WORDS, FILTER6_MASK, FILTER6_WORDS, Failsafe, HEADER_LINES, Header, IMAGE_VERSION,
-        Limit, Line, ListId, NO_ANCHOR, PARTIAL_BITS, Rule, hash4, hash6, meta6, other_bucket,
-        slot4,
+        ANY4_WORDS, DENSE_24, DENSE_COVERED_24, FILTER6_WORDS, Failsafe, HEADER_LINES, Header,
+        IMAGE_VERSION, Limit, Line, ListId, NO_ANCHOR, Rule, SHARING_24_MAX, WITH_24,
+        WITH_COVERED_24, filter6, hash4, hash6, hash24, meta6, other_bucket, slot4,
     },
-    settings::{POLICY_ANCHOR_SHIFT, POLICY_BLOCK4, POLICY_BLOCK6, POLICY_LIMIT4, POLICY_LIMIT6},
+    settings::{
+        POLICY_ALLOW4, POLICY_ALLOW6, POLICY_ANCHOR_SHIFT, POLICY_BLOCK4, POLICY_BLOCK6,
+        POLICY_LIMIT4, POLICY_LIMIT6,
+    },
 };
 
 /// What an IPv4 address begins with, v4-mapped.
@@ -119,6 +122,10 @@ impl Draft {
         header.failsafe =
             put(&mut image, self.failsafe.iter().map(|entry| transmute!(*entry)).collect());
         header.failsafe_count = self.failsafe.len() as u32;
+        for (ports, nets) in self.failsafe.iter().map(Failsafe::filter) {
+            header.failsafe_ports |= ports;
+            header.failsafe_nets |= nets;
+        }
         header.lines = image.lines.len() as u32;
         let head: [Line; HEADER_LINES as usize] = transmute!(header);
         image.lines[..HEADER_LINES as usize].copy_from_slice(&head);
@@ -129,64 +136,65 @@ impl Draft {
 impl Image {
     fn four(&mut self, entries: &BTreeMap<(u32, u32, ListId), u32>, header: &mut Header) {
         let mut slots = Vec::new();
-        // Which addresses of which /24 are covered; `None`: all.
-        let mut covered: BTreeMap<u32, [u64; 4]> = BTreeMap::new();
+        // Entries longer than /24, by list and /24.
+        let mut groups: BTreeMap<(ListId, u32), Vec<(u32, u32, u32)>> = BTreeMap::new();
+        let mut any = BTreeSet::new();
         for ((len, prefix, list), first) in entries {
             header.lengths4[*list as usize] |= 1 << len;
-            slots.push((hash4(*prefix, *len, *list), slot4(*prefix, *len, *list, *first)));
-            match list {
-                ListId::Allow => continue,
-                ListId::Limit => {
-                    self.flags |= POLICY_LIMIT4;
-                    continue;
-                }
-                ListId::Block => self.flags |= POLICY_BLOCK4,
+            self.flags |= match list {
+                ListId::Block => POLICY_BLOCK4,
+                ListId::Allow => POLICY_ALLOW4,
+                ListId::Limit => POLICY_LIMIT4,
+            };
+            if *list == ListId::Block {
+                let count = 1_u32 << 24_u32.saturating_sub(*len);
+                any.extend((prefix >> 8)..(prefix >> 8) + count);
             }
-            if *len <= 24 {
-                let count = 1_u32 << (24 - len);
-                for number in (prefix >> 8)..(prefix >> 8) + count {
-                    covered.insert(number, [u64::MAX; 4]);
-                }
+            if *len > 24 {
+                groups.entry((*list, prefix >> 8)).or_default().push((*len, *prefix, *first));
             } else {
-                let leaf = covered.entry(prefix >> 8).or_default();
+                slots.push((hash4(*prefix, *len, *list), slot4(*prefix, *len, *list, *first)));
+            }
+        }
+        let mut leaves = Vec::new();
+        for ((list, number), group) in &groups {
+            let covered = (0..=24).any(|len: u32| {
+                let shift = 24 - len;
+                let prefix = (number >> shift << shift) << 8;
+                entries.contains_key(&(len, prefix, *list))
+            });
+            let home = hash24(number << 8, *list);
+            if group.len() <= SHARING_24_MAX {
+                let more = if covered { WITH_COVERED_24 } else { WITH_24 };
+                slots.extend(
+                    group.iter().map(|(len, prefix, first)| {
+                        (home, slot4(*prefix, len + more, *list, *first))
+                    }),
+                );
+                continue;
+            }
+            let mut leaf = [0_u64; 4];
+            for (len, prefix, first) in group {
                 for address in 0..1_u32 << (32 - len) {
                     let octet = (prefix & 0xff) + address;
                     leaf[(octet / 64) as usize] |= 1 << (octet % 64);
                 }
+                slots.push((hash4(*prefix, *len, *list), slot4(*prefix, *len, *list, *first)));
             }
+            let code = if covered { DENSE_COVERED_24 } else { DENSE_24 };
+            slots.push((home, slot4(number << 8, code, *list, leaves.len() as u32)));
+            leaves.push(leaf);
         }
         if self.flags & POLICY_BLOCK4 != 0 {
             self.any4 = vec![0; ANY4_WORDS].into();
-            let mut partial = vec![Line::default(); (1 << 24) / PARTIAL_BITS as usize + 1];
-            let mut leaves = Vec::new();
-            for (number, leaf) in &covered {
+            for number in any {
                 self.any4[(number / 64) as usize] |= 1 << (number % 64);
-                if *leaf != [u64::MAX; 4] {
-                    let bit = number % PARTIAL_BITS;
-                    partial[(number / PARTIAL_BITS) as usize][(bit / 64) as usize] |=
-                        1 << (bit % 64);
-                    leaves.push(*leaf);
-                }
             }
-            let mut before = 0;
-            for line in &mut partial {
-                line[7] = before;
-                let mut inside = 0;
-                for word in 0..6 {
-                    if word > 0 {
-                        line[6] |= inside << (9 * (word - 1));
-                    }
-                    inside += u64::from(line[word].count_ones());
-                }
-                before += inside;
-            }
-            header.partial4 = self.lines.len() as u32;
-            self.lines.extend(partial);
-            header.leaves4 = self.lines.len() as u32;
-            for pair in leaves.chunks(2) {
-                let [a, b] = [pair[0], pair.get(1).copied().unwrap_or_default()];
-                self.lines.push([a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3]]);
-            }
+        }
+        header.leaves4 = self.lines.len() as u32;
+        for pair in leaves.chunks(2) {
+            let [a, b] = [pair[0], pair.get(1).copied().unwrap_or_default()];
+            self.lines.push([a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3]]);
         }
         (header.entries4, header.entries4_mask) = self.buckets(&slots);
     }
@@ -206,7 +214,7 @@ impl Image {
             }
             prefixes.last_mut().unwrap()[number % 2 * 4..][..4].copy_from_slice(&half);
             match list {
-                ListId::Allow => {}
+                ListId::Allow => self.flags |= POLICY_ALLOW6,
                 ListId::Limit => self.flags |= POLICY_LIMIT6,
                 ListId::Block => {
                     self.flags |= POLICY_BLOCK6;
@@ -232,10 +240,8 @@ impl Image {
                 hash6((cut >> 64) as u64, cut as u64, anchor, ListId::Block)
             };
             let anchor = *anchors.range(..=len).next_back().unwrap();
-            for hash in [cut(shortest), cut(anchor)] {
-                let bit = hash & FILTER6_MASK;
-                self.filter6[(bit / 64) as usize] |= 1 << (bit % 64);
-            }
+            let (word, bits) = filter6(cut(shortest));
+            self.filter6[word as usize] |= bits;
             *pairs.entry(cut(anchor)).or_default() |= 1 << (len - anchor).min(63);
         }
         header.anchors6 = self.lines.len() as u32;

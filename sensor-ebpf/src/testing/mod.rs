@@ -211,11 +211,13 @@ impl Tables for Host {
     fn repeat<S: Step>(&self, max: u32, step: &mut S) -> bool {
         (0..max).any(|_| step.step().is_break())
     }
-    fn any4(&self, slot: u32, word: u32) -> u64 {
-        self.image(slot).and_then(|image| image.any4.get(word as usize)).copied().unwrap_or(0)
+    fn any4(&self, slot: u32, words: [u32; 2]) -> [u64; 2] {
+        let Some(image) = self.image(slot) else { return [0; 2] };
+        words.map(|word| image.any4.get(word as usize).copied().unwrap_or(0))
     }
-    fn filter6(&self, slot: u32, word: u32) -> u64 {
-        self.image(slot).and_then(|image| image.filter6.get(word as usize)).copied().unwrap_or(0)
+    fn filter6(&self, slot: u32, words: [u32; 2]) -> [u64; 2] {
+        let Some(image) = self.image(slot) else { return [0; 2] };
+        words.map(|word| image.filter6.get(word as usize).copied().unwrap_or(0))
     }
     fn line(&self, slot: u32, number: u32) -> Option<&Line> {
         self.image(slot)?.lines.line(number)
@@ -245,7 +247,7 @@ impl Tables for Host {
             Hit::Shared => hits.shared_packets += packets,
         }
     }
-    fn dropped(&self, key: &DropKey, first: &DropValue) -> bool {
+    fn dropped(&self, key: &DropKey, first: &DropValue, _full_until_ns: &mut u64) -> bool {
         let mut drops = self.drops.borrow_mut();
         if let Some(row) = drops.get_mut(key) {
             row.count += first.count;

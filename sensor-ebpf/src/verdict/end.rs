@@ -11,6 +11,7 @@ use crate::{
         counter::Counter,
         dynamic::DropReason,
         image::{Action, ListId},
+        settings::{POLICY_ALLOW4, POLICY_ALLOW6},
     },
     tables::{Hit, Tables},
     work::{NOTED_MAX, OF_A_LIMIT, Work},
@@ -88,7 +89,7 @@ pub(super) fn dropped<T: Tables>(reason: DropReason, tables: &T, work: &mut Work
     work.drop.tuple = *tuple;
     work.drop.ifindex = search.ifindex;
     work.drop.hook = u32::from(tables.hook(work));
-    if !tables.dropped(&work.drop_key, &work.drop) {
+    if !tables.dropped(&work.drop_key, &work.drop, &mut work.drops_full_until_ns) {
         tables.count(Counter::DropsUnattributed);
     }
 }
@@ -168,6 +169,10 @@ fn set_exempt(exempt: bool, work: &mut Work) {
 
 #[inline(always)]
 fn allowed<T: Tables>(tables: &T, work: &mut Work) -> bool {
+    let flag = if work.headers.family == 4 { POLICY_ALLOW4 } else { POLICY_ALLOW6 };
+    if work.search.policy & flag == 0 {
+        return false;
+    }
     allows(End::Source, tables, work) || allows(End::Destination, tables, work)
 }
 

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     abi::{
-        image::Failsafe,
+        image::{Failsafe, first_byte_bit, port_bit},
         policy::{FAILSAFE_MAX, FailsafeSide},
     },
     tables::{Step, Tables},
@@ -29,12 +29,28 @@ pub(super) fn is_failsafe<T: Tables>(tables: &T, work: &mut Work) -> bool {
     let count = Field::FAILSAFE_COUNT.of(lists);
     work.search.pending = Field::FAILSAFE.of(lists);
     work.search.found = 0;
-    if count == 0 {
+    if count == 0 || !may_name(tables, work) {
         return false;
     }
     let count = if count > FAILSAFE_MAX { FAILSAFE_MAX } else { count };
     tables.repeat(count, &mut Walk { tables, work });
     work.search.found != 0
+}
+
+/// Whether an entry may name the packet, by its ports and the first bytes of its addresses. Most floods end here.
+#[inline(always)]
+fn may_name<T: Tables>(tables: &T, work: &Work) -> bool {
+    let Some([.., ports]) = line(2, tables, work) else { return true };
+    let Some([nets, ..]) = line(3, tables, work) else { return true };
+    let tuple = &work.headers.tuple;
+    let first_byte = |address: &[u8; 16]| {
+        if work.headers.family == 4 { low(address) >> 24 } else { high(address) >> 56 }
+    };
+    if nets & (first_byte_bit(first_byte(&tuple.src)) | first_byte_bit(first_byte(&tuple.dst))) != 0
+    {
+        return true;
+    }
+    work.search.no_ports == 0 && ports & (port_bit(tuple.src_port) | port_bit(tuple.dst_port)) != 0
 }
 
 struct Walk<'a, T> {

@@ -18,7 +18,6 @@ use crate::{
 pub(super) struct Field(usize);
 
 impl Field {
-    pub(super) const PARTIAL4: Self = Self(offset_of!(Header, partial4));
     pub(super) const LEAVES4: Self = Self(offset_of!(Header, leaves4));
     pub(super) const ENTRIES4: Self = Self(offset_of!(Header, entries4));
     pub(super) const ENTRIES4_MASK: Self = Self(offset_of!(Header, entries4_mask));
@@ -46,6 +45,7 @@ impl Field {
 const _: () = assert!(offset_of!(Header, anchor_lengths) == 60);
 const _: () = assert!(offset_of!(Header, rules) == 64 && offset_of!(Header, lengths4) == 88);
 const _: () = assert!(offset_of!(Header, lengths6) == 112);
+const _: () = assert!(offset_of!(Header, failsafe_ports) == 184);
 
 /// A line of the image in force for this packet.
 #[inline(always)]

@@ -10,13 +10,15 @@ use zerocopy::transmute_ref;
 use super::{
     address::{high, low, prefix4, prefix6},
     header::{Field, line},
-    member::{member4, member6},
+    member::{lengths4, member6, touches4},
     rules::applies,
 };
 use crate::{
     abi::{
         counter::Counter,
-        image::{Action, Line, ListId, Rule, STEPS_MAX, hash4, hash6, meta6, other_bucket, slot4},
+        image::{
+            Action, Line, ListId, Rule, STEPS_MAX, hash4, hash6, hash24, meta6, other_bucket, slot4,
+        },
     },
     tables::{Step, Tables},
     work::Work,
@@ -54,7 +56,7 @@ pub fn begin<T: Tables>(list: ListId, end: End, tables: &T, work: &mut Work) -> 
     if four {
         search.high = 0;
         search.low &= 0xffff_ffff;
-        if matches!(list, ListId::Block) && !member4(tables, work) {
+        if matches!(list, ListId::Block) && !touches4(tables, work) {
             return false;
         }
     } else {
@@ -86,7 +88,8 @@ pub fn begin<T: Tables>(list: ListId, end: End, tables: &T, work: &mut Work) -> 
             ListId::Allow => allow4,
             ListId::Limit => limit4,
         };
-        search.lengths = [lengths, 0, 0, 0];
+        let lengths = lengths4(list, lengths, Field::LEAVES4.of(places), tables, work);
+        work.search.lengths = [lengths, 0, 0, 0];
         return lengths != 0;
     }
     search.entries = Field::ENTRIES6.of(places);
@@ -109,7 +112,15 @@ pub fn begin<T: Tables>(list: ListId, end: End, tables: &T, work: &mut Work) -> 
 pub(super) fn resolve<T: Tables>(list: ListId, tables: &T, work: &mut Work) -> bool {
     work.search.found = 0;
     work.search.monitored = 0;
-    if !tables.repeat(STEPS_MAX, &mut Resolve { list, tables, work }) {
+    // The first entry's first rule nearly always decides: without the loop, whose calls cost more than they do.
+    if tables.next_entry(list, work).is_break() {
+        return false;
+    }
+    let mut walk = Resolve { list, tables, work };
+    if walk.work.search.pending != 0 && walk.ask_rule().is_break() {
+        return true;
+    }
+    if !tables.repeat(STEPS_MAX, &mut walk) {
         tables.count(Counter::LookupLimit);
     }
     work.search.found != 0
@@ -208,8 +219,9 @@ fn longest(lengths: u64) -> Option<u32> {
 #[inline(always)]
 fn probe4<T: Tables>(list: ListId, len: u32, tables: &T, work: &Work) -> u32 {
     let prefix = prefix4(&work.search, len);
-    let hash = hash4(prefix, len, list);
-    let wanted = slot4(prefix, len, list, 0);
+    let with_24 = if len > 24 { work.search.with_24 } else { 0 };
+    let hash = if with_24 == 0 { hash4(prefix, len, list) } else { hash24(prefix, list) };
+    let wanted = slot4(prefix, len + with_24, list, 0);
     let (entries, mask) = (work.search.entries, work.search.entries_mask);
     let Some(home) = line(entries + (hash as u32 & mask), tables, work) else { return 0 };
     let (first, full) = scan4(home, wanted);

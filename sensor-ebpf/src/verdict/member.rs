@@ -1,7 +1,7 @@
-//! Whether an address is in the blocklist at all: exact for IPv4, by anchors for IPv6. No look-up of an entry.
+//! Whether an address is in the blocklist at all, and at which lengths: exact for IPv4 above /24, by anchors for IPv6.
 //!
-//! Bounds: for IPv4 three cache lines, for IPv6 one bit and one line (two when it is full) for each of `ANCHORS_MAX` lengths. What a
-//! clean packet pays is [`concerns`].
+//! Bounds: for IPv4 a bit and one line (two when it is full, one more for a dense /24), for IPv6 one line (two when it is full) for each of
+//! `ANCHORS_MAX` lengths. What a clean packet pays is [`concerns`], which asks one word for each of its ends.
 
 use super::{
     address::{high, low, mask, prefix6},
@@ -9,7 +9,10 @@ use super::{
 };
 use crate::{
     abi::{
-        image::{ANCHORS_MAX, FILTER6_MASK, Line, ListId, NO_ANCHOR, hash6, other_bucket},
+        image::{
+            ANCHORS_MAX, DENSE_24, Line, ListId, NO_ANCHOR, WITH_24, WITH_COVERED_24, filter6,
+            hash6, hash24, other_bucket, slot4,
+        },
         settings::{
             POLICY_ANCHOR_SHIFT, POLICY_BLOCK4, POLICY_BLOCK6, POLICY_LIMIT4, POLICY_LIMIT6,
             POLICY_SLOT,
@@ -50,64 +53,132 @@ pub(crate) fn concerns<T: Tables>(tables: &T, work: &mut Work) -> bool {
     }
     let tuple = &work.headers.tuple;
     if four {
-        return any4(low(&tuple.src), policy, tables) | any4(low(&tuple.dst), policy, tables) != 0;
+        return any4(low(&tuple.src), low(&tuple.dst), policy, tables);
     }
-    any6(&tuple.src, policy, tables) | any6(&tuple.dst, policy, tables) != 0
+    tables.concerns6(work)
 }
 
-/// 1 when an entry touches the /24 of an IPv4 address (in the low half of a word).
+/// The same for an IPv6 packet and block entries, apart: its hashes would take the caller's stack.
 #[inline(always)]
-fn any4<T: Tables>(address: u64, policy: u64, tables: &T) -> u64 {
-    let address = address as u32;
-    (tables.any4((policy & POLICY_SLOT) as u32, address >> 14) >> ((address >> 8) & 63)) & 1
+pub fn concerns6<T: Tables>(tables: &T, work: &Work) -> bool {
+    let (src, dst) = (&work.headers.tuple.src, &work.headers.tuple.dst);
+    any6((high(src), low(src)), (high(dst), low(dst)), work.search.policy, tables)
 }
 
-/// 1 when an entry may lie in the first anchor of an IPv6 address.
+/// Whether an entry touches the /24 of one of two IPv4 addresses (in the low half of a word).
 #[inline(always)]
-fn any6<T: Tables>(address: &[u8; 16], policy: u64, tables: &T) -> u64 {
+fn any4<T: Tables>(a: u64, b: u64, policy: u64, tables: &T) -> bool {
+    let (a, b) = (a as u32, b as u32);
+    let [first, second] = tables.any4((policy & POLICY_SLOT) as u32, [a >> 14, b >> 14]);
+    (first >> ((a >> 8) & 63) | second >> ((b >> 8) & 63)) & 1 != 0
+}
+
+/// Whether an entry may lie in the first anchor of one of two IPv6 addresses.
+#[inline(always)]
+fn any6<T: Tables>(a: (u64, u64), b: (u64, u64), policy: u64, tables: &T) -> bool {
     let len = (policy >> POLICY_ANCHOR_SHIFT) as u32 & 0xff;
-    let (high, low) = (high(address) & mask(len), low(address) & mask(len.saturating_sub(64)));
-    filter6(hash6(high, low, len, ListId::Block), policy, tables)
+    let place = |(high, low): (u64, u64)| {
+        let (high, low) = (high & mask(len), low & mask(len.saturating_sub(64)));
+        filter6(hash6(high, low, len, ListId::Block))
+    };
+    let ((first, first_bits), (second, second_bits)) = (place(a), place(b));
+    let [x, y] = tables.filter6((policy & POLICY_SLOT) as u32, [first, second]);
+    x & first_bits == first_bits || y & second_bits == second_bits
 }
 
+/// Whether a block entry touches the /24 of the IPv4 address that is looked up.
 #[inline(always)]
-fn filter6<T: Tables>(hash: u64, policy: u64, tables: &T) -> u64 {
-    let bit = hash & FILTER6_MASK;
-    (tables.filter6((policy & POLICY_SLOT) as u32, (bit >> 6) as u32) >> (bit & 63)) & 1
+pub(super) fn touches4<T: Tables>(tables: &T, work: &Work) -> bool {
+    any4(work.search.low, work.search.low, work.search.policy, tables)
 }
 
-/// Whether the IPv4 address that is looked up is listed.
+/// The lengths at which an entry of the list covers the IPv4 address that is looked up, of those in use: exact above 24. Sets
+/// `work.search.with_24`, by which the entries are found.
 #[inline(always)]
-pub(super) fn member4<T: Tables>(tables: &T, work: &Work) -> bool {
-    let address = work.search.low;
-    if any4(address, work.search.policy, tables) == 0 {
-        return false;
+pub(super) fn lengths4<T: Tables>(
+    list: ListId,
+    in_use: u64,
+    leaves: u32,
+    tables: &T,
+    work: &mut Work,
+) -> u64 {
+    let (short, long) = (in_use & SHORT, in_use & !SHORT);
+    work.search.with_24 = 0;
+    if long == 0 {
+        return short;
     }
-    let Some(header) = line(0, tables, work) else { return false };
-    let (partial4, leaves4) = (Field::PARTIAL4.of(header), Field::LEAVES4.of(header));
-    // Lines hold 384 of them: 2^7 * 3, and x / 3 is a multiplication (exact for 32 bits).
-    let number = address >> 8;
-    let at = ((number >> 7) * 0xaaaa_aaab) >> 33;
-    let bit = number - at * 384;
-    let Some(partial) = line(partial4 + at as u32, tables, work) else { return false };
-    let word = partial.get((bit >> 6) as usize & 7).copied().unwrap_or(0);
-    if (word >> (bit & 63)) & 1 == 0 {
-        // Covered as a whole.
-        return true;
+    let address = work.search.low as u32;
+    let hash = hash24(address, list);
+    let (entries, mask) = (work.search.entries, work.search.entries_mask);
+    let Some(home) = line(entries + (hash as u32 & mask), tables, work) else { return short };
+    let wanted = slot4(address, 0, list, 0);
+    let mut of24 = Of24 { lengths: 0, code: 0, leaf: 0 };
+    if scan24(home, wanted, &mut of24) {
+        let Some(other) = line(entries + other_bucket(hash, mask), tables, work) else {
+            return short;
+        };
+        scan24(other, wanted, &mut of24);
     }
-    let [.., counts, before] = *partial;
-    let in_line = if bit < 64 { 0 } else { (counts >> (9 * ((bit >> 6) - 1))) & 0x1ff };
-    let in_word = word & !(u64::MAX << (bit & 63));
-    let rank = before + in_line + u64::from(in_word.count_ones());
-    let Some(leaf) = line(leaves4 + (rank >> 1) as u32, tables, work) else { return false };
-    let word = (rank & 1) * 4 + ((address & 0xff) >> 6);
-    (leaf.get(word as usize & 7).copied().unwrap_or(0) >> (address & 63)) & 1 != 0
+    if of24.code == 0 {
+        return short;
+    }
+    if of24.code >= DENSE_24 {
+        let rest = if of24.code == DENSE_24 { 0 } else { short };
+        let Some(pair) = line(leaves + (of24.leaf >> 1), tables, work) else { return rest };
+        // Chosen by branches: Linux 6.1 cannot follow the bound of an index made of both numbers.
+        let [a0, a1, a2, a3, b0, b1, b2, b3] = *pair;
+        let (w0, w1, w2, w3) = if of24.leaf & 1 == 0 { (a0, a1, a2, a3) } else { (b0, b1, b2, b3) };
+        let (even, odd) = if address & 0x80 == 0 { (w0, w1) } else { (w2, w3) };
+        let word = if address & 0x40 == 0 { even } else { odd };
+        return rest | if word >> (address & 63) & 1 != 0 { long } else { 0 };
+    }
+    let covered = of24.code > WITH_24 + 32;
+    work.search.with_24 = if covered { WITH_COVERED_24 } else { WITH_24 };
+    of24.lengths | if covered { short } else { 0 }
+}
+
+/// Lengths up to 24.
+const SHORT: u64 = (1 << 25) - 1;
+/// Bits of a slot that say which /24 and list it is of.
+const SAME_24: u64 = 0xffff_ff00_0300_0000;
+
+/// What a bucket says about a /24.
+struct Of24 {
+    lengths: u64,
+    /// The length in a slot of it, 0 without one.
+    code: u32,
+    leaf: u32,
+}
+
+/// Looks for the /24 of `wanted` in a bucket; gives whether the bucket is full.
+#[inline(always)]
+fn scan24(bucket: &Line, wanted: u64, of24: &mut Of24) -> bool {
+    let mut full = true;
+    for slot in bucket {
+        full &= *slot != 0;
+        let code = (slot >> 26) as u32 & 63;
+        let different = slot ^ wanted;
+        if different & SAME_24 == 0 && code > 32 {
+            of24.code = code;
+            of24.leaf = (slot & 0xff_ffff) as u32;
+            // 33 and 41 stand for 25, 40 and 48 for 32.
+            let len = 25 + ((code - 33) & 7);
+            if ((different >> 32) as u32) >> (32 - len) == 0 {
+                of24.lengths |= 1 << len;
+            }
+        }
+    }
+    full
 }
 
 /// Puts the lengths at which an entry may cover the IPv6 address that is looked up into `work.search.lengths`.
 #[inline(always)]
 pub(super) fn member6<T: Tables>(tables: &T, work: &mut Work) {
     work.search.lengths = [0; 4];
+    let address = prefix6(&work.search, 128);
+    if !any6(address, address, work.search.policy, tables) {
+        return;
+    }
     let Some(header) = line(0, tables, work) else { return };
     let lengths = Field::ANCHOR_LENGTHS.of(header).to_ne_bytes();
     let (first, mask) = (Field::ANCHORS6.of(header), Field::ANCHORS6_MASK.of(header));
@@ -131,9 +202,6 @@ fn lengths_in_anchor<T: Tables>(
 ) -> u64 {
     let (high, low) = prefix6(&work.search, anchor);
     let hash = hash6(high, low, anchor, ListId::Block);
-    if filter6(hash, work.search.policy, tables) == 0 {
-        return 0;
-    }
     let Some(home) = line(first + (hash as u32 & bucket_mask), tables, work) else { return 0 };
     let (found, full) = scan(home, hash);
     if found != 0 || !full {

@@ -24,5 +24,6 @@ pub(crate) use address::{high, low};
 pub use limit::{CAS_TRIES_MAX, Charge, TatCell, charge};
 pub use lookup::{End, begin, next_entry};
 pub(crate) use member::concerns;
+pub use member::concerns6;
 pub use order::{Decision, decide};
 pub(crate) use rules::now;

@@ -100,9 +100,8 @@ pub(crate) fn scene(agent: &Path, bench: &Path) -> Result<()> {
         for turn in 0..cases.len() {
             let at = (round + turn) % cases.len();
             if let (Some(case), Some(slot)) = (cases.get(at), row.get_mut(at)) {
-                *slot = stage
-                    .one(*case)
-                    .with_context(|| format!("round {round}, {}", case.name()))?;
+                *slot =
+                    stage.one(*case).with_context(|| format!("round {round}, {}", case.name()))?;
             }
         }
         let shown: Vec<String> =
@@ -189,9 +188,12 @@ impl<'a> Stage<'a> {
     fn set_up(&self, case: Case) -> Result<()> {
         match case {
             Case::Floor => self.nft(&table("netdev", &ingress_hook(), "", "drop")),
-            Case::NftIngress => {
-                self.nft(&table("netdev", &ingress_hook(), &self.set(), "ip saddr @blocked counter drop"))
-            }
+            Case::NftIngress => self.nft(&table(
+                "netdev",
+                &ingress_hook(),
+                &self.set(),
+                "ip saddr @blocked counter drop",
+            )),
             Case::NftPrerouting => {
                 let hook = "type filter hook prerouting priority raw;";
                 self.nft(&table("ip", hook, &self.set(), "ip saddr @blocked counter drop"))
@@ -200,8 +202,18 @@ impl<'a> Stage<'a> {
                 let policy = self.scene.folder().join("policy.yaml");
                 let policy = policy.to_string_lossy();
                 drop(fs::remove_dir_all(self.scene.folder().join("store")));
-                let arguments =
-                    ["--mode", "enforce", "--policy", &policy, "--interface", DEVICE, "--pin", "never", "--guard-max-share", "1"];
+                let arguments = [
+                    "--mode",
+                    "enforce",
+                    "--policy",
+                    &policy,
+                    "--interface",
+                    DEVICE,
+                    "--pin",
+                    "never",
+                    "--guard-max-share",
+                    "1",
+                ];
                 Agent::start(&self.scene, &self.receiver, self.agent, &arguments).map(drop)
             }
             Case::XdpNative => self.xdp("native"),
@@ -232,7 +244,14 @@ impl<'a> Stage<'a> {
     }
 
     fn xdp(&self, mode: &str) -> Result<()> {
-        output(self.receiver.command("xdp-filter").args(["load", "--mode", mode, "--features", "ipv4", DEVICE]))?;
+        output(self.receiver.command("xdp-filter").args([
+            "load",
+            "--mode",
+            mode,
+            "--features",
+            "ipv4",
+            DEVICE,
+        ]))?;
         // One process for each address is what there is.
         let add = "while read -r address; do xdp-filter ip --mode src \"$address\" || exit 1; done";
         let mut command = self.receiver.command("sh");
@@ -255,9 +274,8 @@ fn table(family: &str, hook: &str, set: &str, rule: &str) -> String {
 }
 
 fn figures(cases: &[Case], rounds: &[Vec<f64>]) -> Vec<Figure> {
-    let column = |at: usize| -> Vec<f64> {
-        rounds.iter().filter_map(|row| row.get(at)).copied().collect()
-    };
+    let column =
+        |at: usize| -> Vec<f64> { rounds.iter().filter_map(|row| row.get(at)).copied().collect() };
     let at = |case: Case| cases.iter().position(|other| *other == case).map(column);
     let (sensor, floor) = (at(Case::Sensor), at(Case::Floor));
     let (Some(sensor), Some(floor)) = (sensor, floor) else { return vec![] };
@@ -266,7 +284,8 @@ fn figures(cases: &[Case], rounds: &[Vec<f64>]) -> Vec<Figure> {
     for (number, case) in cases.iter().enumerate() {
         let values = column(number);
         let ratios: Vec<f64> = sensor.iter().zip(&values).map(|(own, other)| own / other).collect();
-        let over: Vec<f64> = values.iter().zip(&floor).map(|(value, floor)| value - floor).collect();
+        let over: Vec<f64> =
+            values.iter().zip(&floor).map(|(value, floor)| value - floor).collect();
         let name = |what: &str| format!("drop/{}{what}", case.name());
         // The baseline of each is the sensor in the same rounds; a ratio above 1 says that the sensor costs more.
         figures.push(Figure {
@@ -283,7 +302,14 @@ fn figures(cases: &[Case], rounds: &[Vec<f64>]) -> Vec<Figure> {
             ("/highest", values.iter().copied().fold(0.0, f64::max)),
         ] {
             let unit = "ns".to_owned();
-            figures.push(Figure { name: name(what), value, unit, baseline: None, ratio: None, runs });
+            figures.push(Figure {
+                name: name(what),
+                value,
+                unit,
+                baseline: None,
+                ratio: None,
+                runs,
+            });
         }
     }
     figures

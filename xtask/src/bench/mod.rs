@@ -1,4 +1,4 @@
-//! `bench [kernel|live|replay|drop]`: figures of one run -> a table and `target/bench/<group>.jsonl`.
+//! `bench [kernel|live|replay|drop|policy]`: figures of one run -> a table and `target/bench/<group>.jsonl`.
 //!
 //! The machine may be shared and noisy: each figure stands beside its baseline of the same run, ratios are
 //! taken per round, and the median of them is reported.
@@ -7,6 +7,7 @@ pub(crate) mod drop;
 mod kernel;
 pub(crate) mod live;
 pub(crate) mod measure;
+pub(crate) mod policy;
 mod replay;
 
 use std::{fs, io::Write as _};
@@ -31,6 +32,8 @@ pub(crate) enum Group {
     Replay,
     /// CPU of a dropped packet beside nftables and xdp-filter
     Drop,
+    /// Memory of the agent with a million-entry list, freely and in a small cgroup
+    Policy,
 }
 
 /// One figure.
@@ -53,6 +56,7 @@ pub(crate) fn bench(group: Option<Group>, consent: Consent) -> Result<()> {
             Group::Kernel => report("kernel", &kernel::kernel(consent)?)?,
             Group::Live => report("live", &live::live(consent)?)?,
             Group::Replay => report("replay", &replay::replay(consent)?)?,
+            Group::Policy => report("policy", &policy::policy(consent)?)?,
             Group::Drop => report("drop", &drop::drop_cost(consent)?)?,
         }
     }

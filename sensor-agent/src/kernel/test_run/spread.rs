@@ -85,7 +85,7 @@ impl Spread {
             })
             .collect();
         memory.fill([0, 0].iter().chain(&words));
-        let targets = object::map_of(BPF_MAP_TYPE_PROG_ARRAY, "spread_target", 4, 1, 0)?;
+        let targets = object::create(BPF_MAP_TYPE_PROG_ARRAY, "spread_target", [4, 4], 1, 0)?;
         object::slot_set(targets.as_fd(), 0, program)?;
         let mask = i32::try_from(count - 1).map_err(io::Error::other)?;
         let family_4 = addresses.iter().all(|address| address.starts_with(&MAPPED));
@@ -142,9 +142,8 @@ fn lead_in(table: u32, targets: u32, mask: i32, family_4: bool) -> Vec<u64> {
     let (end, stores) = if family_4 {
         (14 + 20, vec![op(LOAD_32, 7, 2, FIRST + 12, 0), op(STORE_32, 1, 7, 26, 0)])
     } else {
-        let words = [(0, 22), (8, 30)].map(|(from, to)| {
-            [op(LOAD_64, 7, 2, FIRST + from, 0), op(STORE_64, 1, 7, to, 0)]
-        });
+        let words = [(0, 22), (8, 30)]
+            .map(|(from, to)| [op(LOAD_64, 7, 2, FIRST + from, 0), op(STORE_64, 1, 7, to, 0)]);
         (14 + 40, words.concat())
     };
     let skipped = i16::try_from(stores.len()).unwrap_or(0) + 5;

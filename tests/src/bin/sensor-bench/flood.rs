@@ -53,7 +53,8 @@ pub(crate) fn flood(device: &str, mac: &str, count: u32, cpu: usize) -> Result<(
     let frames: Vec<Vec<u8>> = (0..SOURCES)
         .map(|at| {
             let client = source(at);
-            let mut frame = Segment { client, port: 40_000, seq: 1, flags: SYN, payload: &[0; 6] }.frame();
+            let mut frame =
+                Segment { client, port: 40_000, seq: 1, flags: SYN, payload: &[0; 6] }.frame();
             frame.splice(..6, destination.iter().copied());
             let sum = checksum(frame.get(14..34).unwrap_or_default());
             frame.splice(24..26, sum.to_be_bytes());
@@ -65,7 +66,8 @@ pub(crate) fn flood(device: &str, mac: &str, count: u32, cpu: usize) -> Result<(
     let mut sent = 0_u32;
     let started = Instant::now();
     for batch in frames.chunks(BATCH).cycle() {
-        let slices: Vec<[IoSlice<'_>; 1]> = batch.iter().map(|frame| [IoSlice::new(frame)]).collect();
+        let slices: Vec<[IoSlice<'_>; 1]> =
+            batch.iter().map(|frame| [IoSlice::new(frame)]).collect();
         let results = sendmmsg(
             socket.as_raw_fd(),
             &mut headers,

@@ -3,6 +3,8 @@
 //! Every packet has an address or a path of its own, so that no table stays in the caches for being asked the
 //! same thing. Each case proves by the kernel's own counters that it took the way it is named after.
 
+mod million;
+mod replace;
 mod reset;
 
 use std::{net::Ipv4Addr, path::Path};
@@ -18,8 +20,6 @@ use sensor_ebpf::{
 };
 use sensor_tests::object::image;
 use serde_json::json;
-
-mod million;
 
 use crate::packets::{ACK, PSH, SYN, Segment, head, icmp, syn_ack};
 
@@ -56,6 +56,7 @@ struct Case {
 /// Measures every case and prints the figures.
 pub(crate) fn kernel(file: Option<&Path>) -> Result<()> {
     let object = object(file)?;
+    replace::replacement(&object)?;
     million::lists(&object)?;
     reset::measure_answer(&object)?;
     for entries in [0_u32, 1_000, 100_000] {
@@ -88,7 +89,9 @@ pub(crate) fn kernel(file: Option<&Path>) -> Result<()> {
 
 /// Measures only what lists of a million entries cost.
 pub(crate) fn lists(file: &Path) -> Result<()> {
-    million::lists(&object(Some(file))?)
+    let object = object(Some(file))?;
+    replace::replacement(&object)?;
+    million::lists(&object)
 }
 
 fn cases() -> Vec<Case> {

@@ -35,6 +35,8 @@ fn main() -> Result<()> {
         ["flood", device, mac, count, cpu] => {
             flood::flood(device, mac, count.parse()?, cpu.parse()?)
         }
-        _ => bail!("usage: sensor-bench kernel [OBJECT] | lists OBJECT | sources | flood DEVICE MAC COUNT CPU"),
+        _ => bail!(
+            "usage: sensor-bench kernel [OBJECT] | lists OBJECT | sources | flood DEVICE MAC COUNT CPU"
+        ),
     }
 }

@@ -1,87 +1,99 @@
-//! Whether an IPv4 address is blocked at all: a bit for each /24, and 256 bits for each /24 that is not blocked as a whole.
+//! Which IPv4 entries share the home of their /24, the leaves of those /24s that have too many, and the bit of each /24 that block entries
+//! touch.
 
-use sensor_ebpf::abi::image::{ANY4_WORDS, Line, PARTIAL_BITS};
+use sensor_ebpf::abi::image::{
+    ANY4_WORDS, DENSE_24, DENSE_COVERED_24, Line, ListId, SHARING_24_MAX, WITH_24, WITH_COVERED_24,
+    hash4, hash24, slot4,
+};
 
 use super::family::{Key as _, Key4};
 
-/// Lines of `partial4`.
-pub(super) const PARTIAL_LINES: usize = (1_usize << 24).div_ceil(PARTIAL_BITS as usize);
+/// Longest prefix that is not in a /24.
+const WHOLE: u8 = 24;
 
-/// /24s with a leaf of their own: those that longer prefixes touch and none covers. `keys` are sorted.
-pub(super) fn leaves(keys: &[Key4]) -> usize {
-    let mut seen = Shape::default();
-    keys.iter().filter(|key| seen.leaf(**key).is_some_and(|(_, is_new)| is_new)).count()
+/// `ANY4` of the block entries.
+pub(super) fn any4(keys: &[Key4]) -> Box<[u64]> {
+    let mut any4 = vec![0_u64; ANY4_WORDS].into_boxed_slice();
+    for key in keys {
+        fill(&mut any4, key.address() >> 8, 1 << WHOLE.saturating_sub(key.len()));
+    }
+    any4
 }
 
-/// The bitmaps of sorted entries: `ANY4`, `partial4`, `leaves4`.
-pub(super) fn bitmaps(keys: &[Key4]) -> (Box<[u64]>, Vec<Line>, Vec<Line>) {
-    let mut any4 = vec![0_u64; ANY4_WORDS].into_boxed_slice();
-    let mut partial = vec![[0_u64; 8]; PARTIAL_LINES];
-    let mut leaves: Vec<Line> = Vec::with_capacity(self::leaves(keys).div_ceil(2));
-    let mut shape = Shape::default();
-    let mut count = 0_usize;
-    for key in keys {
-        let number = key.address() >> 8;
-        let Some((bits, is_new)) = shape.leaf(*key) else {
-            if key.len() <= 24 {
-                fill(&mut any4, number, 1 << (24 - key.len()));
-            }
-            continue;
-        };
-        if is_new {
-            fill(&mut any4, number, 1);
-            let (line, bit) = (number / PARTIAL_BITS, number % PARTIAL_BITS);
-            if let Some(word) = word_mut(&mut partial, wide(line), wide(bit / 64)) {
-                *word |= 1 << (bit % 64);
-            }
-            if count.is_multiple_of(2) {
-                leaves.push([0; 8]);
-            }
-            count += 1;
+/// Dense /24s of a list. `keys` are sorted, an outer prefix before those in it.
+pub(super) fn dense(keys: &[Key4]) -> usize {
+    groups(keys).filter(|group| is_dense(group)).count()
+}
+
+/// Calls `put` with home hash and slot of every entry of a list, and of every dense /24, whose leaf is added to `leaves`; `count` is how many
+/// leaves there are so far.
+pub(super) fn slots<E>(
+    list: ListId,
+    keys: &[Key4],
+    (leaves, count): (&mut Vec<Line>, &mut usize),
+    mut put: impl FnMut(u64, u64) -> Result<(), E>,
+) -> Result<(), E> {
+    // /24s below this are covered as a whole, as far as the entries from here on can touch them.
+    let mut covered_below = 0_u32;
+    for group in groups(keys) {
+        let Some(first) = group.first() else { continue };
+        let number = first.address() >> 8;
+        if first.len() <= WHOLE {
+            covered_below = covered_below.max(number.saturating_add(1 << (WHOLE - first.len())));
         }
-        let half = (count - 1) % 2 * 4;
-        if let Some(leaf) = leaves.last_mut().and_then(|line| line.get_mut(half..half + 4)) {
-            for (word, bits) in leaf.iter_mut().zip(bits) {
-                *word |= bits;
-            }
+        let covered = number < covered_below;
+        let dense = is_dense(group);
+        for key in group {
+            let (len, address) = (u32::from(key.len()), key.address());
+            let with_24 = match (key.len() > WHOLE && !dense, covered) {
+                (false, _) => 0,
+                (true, false) => WITH_24,
+                (true, true) => WITH_COVERED_24,
+            };
+            let hash = if with_24 == 0 { hash4(address, len, list) } else { hash24(address, list) };
+            put(hash, slot4(address, len + with_24, list, key.number()))?;
+        }
+        if dense {
+            let code = if covered { DENSE_COVERED_24 } else { DENSE_24 };
+            let leaf = u32::try_from(*count).unwrap_or(u32::MAX);
+            put(hash24(number << 8, list), slot4(number << 8, code, list, leaf))?;
+            add_leaf(leaves, *count, group);
+            *count += 1;
         }
     }
-    rank(&mut partial);
-    (any4, partial, leaves)
+    Ok(())
 }
 
-/// What the prefixes so far cover.
-#[derive(Default)]
-struct Shape {
-    /// /24s below this are covered as a whole, as far as prefixes from here on can touch them.
-    covered: u32,
-    /// The last /24 with a leaf, plus one.
-    last: u32,
+/// The home hash of a slot.
+pub(super) fn hash_of(slot: u64) -> u64 {
+    #[expect(clippy::cast_possible_truncation, reason = "fields of a packed word")]
+    let (prefix, len, list) =
+        ((slot >> 32) as u32, (slot >> 26) as u32 & 0x3f, (slot >> 24) as u8 & 3);
+    let lists = [ListId::Block, ListId::Allow, ListId::Limit];
+    let list = lists.get(usize::from(list)).copied().unwrap_or(ListId::Block);
+    if len > 32 { hash24(prefix, list) } else { hash4(prefix, len, list) }
 }
 
-impl Shape {
-    /// For a prefix longer than /24 that no shorter one covers: its bits in the leaf, and whether the leaf is a new one.
-    fn leaf(&mut self, key: Key4) -> Option<([u64; 4], bool)> {
-        let number = key.address() >> 8;
-        if key.len() <= 24 {
-            self.covered = self.covered.max(number.saturating_add(1 << (24 - key.len())));
-            return None;
-        }
-        if number < self.covered {
-            return None;
-        }
-        let is_new = number + 1 != self.last;
-        self.last = number + 1;
-        let (from, count) = (key.address() & 0xff, 1_u32 << (32 - key.len()));
-        let mut bits = [0; 4];
-        for (word, base) in bits.iter_mut().zip([0_u32, 64, 128, 192]) {
-            if from < base + 64 && base < from + count {
-                let low = from.saturating_sub(base);
-                let len = (from + count).min(base + 64) - base.max(from);
-                *word = (u64::MAX >> (64 - len)) << low;
-            }
-        }
-        Some((bits, is_new))
+/// Runs of entries: each shorter one alone, those longer than /24 with the others of their /24.
+fn groups(keys: &[Key4]) -> impl Iterator<Item = &[Key4]> {
+    keys.chunk_by(|a, b| a.len() > WHOLE && b.len() > WHOLE && a.address() >> 8 == b.address() >> 8)
+}
+
+fn is_dense(group: &[Key4]) -> bool {
+    group.len() > SHARING_24_MAX
+}
+
+/// Adds the leaf of a /24, the second of a line when `count` is odd.
+fn add_leaf(leaves: &mut Vec<Line>, count: usize, group: &[Key4]) {
+    if count.is_multiple_of(2) {
+        leaves.push([0; 8]);
+    }
+    let half = count % 2 * 4;
+    let Some(leaf) = leaves.last_mut().and_then(|line| line.get_mut(half..half + 4)) else {
+        return;
+    };
+    for key in group {
+        fill(leaf, key.address() & 0xff, 1 << (32 - key.len()));
     }
 }
 
@@ -90,34 +102,10 @@ fn fill(bits: &mut [u64], from: u32, count: u32) {
     let (mut at, end) = (from, from + count);
     while at < end {
         let len = (64 - at % 64).min(end - at);
-        if let Some(word) = bits.get_mut(wide(at / 64)) {
+        let word = usize::try_from(at / 64).ok().and_then(|word| bits.get_mut(word));
+        if let Some(word) = word {
             *word |= (u64::MAX >> (64 - len)) << (at % 64);
         }
         at += len;
     }
-}
-
-/// Counts the bits before each word and line.
-fn rank(partial: &mut [Line]) {
-    let mut before = 0;
-    for line in partial {
-        let [words @ .., counts, total] = line;
-        *total = before;
-        let mut in_line = 0;
-        for (word, place) in words.iter().zip(0_u32..) {
-            if place > 0 {
-                *counts |= in_line << (9 * (place - 1));
-            }
-            in_line += u64::from(word.count_ones());
-        }
-        before += in_line;
-    }
-}
-
-fn word_mut(lines: &mut [Line], line: usize, word: usize) -> Option<&mut u64> {
-    lines.get_mut(line)?.get_mut(word)
-}
-
-fn wide(number: u32) -> usize {
-    usize::try_from(number).unwrap_or(usize::MAX)
 }

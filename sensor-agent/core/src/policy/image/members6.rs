@@ -1,7 +1,7 @@
-//! Whether an IPv6 address may be blocked: one bit for each entry's anchor in `FILTER6`, and the lengths of the entries of each anchor.
+//! Whether an IPv6 address may be blocked: a few bits for each entry's first anchor in `FILTER6`, and the lengths of the entries of each anchor.
 
 use sensor_ebpf::abi::image::{
-    ANCHORS_MAX, FILTER6_MASK, FILTER6_WORDS, Line, ListId, NO_ANCHOR, hash6,
+    ANCHORS_MAX, FILTER6_WORDS, Line, ListId, NO_ANCHOR, filter6, hash6,
 };
 
 use super::{
@@ -83,21 +83,16 @@ pub(super) fn tables(
     buckets: usize,
 ) -> Result<(Box<[u64]>, Vec<Line>), NoRoom> {
     let mut filter = vec![0_u64; FILTER6_WORDS].into_boxed_slice();
-    let mut set = |hash: u64| {
-        let bit = hash & FILTER6_MASK;
-        let word = usize::try_from(bit / 64).ok().and_then(|at| filter.get_mut(at));
-        if let Some(word) = word {
-            *word |= 1 << (bit % 64);
-        }
-    };
     let mut table = Buckets::<2>::new(buckets);
     let first = anchors.0.first().copied().unwrap_or(NO_ANCHOR);
     for key in keys {
         let (high, low) = cut(key.high, key.low, first);
-        set(hash6(high, low, first.into(), ListId::Block));
+        let (word, bits) = filter6(hash6(high, low, first.into(), ListId::Block));
+        if let Some(word) = usize::try_from(word).ok().and_then(|at| filter.get_mut(at)) {
+            *word |= bits;
+        }
         let (high, low, len) = anchor(*key, anchors);
         let hash = hash6(high, low, len.into(), ListId::Block);
-        set(hash);
         let bit = 1_u64 << (key.len() - len).min(63);
         match table.find_mut(hash, |[known, _]| *known == hash) {
             Some([_, lengths]) => *lengths |= bit,

@@ -3,9 +3,12 @@
 use sensor_ebpf::abi::{
     image::{
         ANY4_WORDS, FILTER6_WORDS, Failsafe, HEADER_LINES, Header, IMAGE_VERSION, Line, ListId,
-        hash4, hash6, meta6, slot4,
+        hash6, meta6,
     },
-    settings::{POLICY_BLOCK4, POLICY_BLOCK6, POLICY_LIMIT4, POLICY_LIMIT6, POLICY_REQUESTS},
+    settings::{
+        POLICY_ALLOW4, POLICY_ALLOW6, POLICY_BLOCK4, POLICY_BLOCK6, POLICY_LIMIT4, POLICY_LIMIT6,
+        POLICY_REQUESTS,
+    },
 };
 use zerocopy::transmute;
 
@@ -14,7 +17,7 @@ use super::{
     built::PolicyImage,
     chains::Chains,
     family::{Key as _, Key4, Key6},
-    members4::{self, PARTIAL_LINES},
+    members4,
     members6::{self, Anchors},
     walk::Entries,
 };
@@ -50,12 +53,13 @@ impl Plan {
         failsafe: Vec<Failsafe>,
         digest: u64,
     ) -> Self {
-        let [block4, ..] = &four;
         let [block6, ..] = &six;
         let anchors = Anchors::choose(&block6.keys);
+        let dense4: usize = four.iter().map(|list| members4::dense(&list.keys)).sum();
+        let entries4: usize = four.iter().map(|list| list.keys.len()).sum();
         let sizes = Sizes {
-            leaves4: members4::leaves(&block4.keys).div_ceil(2),
-            entries4: Buckets::<1>::count_for(four.iter().map(|list| list.keys.len()).sum()),
+            leaves4: dense4.div_ceil(2),
+            entries4: Buckets::<1>::count_for(entries4 + dense4),
             entries6: Buckets::<1>::count_for(six.iter().map(|list| list.keys.len()).sum()),
             anchors6: Buckets::<2>::count_for(members6::anchors(&block6.keys, anchors)),
         };
@@ -89,11 +93,8 @@ impl Plan {
 
     fn lines(&self) -> usize {
         let mut lines = HEADER_LINES as usize;
-        if self.blocks4() {
-            lines += PARTIAL_LINES + self.sizes.leaves4;
-        }
         if self.count4() > 0 {
-            lines += self.sizes.entries4;
+            lines += self.sizes.leaves4 + self.sizes.entries4;
         }
         if self.count6() > 0 {
             lines += self.sizes.entries6 + self.count6().div_ceil(2);
@@ -121,13 +122,15 @@ impl Plan {
         let (mut any4, mut filter6) = (Box::default(), Box::default());
         if self.blocks4() {
             let [block, ..] = &self.four;
-            let (any, partial, leaves) = members4::bitmaps(&block.keys);
-            any4 = any;
-            header.partial4 = append(&mut lines, partial);
-            header.leaves4 = append(&mut lines, leaves);
+            any4 = members4::any4(&block.keys);
         }
         if self.count4() > 0 {
-            let (table, mask) = grow(self.sizes.entries4, |buckets| self.entries4(buckets))?;
+            let mut leaves = Vec::new();
+            let (table, mask) = grow(self.sizes.entries4, |buckets| {
+                leaves.clear();
+                self.entries4(buckets, &mut leaves)
+            })?;
+            header.leaves4 = append(&mut lines, leaves);
             header.entries4 = append(&mut lines, table);
             header.entries4_mask = mask;
         }
@@ -155,6 +158,10 @@ impl Plan {
         header.limits_count = count(limits.len());
         header.limits = append(&mut lines, limits.iter().map(|limit| transmute!(*limit)));
         header.failsafe_count = count(self.failsafe.len());
+        for (ports, nets) in self.failsafe.iter().map(Failsafe::filter) {
+            header.failsafe_ports |= ports;
+            header.failsafe_nets |= nets;
+        }
         header.failsafe = append(&mut lines, self.failsafe.iter().map(|kept| transmute!(*kept)));
         header.lines = count(lines.len());
         let head: [Line; HEADER_LINES as usize] = transmute!(header);
@@ -164,21 +171,14 @@ impl Plan {
         Ok(PolicyImage { lines, any4, filter6, flags: self.flags() })
     }
 
-    /// Every IPv4 entry of every list as its slot.
-    fn slots4(&self) -> impl Iterator<Item = (u64, u64)> {
-        self.four.iter().zip(LISTS).flat_map(|(entries, list)| {
-            entries.keys.iter().map(move |key| {
-                let len = u32::from(key.len());
-                let slot = slot4(key.address(), len, list, key.number());
-                (hash4(key.address(), len, list), slot)
-            })
-        })
-    }
-
-    fn entries4(&self, buckets: usize) -> Result<Vec<Line>, NoRoom> {
+    /// Every IPv4 entry of every list.
+    fn entries4(&self, buckets: usize, leaves: &mut Vec<Line>) -> Result<Vec<Line>, NoRoom> {
         let mut table = Buckets::<1>::new(buckets);
-        for (hash, slot) in self.slots4() {
-            table.insert(hash, [slot], |[slot]| hash_of_slot4(*slot))?;
+        let mut count = 0;
+        for (entries, list) in self.four.iter().zip(LISTS) {
+            members4::slots(list, &entries.keys, (&mut *leaves, &mut count), |hash, slot| {
+                table.insert(hash, [slot], |[slot]| members4::hash_of(*slot))
+            })?;
         }
         Ok(table.into_lines())
     }
@@ -233,8 +233,8 @@ impl Plan {
     }
 
     fn flags(&self) -> u64 {
-        let [.., limit4] = &self.four;
-        let [.., limit6] = &self.six;
+        let [_, allow4, limit4] = &self.four;
+        let [_, allow6, limit6] = &self.six;
         let requests = sensor_ebpf::abi::image::LimitKind::Requests as u8;
         let mut in_kernel = self.chains.limits.iter().skip(1).filter(|limit| limit.by_agent == 0);
         let any_packet = in_kernel.clone().any(|limit| limit.kind != requests);
@@ -242,6 +242,8 @@ impl Plan {
         [
             (self.blocks4(), POLICY_BLOCK4),
             (self.blocks6(), POLICY_BLOCK6),
+            (!allow4.keys.is_empty(), POLICY_ALLOW4),
+            (!allow6.keys.is_empty(), POLICY_ALLOW6),
             (any_packet && !limit4.keys.is_empty(), POLICY_LIMIT4),
             (any_packet && !limit6.keys.is_empty(), POLICY_LIMIT6),
             (any_request, POLICY_REQUESTS),
@@ -263,14 +265,6 @@ fn grow(
 ) -> Result<(Vec<Line>, u32), NoRoom> {
     let mut tries = (0..=DOUBLINGS_MAX).map(|doublings| buckets << doublings);
     tries.find_map(|buckets| Some((build(buckets).ok()?, count(buckets - 1)))).ok_or(NoRoom)
-}
-
-fn hash_of_slot4(slot: u64) -> u64 {
-    #[expect(clippy::cast_possible_truncation, reason = "fields of a packed word")]
-    let (prefix, len, list) =
-        ((slot >> 32) as u32, (slot >> 26) as u32 & 0x3f, (slot >> 24) as u8 & 3);
-    let list = LISTS.get(usize::from(list)).copied().unwrap_or(ListId::Block);
-    hash4(prefix, len, list)
 }
 
 /// Adds lines; gives the number of the first.

@@ -6,7 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 use proptest::prelude::*;
 use sensor_ebpf::abi::image::{
-    ANY4_WORDS, FILTER6_MASK, Line, Lines as _, ListId, NO_ANCHOR, PARTIAL_BITS, hash6, mix,
+    ANY4_WORDS, DENSE_24, DENSE_COVERED_24, Line, Lines as _, ListId, NO_ANCHOR, WITH_24,
+    WITH_COVERED_24, filter6, hash6, hash24, mix, other_bucket, slot4,
 };
 
 use super::{
@@ -92,37 +93,51 @@ fn is_member(compiled: &Compiled, address: IpAddr) -> bool {
             {
                 return false;
             }
-            let partial = line(header.partial4 + number / PARTIAL_BITS);
-            let bit = number % PARTIAL_BITS;
-            let word = partial[(bit / 64) as usize];
-            if word >> (bit % 64) & 1 == 0 {
-                return true;
+            // The one or two buckets of the /24.
+            let (hash, mask) = (hash24(bits, ListId::Block), header.entries4_mask);
+            let mut slots = line(header.entries4 + (hash as u32 & mask)).to_vec();
+            if !slots.contains(&0) {
+                slots.extend(line(header.entries4 + other_bucket(hash, mask)));
             }
-            let in_line = if bit < 64 { 0 } else { partial[6] >> (9 * (bit / 64 - 1)) & 0x1ff };
-            let in_word = (word & ((1 << (bit % 64)) - 1)).count_ones();
-            let rank = u32::try_from(partial[7] + in_line).unwrap() + in_word;
-            let leaf = line(header.leaves4 + rank / 2);
-            let octet = bits & 0xff;
-            leaf[(rank % 2 * 4 + octet / 64) as usize] >> (octet % 64) & 1 != 0
+            let of24 = |slot: &&u64| {
+                let same = (*slot ^ slot4(bits, 0, ListId::Block, 0)) & 0xffff_ff00_0300_0000 == 0;
+                same && **slot >> 26 & 63 > 32
+            };
+            let mut covered = true;
+            let mut found = false;
+            for slot in slots.iter().filter(of24) {
+                let code = (slot >> 26 & 63) as u32;
+                covered = (41..=48).contains(&code) || code == DENSE_COVERED_24;
+                found |= if code >= DENSE_24 {
+                    let (leaf, octet) = ((slot & 0xff_ffff) as u32, bits & 0xff);
+                    let pair = line(header.leaves4 + leaf / 2);
+                    pair[(leaf % 2 * 4 + octet / 64) as usize] >> (octet % 64) & 1 != 0
+                } else {
+                    let len = if code > 40 { code - WITH_COVERED_24 } else { code - WITH_24 };
+                    let different = (slot >> 32) as u32 ^ bits;
+                    different >> (32 - len) == 0
+                };
+            }
+            found || covered
         }
         IpAddr::V6(address) => {
             let bits = address.to_bits();
             let (high, low) = ((bits >> 64) as u64, bits as u64);
-            let filtered = |len: u8| {
+            let hashed = |len: u8| {
                 let (high, low) = cut(high, low, len);
-                let hash = hash6(high, low, len.into(), ListId::Block);
-                let bit = hash & FILTER6_MASK;
-                (!image.filter6.is_empty()
-                    && image.filter6[(bit / 64) as usize] >> (bit % 64) & 1 != 0)
-                    .then_some(hash)
+                hash6(high, low, len.into(), ListId::Block)
             };
             let [first, ..] = header.anchor_lengths;
-            if first == NO_ANCHOR || filtered(first).is_none() {
+            let (word, set) = filter6(hashed(first));
+            if first == NO_ANCHOR
+                || image.filter6.is_empty()
+                || image.filter6[word as usize] & set != set
+            {
                 return false;
             }
             // Some length of some anchor must be one at which there is an entry.
             header.anchor_lengths.iter().filter(|len| **len != NO_ANCHOR).any(|anchor| {
-                let Some(hash) = filtered(*anchor) else { return false };
+                let hash = hashed(*anchor);
                 let scan = |bucket: Line| {
                     bucket
                         .chunks(2)
@@ -130,10 +145,7 @@ fn is_member(compiled: &Compiled, address: IpAddr) -> bool {
                         .map(|pair| pair[1])
                 };
                 let home = line(header.anchors6 + (hash as u32 & header.anchors6_mask));
-                let other = line(
-                    header.anchors6
-                        + sensor_ebpf::abi::image::other_bucket(hash, header.anchors6_mask),
-                );
+                let other = line(header.anchors6 + other_bucket(hash, header.anchors6_mask));
                 let lengths = scan(home).or_else(|| scan(other)).unwrap_or(0);
                 view(compiled).entries(ListId::Block, IpAddr::V6(address)).iter().any(|(net, _)| {
                     net.prefix_len() >= *anchor

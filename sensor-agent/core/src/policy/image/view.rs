@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use sensor_ebpf::abi::image::{
     Failsafe, HEADER_LINES, Header, IMAGE_VERSION, Limit, Line, Lines, ListId, Rule, STEPS_MAX,
-    hash4, hash6, meta6, other_bucket, slot4,
+    WITH_24, WITH_COVERED_24, hash4, hash6, hash24, meta6, other_bucket, slot4,
 };
 use zerocopy::{transmute, transmute_ref};
 
@@ -80,11 +80,18 @@ impl<'i, L: Lines + ?Sized> View<'i, L> {
                     return None;
                 }
                 let prefix = net.network().to_bits();
-                let hash = hash4(prefix, len, list);
-                let wanted = slot4(prefix, len, list, 0);
-                self.probe(header.entries4, header.entries4_mask, hash, |slot| {
-                    (slot & !FIRST == wanted).then(|| first_of(slot))
-                })
+                let at = |hash: u64, len: u32| {
+                    let wanted = slot4(prefix, len, list, 0);
+                    self.probe(header.entries4, header.entries4_mask, hash, |slot| {
+                        (slot & !FIRST == wanted).then(|| first_of(slot))
+                    })
+                };
+                let own = at(hash4(prefix, len, list), len);
+                if own.is_some() || len <= 24 {
+                    return own;
+                }
+                let shared = hash24(prefix, list);
+                at(shared, len + WITH_24).or_else(|| at(shared, len + WITH_COVERED_24))
             }
             IpNet::V6(net) => {
                 let word = header.lengths6.get(at)?.get(usize::try_from(len / 64).ok()?)?;

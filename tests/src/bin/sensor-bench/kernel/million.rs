@@ -1,5 +1,4 @@
-//! What a list of a million entries costs: clean packets beside the same packets with no policy loaded, in the same rounds; and what it
-//! takes to build and to replace one.
+//! What a list of a million entries of each family costs a packet, beside the same packets with no policy in force, in the same rounds.
 //!
 //! Each packet of a run has an address of its own (`Spread`): a hot key would measure the processor's caches.
 
@@ -7,7 +6,6 @@ use std::{
     collections::HashSet,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::Arc,
-    time::Instant,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -25,7 +23,7 @@ use sensor_ebpf::abi::counter::Counter;
 use super::{EMPTY, PROGRAM, figure, load, median};
 use crate::packets::{ack4, ack6};
 
-const ENTRIES: u32 = 1_000_000;
+pub(super) const ENTRIES: u32 = 1_000_000;
 const ROUNDS: u32 = 15;
 /// Packets of a round, each from another address; a power of two.
 const PACKETS: u32 = 1 << 18;
@@ -39,29 +37,12 @@ pub(super) fn lists(object: &[u8]) -> Result<()> {
     let (four, six) = (nets4(0), nets6(0));
     let all: Vec<IpNet> =
         four.iter().copied().map(IpNet::from).chain(six.iter().copied().map(IpNet::from)).collect();
-    let other: Vec<IpNet> = nets4(1)
-        .into_iter()
-        .map(IpNet::from)
-        .chain(nets6(1).into_iter().map(IpNet::from))
-        .collect();
-    let mut numbers = Numbers::default();
-    let build = Instant::now();
-    let compiled = compile(&all, &mut numbers)?;
-    let build_ns = build.elapsed().as_secs_f64() * 1e3;
-    figure("policy/build/2000000", build_ns, "ms", None, 1);
+    let compiled = compile(&all, &mut Numbers::default())?;
     let mut full = load(object)?;
-    let install = Instant::now();
     let installed = full.publish(&compiled.image, Install::Confirmed)?;
-    figure("policy/install/2000000", install.elapsed().as_secs_f64() * 1e3, "ms", None, 1);
     #[expect(clippy::cast_precision_loss, reason = "a size for reading")]
     figure("policy/memory/2000000", installed.bytes as f64 / 1_048_576.0, "MiB", None, 1);
-    let other = compile(&other, &mut numbers)?;
-    let replace = Instant::now();
-    full.publish(&other.image, Install::Confirmed)?;
-    full.publish(&compiled.image, Install::Confirmed)?;
-    let replace_ms = replace.elapsed().as_secs_f64() * 1e3 / 2.0;
-    figure("policy/replace/2000000", replace_ms, "ms", None, 2);
-    drop((compiled, other));
+    drop(compiled);
 
     let four = Set::new(four.into_iter().map(IpNet::from));
     let six = Set::new(six.into_iter().map(IpNet::from));
@@ -80,17 +61,21 @@ pub(super) fn lists(object: &[u8]) -> Result<()> {
     let unlisted4 = |address: Ipv4Addr| (!four.covers(address.into())).then(|| mapped(address));
     let unlisted6 = |address: Ipv6Addr| (!six.covers(address.into())).then(|| address.octets());
     let (packet4, packet6) = (ack4(Ipv4Addr::LOCALHOST), ack6(Ipv6Addr::LOCALHOST));
-    let mut beside = |name: &str, bucket, packet: &[u8], address: &dyn Fn(u64) -> Option<[u8; 16]>| {
-        beside(name, bucket, &mut full, packet, &addresses(address))
-    };
+    let mut beside =
+        |name: &str, bucket, packet: &[u8], address: &dyn Fn(u64) -> Option<[u8; 16]>| {
+            beside(name, bucket, &mut full, packet, &addresses(address))
+        };
     beside("tc/clean/1000000", Counter::NoPayload, &packet4, &|at| unlisted4(clean4(at)))?;
     beside("tc/clean_neighbour/1000000", Counter::NoPayload, &packet4, &|at| unlisted4(near4(at)))?;
     beside("tc/clean6/1000000", Counter::NoPayload, &packet6, &|at| unlisted6(clean6(at)))?;
-    beside("tc/clean6_neighbour/1000000", Counter::NoPayload, &packet6, &|at| unlisted6(near6(at)))?;
+    beside("tc/clean6_neighbour/1000000", Counter::NoPayload, &packet6, &|at| {
+        unlisted6(near6(at))
+    })?;
     let listed = |at: u64| match entry4(0, entry_at(at)).network() {
         IpAddr::V4(address) => Some(mapped(address)),
         IpAddr::V6(_) => None,
     };
+    beside("tc/blocked_one/1000000", Counter::Blocked, &packet4, &|_| listed(0))?;
     beside("tc/blocked_known/1000000", Counter::Blocked, &packet4, &|at| listed(at % KNOWN))?;
     beside("tc/blocked/1000000", Counter::Blocked, &packet4, &listed)
 }
@@ -109,7 +94,7 @@ fn mapped(address: Ipv4Addr) -> [u8; 16] {
     address.to_ipv6_mapped().octets()
 }
 
-fn compile(nets: &[IpNet], numbers: &mut Numbers) -> Result<Compiled> {
+pub(super) fn compile(nets: &[IpNet], numbers: &mut Numbers) -> Result<Compiled> {
     let policy = policy::parse("bench.yaml", POLICY.as_bytes(), UnixNs(1))?;
     let name = policy.rules.iter().flat_map(|rule| &rule.lists).next().context("no list")?;
     let mut lists = Lists::default();
@@ -178,7 +163,7 @@ fn entry6(salt: u64, at: u32) -> IpNet {
     Ipv6Net::new(address, len).map_or_else(|_| IpNet::default(), |net| net.trunc().into())
 }
 
-fn nets4(salt: u64) -> Vec<Ipv4Net> {
+pub(super) fn nets4(salt: u64) -> Vec<Ipv4Net> {
     (0..ENTRIES)
         .filter_map(|at| match entry4(salt, at) {
             IpNet::V4(net) => Some(net),
