@@ -12,6 +12,7 @@ pub mod model;
 pub mod object;
 pub mod packets;
 pub mod policy_case;
+pub mod score;
 
 /// Whether this process may run tests of the kernel tier; prints a visible, countable line when not.
 #[cfg(target_os = "linux")]

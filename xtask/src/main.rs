@@ -18,6 +18,7 @@ mod other_kernel;
 mod process;
 mod run;
 mod scene;
+mod score;
 mod setup;
 mod source_hash;
 mod test;
@@ -96,6 +97,11 @@ enum Verb {
         #[arg(long, short)]
         yes: bool,
     },
+    /// How right learned path templates are, on real API descriptions; fixed seeds
+    Score {
+        /// Calls of each operation [default: 10 60 600]
+        calls: Vec<u32>,
+    },
     /// The half of `bench live` that is root
     #[command(hide = true)]
     BenchLive {
@@ -173,6 +179,7 @@ fn dispatch(verb: Verb) -> Result<()> {
         Verb::Fuzz(arguments) => fuzz::fuzz(&arguments),
         Verb::Lint(arguments) => lint::lint(&arguments),
         Verb::Bench { group, yes } => bench::bench(group, Consent::from_flag(yes)),
+        Verb::Score { calls } => score::score(&calls),
         Verb::BenchLive { agent } => bench::live::scene(&agent),
         Verb::BenchPolicy { agent } => bench::policy::scene(&agent),
         Verb::BenchDrop { agent, bench } => bench::drop::scene(&agent, &bench),

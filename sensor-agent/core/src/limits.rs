@@ -43,6 +43,8 @@ pub struct InventoryLimits {
     pub hello_names: usize,
     /// Redirect targets of one listener that are watched for being generic.
     pub redirects: usize,
+    /// Nodes of the tries that templates are learned from, of all services; about 200 B each.
+    pub learned_nodes: usize,
     /// Days after which an undeclared endpoint that is silent leaves the inventory.
     pub retention_days: u64,
 }
@@ -70,6 +72,7 @@ impl Default for InventoryLimits {
             client_owners: 8,
             hello_names: 32,
             redirects: 64,
+            learned_nodes: 250_000,
             retention_days: 90,
         }
     }

@@ -21,10 +21,12 @@ use crate::source::packet::PacketCounts;
 use crate::source::pcap::CaptureError;
 use crate::source::recording::{CaptureEnd, Recording, TextEnd, read_capture, read_text};
 
+mod asked;
 mod emitter;
 mod exchange_line;
 mod ledger;
 
+use asked::Asked;
 use emitter::Emitter;
 
 /// Rows of the table for people; `--emit inventory` has all.
@@ -65,6 +67,8 @@ enum Emit {
     Inventory,
     /// Each masked event, as a sink would get it
     Events,
+    /// Each request with its path template, once all were read
+    Templates,
 }
 
 /// Said where nothing was declared: why every endpoint has the same state.
@@ -86,11 +90,12 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
         return exchanges_only(args, recording, emitter, bytes);
     }
     let mut pipeline = pipeline(args)?;
+    let mut asked = Asked::new(args.emit);
     let read = match recording {
         Recording::Capture(mut capture) => {
             let bar = progress(bytes);
             let take = |segment: &Segment<'_>| {
-                pipeline.on_segment(segment, &mut |_| ());
+                pipeline.on_segment(segment, &mut |assembled| asked.assembled(assembled));
                 emitter.events(&mut pipeline);
             };
             ReadEnd::of_capture(read_capture(&mut capture, take, |offset| {
@@ -98,11 +103,13 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
             }))
         }
         text => ReadEnd::of_text(read_text(text, |exchange| {
+            asked.exchange(&exchange);
             pipeline.on_exchange(exchange);
             emitter.events(&mut pipeline);
         })),
     };
-    pipeline.finish(&mut |_| ());
+    pipeline.finish(&mut |assembled| asked.assembled(assembled));
+    asked.write(&mut pipeline, &mut emitter);
     emitter.events(&mut pipeline);
     while pipeline.tell_rest() {
         emitter.events(&mut pipeline);
@@ -295,7 +302,7 @@ fn finish(
             pipeline.each_row(now, &RowFilter::default(), |row| emitter.line(&row));
             emitter.finish()?;
         }
-        Some(Emit::Exchanges | Emit::Events) => emitter.finish()?,
+        Some(Emit::Exchanges | Emit::Events | Emit::Templates) => emitter.finish()?,
     }
     Ok(exit(end, pipeline.flow_counts()))
 }

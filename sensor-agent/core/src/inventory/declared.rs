@@ -17,16 +17,22 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 pub(super) enum TemplateText<'c> {
     Document(&'c str),
-    /// In the scratch buffer.
-    Typed,
+    /// In the scratch buffer, by what was learned and by shape.
+    Learned,
+    /// In the scratch buffer: what is not learned from.
+    Verbatim,
 }
 
 impl TemplateText<'_> {
+    pub(super) const fn is_learned(&self) -> bool {
+        matches!(self, Self::Learned)
+    }
+
     pub(super) fn text<'a>(&'a self, scratch: &'a [u8]) -> &'a str {
         match self {
             Self::Document(text) => text,
-            // `write_template` writes ASCII only.
-            Self::Typed => std::str::from_utf8(scratch).unwrap_or("/"),
+            // ASCII only.
+            Self::Learned | Self::Verbatim => std::str::from_utf8(scratch).unwrap_or("/"),
         }
     }
 }
@@ -58,9 +64,26 @@ impl Inventory {
             return (declared, TemplateText::Document(template));
         }
         let templating = if is_grpc(exchange) { Templating::Verbatim } else { Templating::Typed };
+        (declared, self.undeclared_template(service, templating, path))
+    }
+
+    /// Writes the template of a path that no document declares into the scratch buffer.
+    pub(super) fn undeclared_template<'c>(
+        &mut self,
+        service: ServiceId,
+        templating: Templating,
+        path: &[u8],
+    ) -> TemplateText<'c> {
         let (bytes_max, segments_max) = (self.limits.template_bytes, self.limits.template_segments);
+        if templating == Templating::Typed
+            && self.segments.read(path, segments_max)
+            && let Some(service) = self.services.get(service.0 as usize)
+        {
+            service.learned.templates().write(&self.segments, bytes_max, &mut self.scratch);
+            return TemplateText::Learned;
+        }
         write_template(path, templating, bytes_max, segments_max, &mut self.scratch);
-        (declared, TemplateText::Typed)
+        TemplateText::Verbatim
     }
 
     pub(super) fn ask<'c>(

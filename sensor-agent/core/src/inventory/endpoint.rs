@@ -101,6 +101,8 @@ pub(super) struct Endpoint {
     pub(super) redirect: u32,
     /// Credentials states in which it was refused.
     pub(super) refused_in: u8,
+    /// It counted what has a template of its own now.
+    pub(super) split: bool,
     /// Hash of the unproven host that a candidate was asked under; zero without.
     pub(super) folded_host: u32,
 }
@@ -154,6 +156,7 @@ impl Endpoint {
             absent_paths: FewHashes::default(),
             redirect: 0,
             refused_in: 0,
+            split: false,
             folded_host: 0,
         }
     }
@@ -279,6 +282,7 @@ impl Endpoint {
             self.proof = Proof::Success;
         }
         self.refused_in |= other.refused_in;
+        self.split |= other.split;
         self.told = self.told.or(other.told);
         self.dirty = true;
     }

@@ -2,8 +2,8 @@
 //!
 //! [`Inventory::observe`] counts one exchange; [`Inventory::view`] makes rows at a time that is given;
 //! [`Inventory::take_changes`] and [`Inventory::restore`] are for the store. Bounds are in
-//! [`InventoryLimits`](crate::limits::InventoryLimits). Templates are the catalogue's, else typed segments
-//! (`segment`, `path`); what traffic teaches beyond that has its place between the two.
+//! [`InventoryLimits`](crate::limits::InventoryLimits). Templates are the catalogue's, else what traffic
+//! taught (`learned`, `teach`), else typed segments (`segment`, `path`).
 
 mod cache;
 mod clients;
@@ -17,6 +17,7 @@ mod evidence;
 mod host;
 mod kind;
 mod latency;
+mod learned;
 mod listener;
 mod names;
 mod owners;
@@ -29,6 +30,7 @@ mod service;
 mod slots;
 mod sources;
 mod table;
+mod teach;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -44,5 +46,6 @@ pub use row::{
 };
 pub use sources::{IDENTITIES, Mark, SHARED_NS, Sources, WINDOW_NS};
 pub use table::{EndpointId, Inventory, InventoryLosses, Observed};
+pub use teach::NOWHERE;
 pub use view::RowFilter;
 pub use watch::{Attached, Span};

@@ -6,7 +6,10 @@
 //! are not printable ASCII and braces are encoded; path parameters (`;jsessionid=..`) are cut; dot segments stay as
 //! they are. `/package.Service/Method` of gRPC keeps its text. Bounds: `template_bytes`, `template_segments`.
 
-use super::segment::{SegmentType, with_extension};
+use super::{
+    learned::SEGMENT_BYTES_MAX,
+    segment::{SegmentType, with_extension},
+};
 
 /// A target in parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,6 +121,11 @@ fn write_segment(
             return;
         }
     }
+    push_encoded(segment, out);
+}
+
+/// Adds a decoded segment in the one spelling that templates have.
+pub(super) fn push_encoded(segment: &[u8], out: &mut Vec<u8>) {
     for byte in segment {
         if is_plain(*byte) {
             out.push(*byte);
@@ -128,7 +136,7 @@ fn write_segment(
 }
 
 /// Percent-decodes into `into`; `None` when it does not fit. A bad escape stays as it is.
-fn decode(raw: &[u8], into: &mut [u8; SEGMENT_BYTES_MAX]) -> Option<usize> {
+pub(super) fn decode(raw: &[u8], into: &mut [u8; SEGMENT_BYTES_MAX]) -> Option<usize> {
     let mut length = 0;
     let mut rest = raw;
     while let Some((first, tail)) = rest.split_first() {
@@ -183,9 +191,6 @@ fn hex(value: u8) -> u8 {
     if value < 10 { b'0' + value } else { b'A' + value - 10 }
 }
 
-/// Longest decoded segment that is looked at; longer ones are `{text}`.
-const SEGMENT_BYTES_MAX: usize = 256;
-
 /// What stands for the end of a path that is too long.
 const REST: &str = "{rest}";
 
@@ -226,7 +231,7 @@ mod tests {
         assert_eq!(template("/users/17/orders/5f2b1c9e"), "/users/{integer}/orders/{hex}");
         assert_eq!(template("/users/%31%37"), "/users/{integer}");
         assert_eq!(template("/a%2fb/c"), "/a%2Fb/c");
-        assert_eq!(template("/a/{id}"), "/a/%7Bid%7D");
+        assert_eq!(template("/a/{id}"), "/a/{text}");
         assert_eq!(template("/%E7%94%A8"), "/%E7%94%A8");
         assert_eq!(template("/17.json"), "/{integer}.json");
     }

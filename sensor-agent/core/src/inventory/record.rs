@@ -14,7 +14,7 @@ use super::{
     evidence::{ByClass, Times},
     latency::LatencySketch,
     names::{NameSet, Names},
-    service::identity,
+    service::{identity, named_identity},
     table::Inventory,
     watch::Span,
 };
@@ -102,6 +102,8 @@ struct EndpointRecord {
     absent_calls: u32,
     #[serde(default)]
     refused_in: u8,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    split: bool,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -190,6 +192,16 @@ impl Inventory {
         }
     }
 
+    /// The key that versions before 0.2 gave it, where it was another one.
+    fn key_with_names(&self, endpoint: &Endpoint) -> Option<String> {
+        let service = self.service(endpoint.service)?;
+        let listener = self.listeners.get(service.listener as usize)?;
+        let host = service.host.as_deref();
+        let old = named_identity(listener.address, host, &endpoint.method, &endpoint.template);
+        let old = format!("{old:016x}");
+        (old != self.stored_key(endpoint)).then_some(old)
+    }
+
     fn endpoint_record(&self, endpoint: &Endpoint, mask: &Mask) -> Option<StoredRecord> {
         let service = self.service(endpoint.service)?;
         let listener = self.listeners.get(service.listener as usize)?;
@@ -218,6 +230,7 @@ impl Inventory {
             query_names: endpoint.query_names.texts(&self.query_names),
             absent_calls: endpoint.absent_calls,
             refused_in: endpoint.refused_in,
+            split: endpoint.split,
         };
         let body = serde_json::to_vec(&record).ok()?;
         Some(StoredRecord {
@@ -254,6 +267,7 @@ impl Inventory {
         (endpoint.told, endpoint.auth) = (record.told, auth_bits(&record.auth));
         (endpoint.latency, endpoint.clients) = (record.latency, record.clients);
         (endpoint.absent_calls, endpoint.refused_in) = (record.absent_calls, record.refused_in);
+        endpoint.split = record.split;
         endpoint.callers =
             record.callers.iter().take(limits.callers).map(|text| Caller::restored(text)).collect();
         endpoint.owner = record.owner.and_then(|name| self.owners.names.intern(&name));
@@ -264,6 +278,9 @@ impl Inventory {
             named(&mut self.media, &record.response_types, limits.media_types);
         endpoint.query_names =
             named(&mut self.query_names, &record.query_names, limits.query_names);
+        if let Some(key) = self.key_with_names(&endpoint) {
+            self.removed.push(key);
+        }
         self.merge_or_put(Box::new(endpoint));
         self.declare_anew();
         Ok(())

@@ -49,7 +49,7 @@ impl InventoryView {
 /// One endpoint.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct EndpointRow {
-    /// Stable identity: hash of (service, method, path template), 16 hex digits.
+    /// Stable identity: hash of (service, method, path template without names of parameters), 16 hex digits.
     pub id: String,
     /// Service: `host` (with the listener's port where it is not 80 or 443), or `address:port`.
     pub service: String,
@@ -59,7 +59,7 @@ pub struct EndpointRow {
     pub hosts: Vec<String>,
     /// Request method.
     pub method: String,
-    /// Path template, declared or typed.
+    /// Path template: declared, learned, or by the shape of its segments.
     pub path_template: String,
     /// What kind of endpoint it is.
     pub kind: Kind,
@@ -110,6 +110,9 @@ pub struct EndpointRow {
     pub response_types: Vec<String>,
     /// Names of query parameters, never values.
     pub query_names: Vec<String>,
+    /// Its counts hold requests from before a part of it got a template, and a row, of its own.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub counts_split_off: bool,
     /// How the numbers were obtained.
     pub accuracy: Accuracy,
 }

@@ -9,6 +9,7 @@ use std::{net::SocketAddr, sync::Arc};
 use super::{
     evidence::{ByClass, Outcome},
     host::HostName,
+    learned::Learned,
     listener::Listener,
     table::Inventory,
 };
@@ -35,6 +36,8 @@ pub(super) struct Service {
     /// Declared operations were answered here: the documents are about this service.
     pub(super) serves_declared: bool,
     pub(super) overflow: Overflow,
+    /// What its traffic teaches about templates.
+    pub(super) learned: Learned,
 }
 
 /// Requests beyond a bound, counted without their paths.
@@ -56,6 +59,7 @@ impl Service {
             requests: 0,
             serves_declared: false,
             overflow: Overflow::default(),
+            learned: Learned::new(),
         }
     }
 }
@@ -86,8 +90,21 @@ pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-/// Stable identity of (service, method, template): the same in every run and on every host with this service.
+/// Stable identity of (service, method, template): the same in every run and on every host with this service, whatever
+/// the parameters are called.
 pub(super) fn identity(
+    address: SocketAddr,
+    host: Option<&str>,
+    method: &Method,
+    template: &str,
+) -> u64 {
+    let shape = without_names(template);
+    let text = format!("{address}\0{}\0{}\0{shape}", host.unwrap_or_default(), method.as_str());
+    crate::keyed_hash::siphash24([0, 0], text.as_bytes())
+}
+
+/// As [`identity`] was once, with the names of parameters: records of that time are found by it.
+pub(super) fn named_identity(
     address: SocketAddr,
     host: Option<&str>,
     method: &Method,
@@ -95,6 +112,20 @@ pub(super) fn identity(
 ) -> u64 {
     let text = format!("{address}\0{}\0{}\0{template}", host.unwrap_or_default(), method.as_str());
     crate::keyed_hash::siphash24([0, 0], text.as_bytes())
+}
+
+/// A template whose parameters have no names: the same operation under another name keeps its identity.
+fn without_names(template: &str) -> String {
+    let mut out = String::with_capacity(template.len());
+    let mut name = false;
+    for c in template.chars() {
+        name &= c != '}';
+        if !name {
+            out.push(c);
+        }
+        name |= c == '{';
+    }
+    out
 }
 
 /// Whether the service found for a host is the one it will keep.

@@ -19,12 +19,13 @@ use super::{
     endpoint::{Context, Endpoint, Proof, Standing, client_hash},
     evidence::Outcome,
     host::{HOST_BYTES_MAX, HostName},
+    learned::{Leaf, Segments},
     listener::{Credentials, Listener},
     names::Names,
     owners::Owners,
     path::Target,
     row::InventoryTotals,
-    service::{Folding, Service, canonical},
+    service::{Folding, Service, ServiceId, canonical},
     slots::Key,
     watch::Watch,
 };
@@ -77,6 +78,8 @@ pub struct InventoryLosses {
     pub retired: u64,
     /// Look-ups in the catalogue that took too many steps: the path counts as undeclared.
     pub lookups_given_up: u64,
+    /// Segments that found no room among learned templates: their paths are known by shape alone.
+    pub learned_full: u64,
     /// Look-ups of a service that more documents name than are asked: the others count as silent about it.
     pub lookups_partial: u64,
 }
@@ -116,6 +119,12 @@ pub struct Inventory {
     /// Keys of endpoints that are no more.
     pub(super) removed: Vec<String>,
     pub(super) scratch: Vec<u8>,
+    /// Segments of the request that is looked at.
+    pub(super) segments: Segments,
+    /// Nodes of learned templates, of all services.
+    pub(super) learned_nodes: usize,
+    /// A service whose templates are to be read anew before the next request.
+    pub(super) learn_next: Option<ServiceId>,
 }
 
 impl Inventory {
@@ -150,6 +159,9 @@ impl Inventory {
             discovered: Vec::new(),
             removed: Vec::new(),
             scratch: Vec::with_capacity(limits.template_bytes),
+            segments: Segments::default(),
+            learned_nodes: 0,
+            learn_next: None,
             hasher,
             limits,
         }
@@ -181,7 +193,12 @@ impl Inventory {
     #[must_use]
     pub fn losses(&self) -> InventoryLosses {
         let names_full = self.media.refused + self.query_names.refused + self.hello_names.refused;
-        InventoryLosses { names_full: names_full + self.owners.names.refused, ..self.losses }
+        let learned_full = self.services.iter().map(|service| service.learned.refused()).sum();
+        InventoryLosses {
+            names_full: names_full + self.owners.names.refused,
+            learned_full,
+            ..self.losses
+        }
     }
 
     /// Number of endpoints in the table, candidates included.
@@ -224,11 +241,15 @@ impl Inventory {
         if catalogue.digest() != self.catalogue_digest {
             self.reload(catalogue);
         }
+        if let Some(service) = self.learn_next.take() {
+            self.learn(service);
+        }
         let outcome = Outcome::of(exchange, path);
         let hash = self.request_hash(exchange, path);
-        if let Some(id) = self.cache.find(hash)
+        if let Some((id, leaf)) = self.cache.find(hash)
             && self.count_known(id, exchange, outcome, path, query)
         {
+            self.teach_known(id, leaf, hash, exchange, outcome, path);
             return Observed::Endpoint(id);
         }
         self.observe_new(exchange, outcome, path, query, hash, catalogue)
@@ -304,7 +325,11 @@ impl Inventory {
         let scratch = std::mem::take(&mut self.scratch);
         let text = template.text(&scratch);
         let key = Key { service, folded_host, method: &exchange.method, template: text };
-        let id = self.find(&key).or_else(|| self.insert(&key, declared));
+        let known = self.find(&key);
+        let id = known.or_else(|| self.insert(&key, declared));
+        if let (None, Some(id)) = (known, id) {
+            self.note_split(id, &template);
+        }
         self.scratch = scratch;
         let Some(id) = id else {
             if let Some(service) = self.services.get_mut(service.0 as usize) {
@@ -318,10 +343,15 @@ impl Inventory {
             self.totals.overflow += 1;
             return Observed::Overflow;
         };
+        let leaf = if folding == Folding::Final && template.is_learned() {
+            self.teach(service, exchange, outcome)
+        } else {
+            Leaf::NONE
+        };
         self.count(id, exchange, outcome, path, query);
         let counted = self.settle(id);
         if matches!(counted, Observed::Endpoint(_)) && folding == Folding::Final {
-            self.cache.insert(hash, id);
+            self.cache.insert(hash, id, leaf);
         }
         counted
     }

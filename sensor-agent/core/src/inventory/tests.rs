@@ -1,5 +1,6 @@
 //! The inventory from exchanges to rows: what makes an endpoint, what does not, and the corner cases of the states.
 
+mod learned;
 mod order;
 mod removed;
 
@@ -187,7 +188,7 @@ fn without_a_catalogue_a_success_makes_an_endpoint() {
     let rows = bench.rows_at(1);
     assert_eq!(rows.len(), 1);
     let row = &rows[0];
-    assert_eq!((&*row.path_template, row.state), ("/users/{integer}", State::Observed));
+    assert_eq!((&*row.path_template, row.state), ("/users/{user_id}", State::Observed));
     assert_eq!((row.requests, row.clients, &*row.service), (3, 2, "api.example.com"));
     assert_eq!(
         row.status.iter().map(|(k, v)| (&**k, *v)).collect::<Vec<_>>(),
@@ -409,7 +410,7 @@ fn catalogue_reload_renames_and_keeps_history() {
     let mut bench = Bench::new(&[]);
     bench.calls(3, &get("/users/17", 200));
     let before = bench.rows_at(1);
-    assert_eq!(before[0].path_template, "/users/{integer}");
+    assert_eq!(before[0].path_template, "/users/{user_id}");
     let mut told = Vec::new();
     bench.inventory.take_discovered(at(1), &Mask::default(), usize::MAX, |event| told.push(event));
     let key = bench.inventory.take_changes(&Mask::default()).records[0].key.clone();
@@ -491,6 +492,8 @@ fn endpoints_beyond_the_bound_are_counted_in_one_row() {
         endpoints: 100,
         endpoints_undeclared: 60,
         endpoints_per_service: 50,
+        // Or they would be one row.
+        learned_nodes: 0,
         ..Default::default()
     };
     let mut bench = Bench::with_limits(&[], limits);

@@ -260,6 +260,7 @@ impl Inventory {
             request_types: endpoint.request_types.texts(&self.media),
             response_types,
             query_names: endpoint.query_names.texts(&self.query_names),
+            counts_split_off: endpoint.split,
             accuracy: if endpoint.sampled { Accuracy::Sampled } else { Accuracy::Exact },
         })
     }

@@ -57,6 +57,8 @@ counters! {
     SketchesRefused = "sketches_refused",
     /// Names of parameters, media types or owners that found no room.
     NamesFull = "names_full",
+    /// Segments that found no room among learned templates.
+    LearnedFull = "learned_templates_full",
     /// Undeclared endpoints whose retention ended.
     EndpointsRetired = "endpoints_retired",
     /// Look-ups in the catalogue that took too many steps: the path counts as undeclared.

@@ -237,6 +237,7 @@ impl Pipeline {
             tap(&assembled);
             stages.on_assembled(assembled);
         });
+        self.stages.inventory.learn_all();
         self.next_tell = UnixNs(0);
         self.next_snapshot = UnixNs(0);
         let now = self.stages.last;
@@ -304,6 +305,12 @@ impl Pipeline {
         stages.inventory.each_row(now, &stages.catalogue, &stages.mask, filter, give);
     }
 
+    /// The template of a request, by what is known now.
+    pub fn template_of(&mut self, exchange: &Exchange) -> String {
+        let stages = &mut self.stages;
+        stages.inventory.template_of(exchange, &stages.catalogue)
+    }
+
     /// The inventory, for the store and for owners.
     pub fn inventory_mut(&mut self) -> &mut Inventory {
         &mut self.stages.inventory
@@ -347,6 +354,7 @@ impl Pipeline {
             (C::HostsFull, losses.hosts_full),
             (C::SketchesRefused, losses.sketches_refused),
             (C::NamesFull, losses.names_full),
+            (C::LearnedFull, losses.learned_full),
             (C::EndpointsRetired, losses.retired),
             (C::LookupsGivenUp, losses.lookups_given_up),
             (C::LookupsPartial, losses.lookups_partial),

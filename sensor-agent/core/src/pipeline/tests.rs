@@ -117,7 +117,7 @@ fn planted_secrets_leave_nowhere() {
     for secret in secrets {
         assert!(!out.contains(secret), "{secret} left");
     }
-    assert!(out.contains("/people/{email}") && out.contains("/cards/{integer}"));
+    assert!(out.contains("/people/{email}") && out.contains("/cards/{card}"));
 }
 
 proptest! {

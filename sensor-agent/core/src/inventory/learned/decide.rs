@@ -1,0 +1,251 @@
+//! The trie to templates: from the root down, which segments of each position are literals.
+//!
+//! Two passes: the second knows the values, the literals and the calls of a typical operation that the first found
+//! anywhere in the service. What is no literal is one parameter, and what follows all its values is decided together.
+//! A pure function of the trie. Cost: each node is looked at a few times; recursion goes as deep as the trie.
+
+use std::collections::BTreeMap;
+
+use super::{
+    super::segment::{SegmentType, is_version},
+    evidence::{self, Context, Known},
+    position::{Counted, Position, Sibling, Tail, real},
+    sibling::{self, Pool},
+    templates::{Place, Templates},
+    trie::{METHODS, Part, ROOT, Trie, VALUES_MAX},
+    weights::{PASSES, Weights},
+    words,
+};
+
+/// Reads the templates of a service.
+pub(super) fn templates(trie: &Trie) -> Templates {
+    let sums = trie.sums();
+    let counted = Counted { trie, sums: &sums };
+    let mut known = Known::default();
+    let mut root = Place::default();
+    for weights in &PASSES {
+        let mut pass = Pass { counted, weights, known, found: Known::default() };
+        root = pass.place(&[ROOT], &Context::default());
+        known = pass.found;
+        known.calls = root.typical_calls();
+    }
+    Templates::new(root)
+}
+
+struct Pass<'a> {
+    counted: Counted<'a>,
+    weights: &'a Weights,
+    known: Known,
+    found: Known,
+}
+
+/// Nodes of a position, told apart.
+#[derive(Default)]
+struct Split {
+    literals: Vec<Sibling>,
+    parameter: Vec<u32>,
+}
+
+impl Pass<'_> {
+    /// What follows nodes that have the same template.
+    fn place(&mut self, nodes: &[u32], context: &Context) -> Place {
+        let mut place = Place { calls: self.calls(nodes), ..Place::default() };
+        let mut position = Position::below(self.counted, nodes);
+        if context.after_parameter && !position.suffixes.is_empty() {
+            self.fold_suffixes(nodes, &mut position, &mut place);
+        }
+        let mut split = Split::default();
+        self.split_typed(&position, context, &mut split, &mut place);
+        if !position.literals.is_empty() {
+            self.split_literals(&position, context, &mut split);
+        }
+        for literal in split.literals {
+            *self.found.literals.entry(literal.text.clone()).or_default() += 1;
+            let context = Context {
+                depth: context.depth + 1,
+                after_plural: words::is_plural(&literal.text),
+                after_api: words::is_api(&literal.text),
+                ..Context::default()
+            };
+            let below = self.place(&literal.nodes, &context);
+            place.literals.insert(literal.text.into(), below);
+        }
+        if !split.parameter.is_empty() {
+            let context = Context {
+                depth: context.depth + 1,
+                after_parameter: true,
+                parameters: context.parameters + 1,
+                ..Context::default()
+            };
+            let kind = self.common_type(&split.parameter);
+            let below = self.place(&split.parameter, &context);
+            place.parameter = Some(Box::new(Place { is_value: true, kind, ..below }));
+        }
+        for suffix in position.suffixes {
+            let below = self.place(&suffix.nodes, context);
+            place.suffixes.insert(suffix.text.into(), below);
+        }
+        place
+    }
+
+    fn calls(&self, nodes: &[u32]) -> [u64; METHODS] {
+        let mut calls = [0; METHODS];
+        for node in nodes.iter().filter_map(|id| self.counted.trie.node(*id)) {
+            for (sum, count) in calls.iter_mut().zip(node.counts) {
+                *sum += u64::from(count);
+            }
+        }
+        calls
+    }
+
+    /// What looks like an extension but is rare, or has more behind it, belongs to the value.
+    fn fold_suffixes(&self, nodes: &[u32], position: &mut Position, place: &mut Place) {
+        let total: f64 = nodes.iter().map(|id| self.counted.sum(*id)).sum();
+        let folds = |suffix: &Sibling| {
+            let goes_on =
+                suffix.nodes.iter().any(|id| self.counted.trie.children(*id).next().is_some());
+            goes_on || (suffix.sum < SUFFIX_CALLS_MIN && suffix.sum < total * 0.1)
+        };
+        let suffixes = std::mem::take(&mut position.suffixes);
+        let (folded, kept): (Vec<Sibling>, Vec<Sibling>) = suffixes.into_iter().partition(folds);
+        if !folded.is_empty() {
+            let mut wider = nodes.to_vec();
+            wider.extend(folded.iter().flat_map(|suffix| &suffix.nodes));
+            place.calls = self.calls(&wider);
+            *position = Position::below(self.counted, &wider);
+        }
+        position.suffixes = kept;
+    }
+
+    /// Values of types are a parameter's; but few numbers or dates, each asked often with several things behind them, are
+    /// versions (`/2015-03-31/functions`, `/3/movie`).
+    fn split_typed(
+        &mut self,
+        position: &Position,
+        context: &Context,
+        split: &mut Split,
+        place: &mut Place,
+    ) {
+        let may_be_version = |kind| matches!(kind, SegmentType::Integer | SegmentType::Date);
+        let nodes = |test: &dyn Fn(SegmentType) -> bool| -> Vec<u32> {
+            position.typed.iter().filter(|(kind, _)| test(*kind)).map(|(_, id)| *id).collect()
+        };
+        split.parameter.extend(nodes(&|kind| !may_be_version(kind)));
+        let candidates = nodes(&may_be_version);
+        let mut values: BTreeMap<&str, u64> = BTreeMap::new();
+        for node in candidates.iter().filter_map(|id| self.counted.trie.node(*id)) {
+            for value in &node.values {
+                *values.entry(&value.text).or_default() += u64::from(value.count);
+            }
+        }
+        let dates = !context.after_parameter
+            && position
+                .typed
+                .iter()
+                .all(|(kind, _)| *kind == SegmentType::Date || !may_be_version(*kind));
+        let (values_max, calls_min) = if dates { (VALUES_MAX - 1, 5) } else { (2, 8) };
+        let children: std::collections::BTreeSet<&str> = candidates
+            .iter()
+            .flat_map(|id| self.counted.trie.children(*id))
+            .filter_map(|id| self.counted.trie.node(id))
+            .map(|node| &*node.text)
+            .collect();
+        let sum: u64 = values.values().sum();
+        let version = !candidates.is_empty()
+            && !context.after_version
+            && values.len() <= values_max
+            && !values.contains_key("")
+            && values.values().all(|calls| *calls >= calls_min)
+            && (children.len() >= 2 || sum >= 20 * values.len() as u64);
+        if !version {
+            split.parameter.extend(candidates);
+            return;
+        }
+        let texts: Vec<Box<str>> = values.into_keys().map(Into::into).collect();
+        let context =
+            Context { depth: context.depth + 1, after_version: true, ..Context::default() };
+        for text in texts {
+            place.literals.insert(text, self.place(&candidates, &context));
+        }
+    }
+
+    fn split_literals(&mut self, position: &Position, context: &Context, split: &mut Split) {
+        let tails: Vec<Tail> =
+            position.literals.iter().map(|it| Tail::of(self.counted, it)).collect();
+        let facts = evidence::of_position(self.counted, position, &tails, context, &self.known);
+        let parameter = self.weights.parameter(&facts);
+        if parameter <= PARAMETER_MIN {
+            split.literals.extend(position.literals.iter().cloned());
+            return;
+        }
+        let pool = Pool::of(&tails);
+        let outliers = outliers(&position.literals);
+        for (place, (literal, tail)) in position.literals.iter().zip(&tails).enumerate() {
+            let facts = sibling::of_sibling(position, tail, &pool, place, parameter, &self.known);
+            if place < outliers
+                || sibling::stands_out(position, place)
+                || is_version(literal.text.as_bytes())
+                || self.weights.literal(&facts) > 0.0
+            {
+                split.literals.push(literal.clone());
+            } else {
+                *self.found.values.entry(literal.text.clone()).or_default() += 1;
+                split.parameter.extend(&literal.nodes);
+            }
+        }
+    }
+
+    /// The type that nearly all values have.
+    fn common_type(&self, nodes: &[u32]) -> Option<SegmentType> {
+        let mut sums: BTreeMap<Option<SegmentType>, f64> = BTreeMap::new();
+        for id in nodes {
+            let Some(node) = self.counted.trie.node(*id) else { continue };
+            let kind = match node.part {
+                Part::Typed(kind) => Some(kind),
+                _ => None,
+            };
+            *sums.entry(kind).or_default() += self.counted.sum(*id);
+        }
+        let total: f64 = sums.values().sum();
+        sums.into_iter().find(|(_, sum)| *sum >= total * 0.9).and_then(|(kind, _)| kind)
+    }
+}
+
+impl Place {
+    /// Calls of the operation in the middle, by calls.
+    fn typical_calls(&self) -> f64 {
+        let mut calls = Vec::new();
+        let mut waiting = vec![self];
+        while let Some(place) = waiting.pop() {
+            calls.extend(place.calls.iter().copied().filter(|calls| *calls > 0));
+            waiting.extend(place.literals.values().chain(place.suffixes.values()));
+            waiting.extend(place.parameter.as_deref());
+        }
+        calls.sort_unstable();
+        calls.get(calls.len() / 2).map_or(0.0, |calls| real(*calls))
+    }
+}
+
+/// How many of the first are called so much more than the next that no popularity of values explains it.
+fn outliers(siblings: &[Sibling]) -> usize {
+    let pairs = siblings.iter().zip(siblings.iter().skip(1));
+    (1..=OUTLIERS_MAX)
+        .zip(pairs)
+        .filter(|(count, (one, next))| {
+            siblings.len() > count + 2
+                && one.sum >= OUTLIER_CALLS_MIN
+                && one.sum >= OUTLIER_RATIO * next.sum
+        })
+        .map(|(count, _)| count)
+        .last()
+        .unwrap_or(0)
+}
+
+/// By Zipf's law the first is called twice as often as the second.
+const OUTLIER_RATIO: f64 = 8.0;
+const OUTLIER_CALLS_MIN: f64 = 12.0;
+const OUTLIERS_MAX: usize = 8;
+/// How sure a parameter must be: a template split in two is a lesser mistake than a literal swallowed.
+const PARAMETER_MIN: f64 = 1.5;
+/// Calls from which on an extension is one.
+const SUFFIX_CALLS_MIN: f64 = 8.0;

@@ -1,0 +1,137 @@
+//! What one service taught, and when to read its templates anew.
+
+use super::{
+    decide,
+    segments::Segments,
+    templates::Templates,
+    trie::{METHODS, NODES_MAX, NONE, Trie},
+};
+use crate::http::Method;
+
+/// Where a request was counted; good until something is evicted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in super::super) struct Leaf(u32);
+
+impl Leaf {
+    /// Counted nowhere.
+    pub(in super::super) const NONE: Self = Self(NONE);
+
+    pub(in super::super) const fn of(index: u32) -> Self {
+        Self(index)
+    }
+
+    pub(in super::super) const fn index(self) -> u32 {
+        self.0
+    }
+}
+
+/// Requests of a service, and their templates.
+#[derive(Debug)]
+pub(in super::super) struct Learned {
+    trie: Trie,
+    templates: Templates,
+    /// Those before, to tell what was split off from what is new.
+    previous: Templates,
+    requests: u64,
+    /// Requests at which the templates are read anew.
+    due: u64,
+}
+
+impl Learned {
+    pub(in super::super) fn new() -> Self {
+        Self {
+            trie: Trie::new(),
+            templates: Templates::default(),
+            previous: Templates::default(),
+            requests: 0,
+            due: FIRST_DUE,
+        }
+    }
+
+    /// Counts a request with these segments; `room` is how many nodes there may be.
+    pub(in super::super) fn insert(
+        &mut self,
+        segments: &Segments,
+        method: &Method,
+        room: usize,
+    ) -> Leaf {
+        self.requests += 1;
+        Leaf(self.trie.insert(segments, slot(method), room.min(NODES_MAX)))
+    }
+
+    /// Counts one more at a leaf; false when it has none.
+    pub(in super::super) fn count(&mut self, leaf: Leaf, method: &Method) -> bool {
+        if leaf == Leaf::NONE {
+            return false;
+        }
+        self.requests += 1;
+        self.trie.count(leaf.0, slot(method));
+        true
+    }
+
+    /// Adds what another host counted.
+    pub(in super::super) fn merge(&mut self, other: &Self) {
+        self.trie.merge(&other.trie);
+        self.requests += other.requests;
+    }
+
+    /// Whether leaves given out before are no more; asked once.
+    pub(in super::super) fn take_evicted(&mut self) -> bool {
+        std::mem::take(&mut self.trie.evicted)
+    }
+
+    /// The templates.
+    pub(in super::super) fn templates(&self) -> &Templates {
+        &self.templates
+    }
+
+    /// The templates before those.
+    pub(in super::super) fn previous(&self) -> &Templates {
+        &self.previous
+    }
+
+    /// Nodes in use.
+    pub(in super::super) fn nodes(&self) -> usize {
+        self.trie.len()
+    }
+
+    /// Requests whose nodes found no room.
+    pub(in super::super) fn refused(&self) -> u64 {
+        self.trie.refused
+    }
+
+    /// Whether enough was counted since the templates were read.
+    pub(in super::super) fn is_due(&self) -> bool {
+        self.requests >= self.due
+    }
+
+    /// Whether anything was counted that the templates do not know.
+    pub(in super::super) fn is_behind(&self) -> bool {
+        self.requests >= REQUESTS_MIN && self.due != next_due(self.requests)
+    }
+
+    /// Reads the templates anew; whether they changed.
+    pub(in super::super) fn learn(&mut self) -> bool {
+        self.due = next_due(self.requests);
+        let templates = decide::templates(&self.trie);
+        if templates.is_same_tree(&self.templates) {
+            return false;
+        }
+        self.previous = std::mem::replace(&mut self.templates, templates);
+        true
+    }
+}
+
+fn next_due(requests: u64) -> u64 {
+    requests + (requests / 2).max(FIRST_DUE)
+}
+
+fn slot(method: &Method) -> usize {
+    let known = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
+    known.iter().position(|name| *name == method.as_str()).unwrap_or(METHODS - 1)
+}
+
+/// Requests below which shapes alone decide.
+const REQUESTS_MIN: u64 = 24;
+/// Requests after which templates are read the first time while traffic goes on.
+const FIRST_DUE: u64 = 64;

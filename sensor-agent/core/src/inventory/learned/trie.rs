@@ -1,0 +1,336 @@
+//! What was asked of one service, counted: a trie of segments in which every type of value is one child.
+//!
+//! The same in whatever order it was asked, and two of them merge into that of all traffic, at the bounds too: a node keeps
+//! the [`CHILDREN_MAX`] children of the lowest rank it ever saw (a rank only depends on the text; words of APIs and
+//! versions come first, so that `me` stays beside ten thousand names), so a child that is kept was kept from its first request on.
+//! Of a type's values the [`VALUES_MAX`] of the lowest hash are counted, in clear only where a literal may come of them.
+//! [`NODES_MAX`] bounds the whole: beyond it new nodes are refused and counted.
+
+use hashbrown::HashMap;
+
+use super::{
+    super::segment::{SegmentType, is_version},
+    segments::{Parts, Segments},
+    words,
+};
+use crate::keyed_hash::siphash24;
+
+/// Children of a node.
+pub(super) const CHILDREN_MAX: u32 = 256;
+/// Nodes of a trie, about 150 B each.
+pub(super) const NODES_MAX: usize = 100_000;
+/// Values of a type that are told apart at a node.
+pub(super) const VALUES_MAX: usize = 32;
+/// Methods that are told apart; the last is any other.
+pub(super) const METHODS: usize = 8;
+/// No node.
+pub(super) const NONE: u32 = u32::MAX;
+
+/// What a node stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Part {
+    Literal,
+    Typed(SegmentType),
+    /// An extension or custom verb behind the stem above.
+    Suffix,
+}
+
+/// A value of a type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Value {
+    hash: u64,
+    pub(super) count: u32,
+    /// Empty for types whose values are never shown.
+    pub(super) text: Box<str>,
+}
+
+/// One segment after those above it.
+#[derive(Clone, Debug)]
+pub(super) struct Node {
+    pub(super) text: Box<str>,
+    pub(super) part: Part,
+    /// Requests that end here, by method.
+    pub(super) counts: [u32; METHODS],
+    pub(super) values: Vec<Value>,
+    parent: u32,
+    first: u32,
+    next: u32,
+    children: u32,
+    rank: u64,
+    /// Lowest rank that was turned away.
+    cut: u64,
+}
+
+/// The trie.
+#[derive(Debug)]
+pub(super) struct Trie {
+    nodes: Vec<Node>,
+    index: HashMap<(u32, u64), u32, foldhash::fast::FixedState>,
+    free: Vec<u32>,
+    /// Nodes that found no room.
+    pub(super) refused: u64,
+    /// Some node was removed: leaves that are remembered elsewhere are no more.
+    pub(super) evicted: bool,
+}
+
+impl Trie {
+    pub(super) fn new() -> Self {
+        Self {
+            nodes: vec![Node::new("", Part::Literal, 0, NONE)],
+            index: HashMap::with_hasher(foldhash::fast::FixedState::default()),
+            free: Vec::new(),
+            refused: 0,
+            evicted: false,
+        }
+    }
+
+    /// Counts a request; the leaf, or `NONE` where a bound keeps no node for it. `room` is how many nodes there may be.
+    pub(super) fn insert(&mut self, segments: &Segments, method: usize, room: usize) -> u32 {
+        let mut at = ROOT;
+        for segment in segments.iter() {
+            let parts = Parts::of(segment);
+            let part = parts.kind.map_or(Part::Literal, Part::Typed);
+            at = self.step(at, parts.stem, part, 1, room);
+            if let (Some(suffix), true) = (parts.suffix, at != NONE) {
+                at = self.step(at, suffix, Part::Suffix, 1, room);
+            }
+            if at == NONE {
+                return NONE;
+            }
+        }
+        self.count(at, method);
+        at
+    }
+
+    /// Counts one more request at a leaf.
+    pub(super) fn count(&mut self, leaf: u32, method: usize) {
+        let node = self.nodes.get_mut(leaf as usize);
+        if let Some(count) = node.and_then(|node| node.counts.get_mut(method)) {
+            *count = count.saturating_add(1);
+        }
+    }
+
+    /// Adds all that another counted.
+    pub(super) fn merge(&mut self, other: &Self) {
+        let mut waiting = vec![(ROOT, ROOT)];
+        while let Some((from, to)) = waiting.pop() {
+            let Some(counts) = other.node(from).map(|node| node.counts) else { continue };
+            if let Some(node) = self.nodes.get_mut(to as usize) {
+                for (sum, count) in node.counts.iter_mut().zip(counts) {
+                    *sum = sum.saturating_add(count);
+                }
+            }
+            if let Some(cut) = other.node(from).map(|node| node.cut) {
+                self.lower_cut(to, cut);
+            }
+            for node in other.children(from).filter_map(|child| other.node(child)) {
+                self.step(to, &node.text, node.part, 0, NODES_MAX);
+            }
+            // Only now it is known which children stay.
+            for child in other.children(from) {
+                let Some(node) = other.node(child) else { continue };
+                let key = (to, hash_of(&node.text, node.part));
+                let Some(id) = self.index.get(&key).copied() else { continue };
+                for value in &node.values {
+                    self.note_value(id, value.hash, value.count, &value.text);
+                }
+                waiting.push((child, id));
+            }
+        }
+        self.refused += other.refused;
+    }
+
+    /// A node.
+    pub(super) fn node(&self, id: u32) -> Option<&Node> {
+        self.nodes.get(id as usize)
+    }
+
+    /// Children of a node, in no order that means anything.
+    pub(super) fn children(&self, id: u32) -> impl Iterator<Item = u32> + '_ {
+        let mut next = self.node(id).map_or(NONE, |node| node.first);
+        std::iter::from_fn(move || {
+            let node = self.node(next)?;
+            Some(std::mem::replace(&mut next, node.next))
+        })
+    }
+
+    /// Requests at and below each node.
+    pub(super) fn sums(&self) -> Vec<u64> {
+        let mut sums = vec![0; self.nodes.len()];
+        let mut order = vec![ROOT];
+        let mut at = 0;
+        while let Some(id) = order.get(at).copied() {
+            order.extend(self.children(id));
+            at += 1;
+        }
+        for id in order.into_iter().rev() {
+            let Some(node) = self.node(id) else { continue };
+            let own: u64 = node.counts.iter().map(|count| u64::from(*count)).sum();
+            let sum = sums.get_mut(id as usize).map_or(0, |sum| {
+                *sum += own;
+                *sum
+            });
+            if let Some(above) = sums.get_mut(node.parent as usize) {
+                *above += sum;
+            }
+        }
+        sums
+    }
+
+    /// Nodes that are there.
+    pub(super) fn len(&self) -> usize {
+        self.nodes.len() - self.free.len()
+    }
+
+    /// The child for a text, made where there is room; `value` counts are for typed ones.
+    fn step(&mut self, at: u32, text: &str, part: Part, value: u32, room: usize) -> u32 {
+        let key = match part {
+            Part::Typed(kind) => kind.parameter(),
+            Part::Literal | Part::Suffix => text,
+        };
+        let hash = hash_of(key, part);
+        let id = match self.index.get(&(at, hash)) {
+            Some(id) => *id,
+            None => match self.make(at, key, part, hash, room.min(NODES_MAX)) {
+                Some(id) => id,
+                None => return NONE,
+            },
+        };
+        if let (Part::Typed(kind), true) = (part, value > 0) {
+            let shown = match kind {
+                SegmentType::Integer => text.len() <= VERSION_BYTES_MAX,
+                kind => kind == SegmentType::Date,
+            };
+            let hash = siphash24(VALUE_KEY, text.as_bytes());
+            self.note_value(id, hash, value, if shown { text } else { "" });
+        }
+        id
+    }
+
+    fn make(&mut self, at: u32, text: &str, part: Part, hash: u64, room: usize) -> Option<u32> {
+        let parent = self.node(at)?;
+        let ahead =
+            matches!(part, Part::Typed(_)) || words::is_api(text) || is_version(text.as_bytes());
+        let rank = if ahead { hash >> 1 } else { hash >> 1 | 1 << 63 };
+        if rank >= parent.cut || (parent.children >= CHILDREN_MAX && !self.make_room(at, rank)) {
+            return None;
+        }
+        if self.len() >= room {
+            self.refused += 1;
+            return None;
+        }
+        let mut node = Node::new(text, part, rank, at);
+        node.next = self.node(at)?.first;
+        let id = if let Some(id) = self.free.pop() {
+            *self.nodes.get_mut(id as usize)? = node;
+            id
+        } else {
+            self.nodes.push(node);
+            u32::try_from(self.nodes.len() - 1).ok()?
+        };
+        let parent = self.nodes.get_mut(at as usize)?;
+        parent.first = id;
+        parent.children += 1;
+        self.index.insert((at, hash), id);
+        Some(id)
+    }
+
+    /// Turns the highest rank away: that of a child, which goes, or the new one.
+    fn make_room(&mut self, at: u32, rank: u64) -> bool {
+        let ranks = self.children(at).filter_map(|id| Some(self.node(id)?.rank));
+        let highest = ranks.max().unwrap_or(0);
+        self.lower_cut(at, rank.max(highest));
+        rank < highest
+    }
+
+    /// Nothing at or above a cut is kept: it was turned away, here or in a trie that was merged.
+    fn lower_cut(&mut self, at: u32, cut: u64) {
+        let Some(node) = self.nodes.get_mut(at as usize) else { return };
+        if cut >= node.cut {
+            return;
+        }
+        node.cut = cut;
+        let above: Vec<u32> = self
+            .children(at)
+            .filter(|id| self.node(*id).is_some_and(|node| node.rank >= cut))
+            .collect();
+        for id in above {
+            self.remove(id);
+        }
+    }
+
+    fn remove(&mut self, id: u32) {
+        let Some(node) = self.node(id) else { return };
+        let (parent, next) = (node.parent, node.next);
+        let before =
+            self.children(parent).find(|child| self.node(*child).is_some_and(|it| it.next == id));
+        let link = match before {
+            Some(before) => self.nodes.get_mut(before as usize).map(|node| &mut node.next),
+            None => self.nodes.get_mut(parent as usize).map(|node| &mut node.first),
+        };
+        if let Some(link) = link {
+            *link = next;
+        }
+        if let Some(parent) = self.nodes.get_mut(parent as usize) {
+            parent.children -= 1;
+        }
+        let mut waiting = vec![id];
+        while let Some(id) = waiting.pop() {
+            waiting.extend(self.children(id));
+            let Some(node) = self.nodes.get_mut(id as usize) else { continue };
+            let key = (node.parent, hash_of(&node.text, node.part));
+            *node = Node::new("", Part::Literal, 0, NONE);
+            self.index.remove(&key);
+            self.free.push(id);
+        }
+        self.evicted = true;
+    }
+
+    fn note_value(&mut self, id: u32, hash: u64, count: u32, text: &str) {
+        let Some(node) = self.nodes.get_mut(id as usize) else { return };
+        match node.values.binary_search_by_key(&hash, |value| value.hash) {
+            Ok(at) => {
+                if let Some(value) = node.values.get_mut(at) {
+                    value.count = value.count.saturating_add(count);
+                }
+            }
+            Err(at) if at < VALUES_MAX => {
+                node.values.insert(at, Value { hash, count, text: text.into() });
+                node.values.truncate(VALUES_MAX);
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+impl Node {
+    fn new(text: &str, part: Part, rank: u64, parent: u32) -> Self {
+        Self {
+            text: text.into(),
+            part,
+            counts: [0; METHODS],
+            values: Vec::new(),
+            parent,
+            first: NONE,
+            next: NONE,
+            children: 0,
+            rank,
+            cut: u64::MAX,
+        }
+    }
+}
+
+/// The same on every host, so that tries of a fleet can be merged.
+fn hash_of(text: &str, part: Part) -> u64 {
+    let kind = match part {
+        Part::Literal => 1,
+        Part::Typed(_) => 2,
+        Part::Suffix => 3,
+    };
+    siphash24([kind, 0], text.as_bytes())
+}
+
+pub(super) const ROOT: u32 = 0;
+/// Digits of a number that may be a version; longer ones are not kept in clear.
+const VERSION_BYTES_MAX: usize = 4;
+const VALUE_KEY: [u64; 2] = [4, 0];
