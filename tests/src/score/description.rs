@@ -54,8 +54,7 @@ pub fn descriptions(folder: &Path) -> Result<Vec<Description>> {
 }
 
 /// A template without the names of its parameters.
-#[must_use]
-pub fn shape(template: &str) -> String {
+pub(super) fn shape(template: &str) -> String {
     let mut out = String::with_capacity(template.len());
     let mut name = false;
     for c in template.chars() {

@@ -40,13 +40,16 @@ pub(super) enum SegmentType {
     Text,
 }
 
+/// Whether a segment has a shape.
+type Test = fn(&[u8]) -> bool;
+
 impl SegmentType {
     /// Reads the type of a decoded segment; `None` for a literal.
     pub(super) fn of(segment: &[u8]) -> Option<Self> {
         if segment.is_empty() {
             return None;
         }
-        let tests: [(fn(&[u8]) -> bool, Self); 13] = [
+        let tests: [(Test, Self); 13] = [
             (is_card, Self::Card),
             (is_integer, Self::Integer),
             (is_iban, Self::Iban),

@@ -13,6 +13,7 @@ use super::{
 
 /// What precedes a position.
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a kind of evidence of its own")]
 pub(super) struct Context {
     pub(super) depth: usize,
     pub(super) after_parameter: bool,

@@ -55,7 +55,7 @@ impl Templates {
         let mut writer = Writer { out, parent: "" };
         for (segment, step) in segments.iter().zip(&way) {
             let start = writer.out.len();
-            writer.segment(segment, step);
+            writer.segment(segment, *step);
             if writer.out.len() + REST.len() > bytes_max {
                 writer.out.truncate(start);
                 writer.out.extend_from_slice(REST.as_bytes());
@@ -81,11 +81,8 @@ impl Templates {
             });
             way.push(match known {
                 Some((next, true)) => Step::Parameter { kind: next.kind, suffix },
-                Some((_, false)) => Step::Literal,
-                None => match parts.kind {
-                    Some(kind) => Step::Parameter { kind: Some(kind), suffix },
-                    None => Step::Literal,
-                },
+                None if parts.kind.is_some() => Step::Parameter { kind: parts.kind, suffix },
+                Some((_, false)) | None => Step::Literal,
             });
             place = known.and_then(|(next, _)| match parts.suffix {
                 Some(suffix) if next.suffixes.contains_key(suffix) => next.suffixes.get(suffix),
@@ -105,7 +102,7 @@ impl Templates {
         }
         let mut writer = Writer { out, parent: "" };
         for (segment, step) in segments.iter().zip(&way) {
-            writer.segment(segment, step);
+            writer.segment(segment, *step);
         }
         !writer.out.is_empty()
     }
@@ -168,12 +165,12 @@ fn find(place: &Place, segments: &[&str], way: &mut Vec<Step>) -> bool {
 /// As [`find`], for a template: a parameter is only a parameter.
 fn renewed(place: &Place, segments: &[&str], way: &mut Vec<Step>) -> bool {
     let Some((first, rest)) = segments.split_first() else { return true };
-    let (stem, suffix, is_parameter) = match first.split_once('}') {
-        Some((_, suffix)) => ("", Some(suffix).filter(|suffix| !suffix.is_empty()), true),
-        None => {
-            let parts = Parts::of(first);
-            (parts.stem, parts.suffix, false)
-        }
+    let parts = Parts::of(first);
+    let behind_name = first.split_once('}').map(|(_, suffix)| suffix);
+    let is_parameter = behind_name.is_some();
+    let (stem, suffix) = match behind_name {
+        Some(suffix) => ("", Some(suffix).filter(|suffix| !suffix.is_empty())),
+        None => (parts.stem, parts.suffix),
     };
     let depth = way.len();
     let literal = if is_parameter { None } else { place.literals.get(stem) };
@@ -208,8 +205,8 @@ struct Writer<'a, 'o> {
 }
 
 impl<'a> Writer<'a, '_> {
-    fn segment(&mut self, segment: &'a str, step: &Step) {
-        let Step::Parameter { kind, suffix } = *step else {
+    fn segment(&mut self, segment: &'a str, step: Step) {
+        let Step::Parameter { kind, suffix } = step else {
             self.out.push(b'/');
             push_encoded(segment.as_bytes(), self.out);
             self.parent = segment;
@@ -230,7 +227,7 @@ impl<'a> Writer<'a, '_> {
     /// A name that the template does not have yet.
     fn name(&self, kind: Option<SegmentType>) -> String {
         let name = base_name(self.parent, kind);
-        (1..)
+        (1..=self.out.len() + 1)
             .map(|number| if number == 1 { name.clone() } else { format!("{name}_{number}") })
             .find(|name| {
                 let braced = format!("{{{name}}}");
