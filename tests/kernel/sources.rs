@@ -181,6 +181,13 @@ fn a_thousand_users_behind_one_proxy_are_not_limited_and_a_direct_client_is() {
     };
     assert_eq!(dropped(PROXY), 0, "{rows:#}");
     assert!(dropped("10.1.0.77") > 0, "{rows:#}");
+    let file = scene.lab.folder().join("policy.yaml");
+    let check = sensor.ask(&["policy", "check", file.to_str().unwrap()]).unwrap();
+    let named = &check["shared_sources"][0];
+    assert_eq!(
+        (&named["address"], &named["skipped_by"][0]),
+        (&PROXY.into(), &"ten-a-second".into())
+    );
     // Ten at once and ten a second.
     assert!((20..=75).contains(&direct), "{direct} of 400 in four seconds");
     assert!(rule(&list)["shared_packets"].as_u64() > Some(all as u64), "{list:#}");

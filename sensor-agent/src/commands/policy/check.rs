@@ -17,6 +17,7 @@ use sensor_core::{
 use serde::Serialize;
 
 mod known;
+mod shared;
 
 use self::known::{KnownClients, known_clients};
 use crate::{
@@ -56,6 +57,7 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
     match checked(&args.file, args.force, &config) {
         Ok(Checked { policy, lists, facts, compiled, room }) => {
             let mut report = Report::new(&policy, &lists, &compiled, room);
+            report.shared_sources = shared::shared_sources(&config, &policy, &lists);
             if args.against_inventory {
                 let inventory = view::inventory(&args.place)?;
                 report.known_clients = Some(known_clients(&inventory, &policy, &compiled, &facts));
@@ -196,6 +198,8 @@ struct Report<'p> {
     lists: Vec<ListLine<'p>>,
     warnings: Vec<String>,
     kernel: KernelUse,
+    /// Shared sources that rules skip.
+    shared_sources: Vec<shared::SharedLine>,
     #[serde(skip_serializing_if = "Option::is_none")]
     known_clients: Option<KnownClients>,
 }
@@ -280,6 +284,7 @@ impl<'p> Report<'p> {
                 bytes: compiled.bytes,
                 room_bytes: room,
             },
+            shared_sources: Vec::new(),
             known_clients: None,
         }
     }
@@ -328,6 +333,7 @@ impl<'p> Report<'p> {
             |room| format!("the cgroup's limit leaves {} KiB for it\n", room / 1024),
         );
         text.push_str(&room);
+        text.extend(self.shared_sources.iter().map(shared::SharedLine::text));
         if let Some(known) = &self.known_clients {
             text.push_str(&known.text());
         }
