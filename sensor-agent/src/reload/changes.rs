@@ -12,6 +12,7 @@ use sensor_core::{
 };
 
 use super::{
+    author::Author,
     kept::{KeptApplied, KeptRule},
     layers::{Added, Base, Layers, Origin},
     policy::{Host, InForce, Insists, PolicyFile},
@@ -45,8 +46,8 @@ pub struct Wanted {
     pub file: String,
     /// As it was read.
     pub text: Vec<u8>,
-    /// By whom, in words.
-    pub by: String,
+    /// By whom.
+    pub by: Author,
     /// Now.
     pub now: UnixNs,
 }
@@ -180,20 +181,21 @@ impl PolicyFile {
     pub fn add(
         &mut self,
         text: &[u8],
-        by: String,
+        by: &Author,
         terms: &Terms,
         now: UnixNs,
         host: &Host<'_>,
     ) -> Result<Changed, String> {
         self.settled()?;
         let text = String::from_utf8(text.to_vec()).map_err(|_| "not UTF-8 text")?;
-        let added = Added::read(text, now.0, by, terms.reason.clone())?;
+        let added = Added::read(text, now.0, by.name.clone(), terms.reason.clone())?;
         if added.expired(now) {
             return Err("the rule has expired already".into());
         }
         let demanded: Vec<_> = self.reason.iter().cloned().chain(self.layers.reason()).collect();
         added.with_reason(&demanded)?;
         let layers = self.layers.with(added)?;
+        self.names_lists(by, &layers)?;
         let (layers, _) = self.not_hazardous(layers, host, Insists::of(terms.force))?;
         let mut changed = self.put(layers, host)?;
         self.save(&mut changed);
@@ -273,12 +275,19 @@ impl PolicyFile {
         }
     }
 
+    /// Refuses list files that this author may not name.
+    fn names_lists(&self, by: &Author, layers: &Layers) -> Result<(), String> {
+        let in_force = self.in_force.as_ref().map(|in_force| &*in_force.policy);
+        by.may_name_lists(&*layers.merged()?, in_force, self.path.as_deref())
+    }
+
     fn layers_of(&self, wanted: &Wanted) -> Result<(Layers, KeptApplied), String> {
         let policy = policy::parse_with(&wanted.file, &wanted.text, &self.demands(wanted.now))
             .map_err(|errors| errors.to_string())?;
         let sha256 = Hash::of(&wanted.text);
-        let origin = Origin::Applied { unix_ns: wanted.now.0, by: wanted.by.clone() };
+        let origin = Origin::Applied { unix_ns: wanted.now.0, by: wanted.by.name.clone() };
         let (layers, _) = self.layers.on(Base { policy: Arc::new(policy), sha256, origin });
+        self.names_lists(&wanted.by, &layers)?;
         let over = match &self.path {
             Some(path) => crate::config::read_watched_policy(path)
                 .map(|(text, _)| Hash::of(&text).to_string())
@@ -288,7 +297,7 @@ impl PolicyFile {
         let applied = KeptApplied {
             file: wanted.file.clone(),
             unix_ns: wanted.now.0,
-            by: wanted.by.clone(),
+            by: wanted.by.name.clone(),
             sha256: sha256.to_string(),
             forced: Vec::new(),
             over,

@@ -1,6 +1,7 @@
 //! The policy while running: the file, read again when it changes, and what commands change; what cannot be used is refused whole, the
 //! one before stays.
 
+mod author;
 mod changes;
 mod fingerprint;
 mod kept;
@@ -9,6 +10,7 @@ mod policy;
 mod spared;
 mod waiting;
 
+pub use author::Author;
 pub use changes::{CONFIRM_MAX, Changed, Wanted};
 pub use layers::{ADDED_BYTES_MAX, ADDED_RULES_MAX};
 pub use policy::{Host, PolicyFile};

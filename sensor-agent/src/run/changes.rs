@@ -18,7 +18,7 @@ use crate::{
     audit::{Action, AuditLog, BEGUN, Change as AuditChange, DONE, Entry, Version, Who},
     control::{AuditStatus, Change, ChangeView, Peer, PolicyStatus, Terms},
     kernel,
-    reload::{Changed, Host, PolicyFile, Wanted},
+    reload::{Author, Changed, Host, PolicyFile, Wanted},
     telemetry::events::{self, Emit as _},
 };
 
@@ -132,7 +132,8 @@ impl Shared {
         who: &Who,
     ) -> Result<Changed, String> {
         let host = self.host();
-        let (now, by) = (wall_clock(), who.to_string());
+        let is_root = matches!(who, Who::Peer { uid: 0, .. });
+        let (now, by) = (wall_clock(), Author { name: who.to_string(), is_root });
         match change {
             Change::PolicyApply { file, confirm_ms, terms, .. } => {
                 let wanted = Wanted { file: file.clone(), text: body, by, now };
@@ -146,7 +147,7 @@ impl Shared {
             }
             Change::PolicyConfirm { .. } => policy.confirm(&host),
             Change::PolicyRevert { .. } => policy.revert(&host),
-            Change::PolicyAdd { terms, .. } => policy.add(&body, by, terms, now, &host),
+            Change::PolicyAdd { terms, .. } => policy.add(&body, &by, terms, now, &host),
             Change::PolicyRemove { id, .. } => policy.remove(id, &host),
             Change::Enforcement { .. } => Err("the switch is no change of the policy".into()),
             Change::PolicyRearm { id, .. } => policy.rearm(id, &host),

@@ -15,7 +15,7 @@ use super::{
         HostFacts, List, ListFacts, ListFormat, ListRef, Lists, OnError, Policy, RuleAction, What,
         parse,
     },
-    Compiled, Numbers, View,
+    Compiled, Decided, Numbers, Sighting, Verdicts, View, explain,
     family::cut,
 };
 use crate::time::{MonoNs, UnixNs};
@@ -421,4 +421,49 @@ fn prefixes_chosen_to_collide_are_refused_and_not_tried_for_ever() {
     let mut numbers = Numbers::default();
     let error = policy.compile(&facts(), &Lists::default(), &mut numbers).unwrap_err();
     assert!(error.to_string().contains("collide"), "{error}");
+}
+
+#[test]
+fn a_verdict_of_the_agent_comes_before_block_rules_and_after_failsafe_and_allow() {
+    use sensor_ebpf::abi::{
+        dynamic::{DropReason, Verdict},
+        image::Action,
+        policy::RuleDirection,
+    };
+    let policy = policy(
+        "allow: [{id: partner, clients: [203.0.113.9]}]\nblock: [{id: wide, clients: [203.0.113.0/24]}]\n",
+    );
+    let facts = HostFacts { protected: vec!["203.0.113.8/32".parse().unwrap()], ..facts() };
+    let numbers = &mut Numbers::default();
+    let compiled = policy.compile(&facts, &Lists::default(), numbers).unwrap();
+    let ask = |src: &str, verdicts: Verdicts| {
+        let packet = Sighting {
+            src: src.parse().unwrap(),
+            dst: "192.0.2.1".parse().unwrap(),
+            ports: Some((40_000, 80)),
+            protocol: 6,
+            direction: RuleDirection::Ingress,
+            ifindex: None,
+            now_ns: 100,
+            shared: (false, false),
+            verdicts,
+        };
+        explain(&view(&compiled), &packet).decided
+    };
+    let verdict = |until_ns, action: Action| Verdict { until_ns, hits: 77, action: action as u32 };
+    let client = |verdict| Verdicts { clients: [Some(verdict), None], ..Verdicts::default() };
+    let reset = client(verdict(101, Action::Reset));
+    let blocked = |reason, block, reset| Decided::Blocked { reason, block, reset };
+    let rule = compiled.slot(1).unwrap();
+    assert_eq!(ask("203.0.113.7", reset), blocked(DropReason::Client, 77, true));
+    assert_eq!(ask("198.51.100.1", reset), blocked(DropReason::Client, 77, true));
+    // One that is over, or that monitors, hides nothing.
+    for passed in [verdict(100, Action::Drop), verdict(101, Action::Monitor)] {
+        let decided = ask("203.0.113.7", client(passed));
+        assert_eq!(decided, blocked(DropReason::Block, rule, false));
+    }
+    let flow = Verdicts { flow: Some(verdict(101, Action::Drop)), ..reset };
+    assert_eq!(ask("203.0.113.7", flow), blocked(DropReason::Flow, 77, false));
+    assert!(matches!(ask("203.0.113.9", reset), Decided::Allowed { block: 77, .. }));
+    assert!(matches!(ask("203.0.113.8", reset), Decided::Failsafe { block: 77, .. }));
 }
