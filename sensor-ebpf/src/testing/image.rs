@@ -137,7 +137,7 @@ impl Image {
     fn four(&mut self, entries: &BTreeMap<(u32, u32, ListId), u32>, header: &mut Header) {
         let mut slots = Vec::new();
         // Entries longer than /24, by list and /24.
-        let mut groups: BTreeMap<(ListId, u32), Vec<(u32, u32, u32)>> = BTreeMap::new();
+        let mut groups: BTreeMap<_, Vec<_>> = BTreeMap::new();
         let mut any = BTreeSet::new();
         for ((len, prefix, list), first) in entries {
             header.lengths4[*list as usize] |= 1 << len;
@@ -151,7 +151,7 @@ impl Image {
                 any.extend((prefix >> 8)..(prefix >> 8) + count);
             }
             if *len > 24 {
-                groups.entry((*list, prefix >> 8)).or_default().push((*len, *prefix, *first));
+                groups.entry((*list, *prefix >> 8)).or_default().push((*len, *prefix, *first));
             } else {
                 slots.push((hash4(*prefix, *len, *list), slot4(*prefix, *len, *list, *first)));
             }
@@ -166,11 +166,9 @@ impl Image {
             let home = hash24(number << 8, *list);
             if group.len() <= SHARING_24_MAX {
                 let more = if covered { WITH_COVERED_24 } else { WITH_24 };
-                slots.extend(
-                    group.iter().map(|(len, prefix, first)| {
-                        (home, slot4(*prefix, len + more, *list, *first))
-                    }),
-                );
+                slots.extend(group.iter().map(|(len, prefix, first)| {
+                    (home, slot4(*prefix, *len + more, *list, *first))
+                }));
                 continue;
             }
             let mut leaf = [0_u64; 4];

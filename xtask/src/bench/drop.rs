@@ -93,7 +93,7 @@ struct Stage<'a> {
 /// The half that is root: prints figures as JSON lines, progress on stderr.
 pub(crate) fn scene(agent: &Path, bench: &Path) -> Result<()> {
     let stage = Stage::new(agent, bench)?;
-    let cases: Vec<Case> = CASES.into_iter().filter(|case| stage.can(*case)).collect();
+    let cases: Vec<Case> = CASES.into_iter().filter(|case| Stage::can(*case)).collect();
     let mut rounds: Vec<Vec<f64>> = vec![];
     for round in 0..ROUNDS {
         let mut row = vec![0.0; cases.len()];
@@ -134,7 +134,7 @@ impl<'a> Stage<'a> {
         Ok(Self { scene, receiver, sender, agent, bench, sources, mac })
     }
 
-    fn can(&self, case: Case) -> bool {
+    fn can(case: Case) -> bool {
         let xdp = matches!(case, Case::XdpNative | Case::XdpGeneric);
         if xdp && find("xdp-filter").is_none() {
             eprintln!("{}: left out, there is no xdp-filter (package xdp-tools)", case.name());

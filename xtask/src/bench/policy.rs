@@ -25,7 +25,7 @@ const ENTRIES: u64 = 1_000_000;
 /// Limit of the cgroup.
 const CGROUP_MIB: u64 = 384;
 /// Longest time until a changed list is in force.
-const REPLACED_WITHIN: Duration = Duration::from_secs(60);
+const REPLACED_WITHIN: Duration = Duration::from_mins(1);
 const DEVICE: &str = "policy0";
 
 /// Builds as the user, then runs the scene as root.

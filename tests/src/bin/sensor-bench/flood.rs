@@ -83,7 +83,7 @@ pub(crate) fn flood(device: &str, mac: &str, count: u32, cpu: usize) -> Result<(
             break;
         }
     }
-    println!("{:.2}", (ran(cpu)? - started).as_secs_f64() * 1e9 / f64::from(sent));
+    println!("{:.2}", ran(cpu)?.saturating_sub(started).as_secs_f64() * 1e9 / f64::from(sent));
     Ok(())
 }
 
