@@ -24,6 +24,8 @@ use crate::{
 const ENTRIES: u64 = 1_000_000;
 /// Limit of the cgroup.
 const CGROUP_MIB: u64 = 384;
+/// Where cgroups of version 2 are mounted.
+const CGROUPS: &str = "/sys/fs/cgroup";
 /// Longest time until a changed list is in force.
 const REPLACED_WITHIN: Duration = Duration::from_mins(1);
 const DEVICE: &str = "policy0";
@@ -49,9 +51,13 @@ pub(super) fn policy(consent: Consent) -> Result<Vec<Figure>> {
 pub(crate) fn scene(agent: &Path) -> Result<()> {
     let scene = Scene::new()?;
     let place = scene.namespace("policy")?;
-    place.ip(&format!("link add {DEVICE} type dummy"))?;
+    place.ip(&format!("link add {DEVICE} type veth peer name {DEVICE}p"))?;
     place.ip(&format!("link set {DEVICE} up"))?;
     for limit in [None, Some(CGROUP_MIB)] {
+        if limit.is_some() && !Path::new(CGROUPS).join("cgroup.controllers").is_file() {
+            eprintln!("policy/agent/cgroup: left out, {CGROUPS} is no cgroup of version 2");
+            continue;
+        }
         drop(fs::remove_dir_all(scene.folder().join("store")));
         for figure in one(&scene, &place, agent, limit)? {
             println!("{}", figure.to_json());
@@ -178,7 +184,7 @@ struct Group {
 
 impl Group {
     fn new(mib: u64) -> Result<Self> {
-        let root = Path::new("/sys/fs/cgroup");
+        let root = Path::new(CGROUPS);
         let own = fs::read_to_string("/proc/self/cgroup")?;
         let own = own.lines().find_map(|line| line.strip_prefix("0::")).context("no cgroup v2")?;
         let before = root.join(own.trim_start_matches('/'));
