@@ -20,6 +20,9 @@ use crate::{
 /// Two sightings of the same numbers within this time are one segment.
 pub const SAME_SEGMENT_NS: u64 = 1_000_000_000;
 
+/// Bytes that may come before the first segment that we see of a connection.
+const FIRST_WINDOW: u32 = 1 << 16;
+
 /// With so many hooks (one device) a segment cannot come by with two tuples.
 pub(crate) const HOOKS_OF_ONE_DEVICE: u32 = 2;
 
@@ -37,6 +40,8 @@ pub fn judge<P: PacketBytes, T: Tables>(
     work.headers.ip_id = 0;
     work.headers.tcp_flags = 0;
     work.cursor.resume = 0;
+    work.requests.limits = 0;
+    work.requests.over = 0;
     let outcome = parse(link, packet, &mut work.headers);
     match outcome {
         Outcome::NotIp => tables.count(Counter::NotIp),
@@ -62,10 +67,16 @@ fn judge_transport<P: PacketBytes, T: Tables>(
         (Decision::Blocked | Decision::BlockedReset, _) => Counter::Blocked as u32,
         (Decision::Limited | Decision::LimitedReset, _) => Counter::Limited as u32,
         (Decision::OwnReset, _) => Counter::OwnReset as u32,
-        (Decision::Pass, Outcome::Tcp) => match tables.swift(packet, work) {
-            UNFIT => tables.observe(packet, work),
-            bucket => bucket,
-        },
+        (Decision::Pass, Outcome::Tcp) => {
+            let bucket = match tables.swift(packet, work) {
+                UNFIT => tables.observe(packet, work),
+                bucket => bucket,
+            };
+            if work.requests.limits != 0 {
+                return requests(bucket, tables, work);
+            }
+            bucket
+        }
         (Decision::Pass, Outcome::Udp) => Counter::Udp as u32,
         (Decision::Pass, Outcome::ExtensionLimit) => {
             tables.count(Counter::ExtensionLimit);
@@ -74,6 +85,19 @@ fn judge_transport<P: PacketBytes, T: Tables>(
         (Decision::Pass, _) => Counter::Fragment as u32,
     };
     tables.count_index(bucket, 1);
+    decision
+}
+
+/// Charges the request heads that were found to the limits that were found before.
+#[inline(always)]
+fn requests<T: Tables>(bucket: u32, tables: &T, work: &mut Work) -> Decision {
+    let decision = if work.requests.heads | work.requests.refused == 0 {
+        Decision::Pass
+    } else {
+        tables.charge_requests(work)
+    };
+    let dropped = !matches!(decision, Decision::Pass);
+    tables.count_index(if dropped { Counter::Limited as u32 } else { bucket }, 1);
     decision
 }
 
@@ -87,12 +111,14 @@ pub fn swift<P: PacketBytes, T: Tables>(packet: &P, tables: &T, work: &mut Work)
     let headers = &work.headers;
     if headers.payload_len == 0
         || headers.tcp_flags & (TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST) != 0
+        || work.requests.over != 0
     {
         return UNFIT;
     }
     work.cursor.side = canonical(&headers.tuple, &mut work.key);
     let Some(mut flow) = tables.take_flow(&work.key) else { return UNFIT };
     let bucket = match passed_over(&flow.common) {
+        Some(Counter::SampledOut) if work.requests.limits != 0 => UNFIT,
         Some(bucket) => bucket as u32,
         None => match tracker::whole_head(packet, tables, work, &mut flow) {
             Whole::Head => Counter::Emitted as u32,
@@ -159,6 +185,10 @@ fn follow<P: PacketBytes, T: Tables>(
     } else if work.cursor.resume != 0 {
         tables.read_payload(packet, work, flow)
     } else if let Some(bucket) = passed_over(&flow.common) {
+        if work.requests.limits != 0 && matches!(bucket, Counter::SampledOut) {
+            // Its requests are counted all the same; nothing of them is sent.
+            tables.read_payload(packet, work, flow);
+        }
         bucket as u32
     } else {
         tables.read_payload(packet, work, flow)
@@ -235,7 +265,7 @@ fn refresh_recent<P: PacketBytes, T: Tables>(
     remember(time, tables, work);
 }
 
-/// SYN and SYN-ACK. A SYN-ACK with a new number makes (or replaces) the flow.
+/// SYN and SYN-ACK. A SYN-ACK with a new number is remembered; the flow is made at its first payload, so that SYNs fill no table of flows.
 #[inline(never)]
 fn handshake<P: PacketBytes, T: Tables>(packet: &P, tables: &T, work: &mut Work) -> Counter {
     work.tuple = work.headers.tuple;
@@ -276,19 +306,51 @@ fn synchronize<T: Tables>(tables: &T, work: &mut Work) -> Counter {
         if same {
             return Counter::Duplicate;
         }
+        tables.remove_flow(&work.key);
     }
-    let (server, client) = (work.cursor.side, work.cursor.side ^ 1);
+    if tables.handshake(&work.key, &mut work.handshake)
+        && work.handshake.server_isn == work.headers.seq
+    {
+        return Counter::Duplicate;
+    }
+    work.handshake.time_ns = now(tables, work);
+    work.handshake.server_isn = work.headers.seq;
+    work.handshake.client_next = work.headers.ack;
+    work.handshake.server = work.cursor.side;
+    work.handshake.answered = 0;
+    tables.set_handshake(&work.key, &work.handshake);
+    Counter::NoPayload
+}
+
+/// Makes the flow of `work.key` where its handshake was seen and the segment goes on from there.
+#[inline(always)]
+fn from_handshake<T: Tables>(tables: &T, work: &mut Work) -> bool {
+    if !tables.handshake(&work.key, &mut work.handshake) {
+        return false;
+    }
+    let shake = &work.handshake;
+    let (server, client) = (shake.server & 1, (shake.server & 1) ^ 1);
+    let (server_next, client_next) = (shake.server_isn.wrapping_add(1), shake.client_next);
+    let by_server = work.cursor.side == server;
+    let (own, other) =
+        if by_server { (server_next, client_next) } else { (client_next, server_next) };
+    if work.headers.seq.wrapping_sub(own) > FIRST_WINDOW
+        || work.headers.ack.wrapping_sub(other) > FIRST_WINDOW
+    {
+        return false;
+    }
     fresh_flow(tables, work);
     let flow = &mut work.fresh;
     flow.common.set_client(client);
-    flow.common.server_isn = work.headers.seq;
-    flow.stream(server).next_seq = work.headers.seq.wrapping_add(1);
-    flow.stream(client).next_seq = work.headers.ack;
+    flow.common.server_isn = work.handshake.server_isn;
+    flow.stream(server).next_seq = server_next;
+    flow.stream(client).next_seq = client_next;
     let [low, high] = &mut flow.streams;
     low.flags = stream_flag::SEEN;
     high.flags = stream_flag::SEEN;
     insert(tables, work);
-    Counter::NoPayload
+    tables.remove_handshake(&work.key);
+    true
 }
 
 /// A segment of no known flow: perhaps of one with another tuple, else of one that began before we looked.
@@ -298,11 +360,18 @@ fn find_or_join<P: PacketBytes, T: Tables>(
     tables: &T,
     work: &mut Work,
 ) -> Option<T::FlowRef> {
+    let quiet = work.headers.tcp_flags & TcpFlags::RST != 0 && work.headers.payload_len == 0;
+    if !quiet && from_handshake(tables, work) {
+        return tables.take_flow(&work.key);
+    }
     if tables.settings().hooks > HOOKS_OF_ONE_DEVICE {
         if tables.alias(&work.headers.tuple, &mut work.tuple) {
             work.cursor.side = canonical(&work.tuple, &mut work.key);
             if let Some(flow) = tables.take_flow(&work.key) {
                 return Some(flow);
+            }
+            if !quiet && from_handshake(tables, work) {
+                return tables.take_flow(&work.key);
             }
         }
         if work.headers.payload_len != 0 {

@@ -13,7 +13,7 @@ use aya_ebpf::helpers::{bpf_ktime_get_boot_ns, bpf_loop, bpf_skb_cgroup_id};
 use sensor_ebpf::{
     abi::{
         counter::Counter,
-        dynamic::{DropKey, DropValue, Verdict},
+        dynamic::{Connection, DropKey, DropValue, Handshake, Verdict},
         flow_key::{FlowKey, Tuple},
         image::{ANY4_WORDS, FILTER6_WORDS, Line, ListId},
         policy::LimitKey,
@@ -24,6 +24,7 @@ use sensor_ebpf::{
     packet::{Outcome, PacketBytes},
     tables::{
         FragmentKey, FragmentVerdict, Hit, ListenerEvent, RecentKey, RecentValue, Step, Tables,
+        Tier,
     },
     tracker::{Common, Flow},
     verdict::{Decision, End, TatCell},
@@ -34,16 +35,18 @@ use crate::{
     context::{Skb, and_mask},
     emit,
     maps::{
-        ALIASES, ANY4, CLIENT_VERDICTS, COUNTERS, DROPS, FILTER6, FLOW_VERDICTS, FLOWS, FRAGMENTS,
-        LIMIT_STATE, LISTENERS, POLICY, RECENT, RULE_HITS, SETTINGS, SHARED, WORK,
+        ALIASES, ANY4, CLIENT_VERDICTS, CONNECTIONS, COUNTERS, DROPS, FILTER6, FLOW_VERDICTS,
+        FLOWS, FRAGMENTS, HANDSHAKES, LIMIT_STATE, LISTENERS, NETWORKS, OPEN, PENALISED, POLICY,
+        PROVEN, RECENT, RULE_HITS, SETTINGS, SHARED, WORK,
     },
-    outline,
+    outline, peer,
 };
 
 const BPF_ANY: u64 = 0;
 const BPF_NOEXIST: u64 = 1;
 /// How long the table of drops is taken for full: the agent takes idle rows away a few times a second at most.
 const DROPS_FULL_NS: u64 = 10_000_000;
+const SECOND_NS: u64 = 1_000_000_000;
 
 /// 1 in mode enforce. A constant once loaded: with 0 the verifier removes every path that drops.
 #[unsafe(no_mangle)]
@@ -335,13 +338,104 @@ impl<const DIRECT: bool> Tables for Kernel<DIRECT> {
     }
 
     #[inline(always)]
-    fn limit_cell(&self, key: &LimitKey) -> Option<Cell> {
-        if let Some(cell) = LIMIT_STATE.get_ptr_mut(key) {
-            return Some(Cell(cell));
+    fn find_limit(&self, tier: Tier, key: &LimitKey) -> Option<Cell> {
+        match tier {
+            Tier::Clients => LIMIT_STATE.get_ptr_mut(key),
+            Tier::Penalised => PENALISED.get_ptr_mut(key),
+            Tier::Networks => NETWORKS.get_ptr_mut(key),
         }
+        .map(Cell)
+    }
+
+    #[inline(always)]
+    fn make_limit(&self, tier: Tier, key: &LimitKey, value: u64) -> bool {
         // Another CPU may have been first: its value stands.
-        let _raced = LIMIT_STATE.insert(key, 0u64, BPF_NOEXIST);
-        LIMIT_STATE.get_ptr_mut(key).map(Cell)
+        let made = match tier {
+            Tier::Clients => LIMIT_STATE.insert(key, value, BPF_NOEXIST),
+            Tier::Penalised => PENALISED.insert(key, value, BPF_NOEXIST),
+            Tier::Networks => NETWORKS.insert(key, value, BPF_NOEXIST),
+        };
+        made.is_ok() || self.find_limit(tier, key).is_some()
+    }
+
+    #[inline(always)]
+    fn proven(&self, address: &[u8; 16]) -> bool {
+        PROVEN.get_ptr_mut(address).is_some()
+    }
+
+    #[inline(always)]
+    fn set_proven(&self, address: &[u8; 16], now_ns: u64) {
+        let _full = PROVEN.insert(address, now_ns, BPF_ANY);
+    }
+
+    #[inline(always)]
+    fn established(&self, work: &Work) -> bool {
+        // Socket filters see copies, and may not ask.
+        DIRECT && peer::established(self.skb.as_ptr(), work)
+    }
+
+    #[inline(always)]
+    fn handshake(&self, key: &FlowKey, to: &mut Handshake) -> bool {
+        // SAFETY: read at once, before any other map operation.
+        let found = unsafe { HANDSHAKES.get(key) };
+        if let Some(value) = found {
+            *to = *value;
+        }
+        found.is_some()
+    }
+
+    #[inline(always)]
+    fn set_handshake(&self, key: &FlowKey, value: &Handshake) {
+        let _full = HANDSHAKES.insert(key, value, BPF_ANY);
+    }
+
+    #[inline(always)]
+    fn remove_handshake(&self, key: &FlowKey) {
+        let _absent = HANDSHAKES.remove(key);
+    }
+
+    #[inline(always)]
+    fn touch_connection(&self, key: &FlowKey, now_ns: u64) -> bool {
+        let Some(value) = CONNECTIONS.get_ptr_mut(key) else { return false };
+        // SAFETY: a map value is valid until the program ends.
+        let connection = unsafe { &mut *value };
+        if now_ns.saturating_sub(connection.last_ns) > SECOND_NS {
+            connection.last_ns = now_ns;
+        }
+        true
+    }
+
+    #[inline(always)]
+    fn connection(&self, key: &FlowKey, to: &mut Connection) -> Option<Cell> {
+        let value = CONNECTIONS.get_ptr_mut(key)?;
+        // SAFETY: a map value is valid until the program ends.
+        let connection = unsafe { &mut *value };
+        *to = *connection;
+        Some(Cell(&raw mut connection.ended))
+    }
+
+    #[inline(always)]
+    fn make_connection(&self, key: &FlowKey, value: &Connection) -> bool {
+        CONNECTIONS.insert(key, value, BPF_NOEXIST).is_ok()
+    }
+
+    #[inline(always)]
+    fn remove_connection(&self, key: &FlowKey) -> bool {
+        CONNECTIONS.remove(key).is_ok()
+    }
+
+    #[inline(always)]
+    fn find_open(&self, key: &LimitKey) -> Option<Cell> {
+        OPEN.get_ptr_mut(key).map(Cell)
+    }
+
+    #[inline(always)]
+    fn open_cell(&self, key: &LimitKey) -> Option<Cell> {
+        if let Some(cell) = self.find_open(key) {
+            return Some(cell);
+        }
+        let _raced = OPEN.insert(key, 0_u64, BPF_NOEXIST);
+        self.find_open(key)
     }
 
     #[inline(always)]
@@ -442,6 +536,16 @@ impl<const DIRECT: bool> Tables for Kernel<DIRECT> {
             outline::sensor_decide(self.skb.as_ptr(), work, outcome as u32)
         } else {
             outline::sensor_decide_socket(self.skb.as_ptr(), work, outcome as u32)
+        };
+        Decision::from_word(word)
+    }
+
+    #[inline(always)]
+    fn charge_requests(&self, work: &mut Work) -> Decision {
+        let word = if DIRECT {
+            outline::sensor_requests(self.skb.as_ptr(), work)
+        } else {
+            outline::sensor_requests_socket(self.skb.as_ptr(), work)
         };
         Decision::from_word(word)
     }

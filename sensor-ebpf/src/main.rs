@@ -32,6 +32,8 @@ mod maps;
 #[cfg(target_arch = "bpf")]
 mod outline;
 #[cfg(target_arch = "bpf")]
+mod peer;
+#[cfg(target_arch = "bpf")]
 mod programs;
 #[cfg(target_arch = "bpf")]
 mod reset;

@@ -8,8 +8,9 @@ use sensor_ebpf::{
     abi::{
         counter::Counter,
         dynamic::{
-            CLIENT_VERDICTS_MAX, DROPS_MAX, DropKey, DropValue, FLOW_VERDICTS_MAX, SHARED_MAX,
-            Verdict,
+            CLIENT_VERDICTS_MAX, CONNECTIONS_MAX, Connection, DROPS_MAX, DropKey, DropValue,
+            FLOW_VERDICTS_MAX, HANDSHAKES_MAX, Handshake, NETWORKS_MAX, PENALISED_MAX, PROVEN_MAX,
+            SHARED_MAX, Verdict,
         },
         flow_key::{FlowKey, Tuple},
         image::{ANY4_WORDS, FILTER6_WORDS, HITS_SLOTS, Line, SLOTS},
@@ -95,9 +96,36 @@ pub(crate) static RESET_HEADERS: PerCpuArray<Headers, 1> = PerCpuArray::new();
 /// Theoretical arrival time of the next reset that may be sent: the bound of the whole host.
 #[btf_map]
 pub(crate) static RESETS: Array<u64, 1> = Array::new();
-/// Theoretical arrival time by limit and client.
+/// Theoretical arrival time by limit and client, of clients that completed a handshake.
 #[btf_map]
 pub(crate) static LIMIT_STATE: LruHashMap<LimitKey, u64, LIMIT_STATE_MAX> = LruHashMap::new();
+/// The same of clients over a limit: no flood takes their place.
+#[btf_map]
+pub(crate) static PENALISED: HashMap<LimitKey, u64, { PENALISED_MAX as usize }, NO_PREALLOC> =
+    HashMap::new();
+/// The same of networks, for clients that may be forged, and of clients that a UDP server answered.
+#[btf_map]
+pub(crate) static NETWORKS: LruHashMap<LimitKey, u64, { NETWORKS_MAX as usize }> =
+    LruHashMap::new();
+/// Addresses known to complete handshakes, and since when.
+#[btf_map]
+pub(crate) static PROVEN: LruHashMap<[u8; 16], u64, { PROVEN_MAX as usize }> = LruHashMap::new();
+/// SYN-ACKs whose connection has sent nothing yet, and conversations by UDP.
+#[btf_map]
+pub(crate) static HANDSHAKES: LruHashMap<FlowKey, Handshake, { HANDSHAKES_MAX as usize }> =
+    LruHashMap::new();
+/// Open connections that limits count.
+#[btf_map]
+pub(crate) static CONNECTIONS: HashMap<
+    FlowKey,
+    Connection,
+    { CONNECTIONS_MAX as usize },
+    NO_PREALLOC,
+> = HashMap::new();
+/// How many are open, by limit and client.
+#[btf_map]
+pub(crate) static OPEN: HashMap<LimitKey, u64, { CONNECTIONS_MAX as usize }, NO_PREALLOC> =
+    HashMap::new();
 /// The agent's verdicts on flows.
 #[btf_map]
 pub(crate) static FLOW_VERDICTS: HashMap<

@@ -21,7 +21,7 @@ use crate::{
 };
 
 macro_rules! stages {
-    ($direct:literal, $decide:ident, $swift:ident, $observe:ident, $payload:ident) => {
+    ($direct:literal, $decide:ident, $requests:ident, $swift:ident, $observe:ident, $payload:ident) => {
         /// The decision, as `Decision::to_word`.
         #[unsafe(no_mangle)]
         #[inline(never)]
@@ -46,6 +46,18 @@ macro_rules! stages {
                 Outcome::ExtensionLimit
             };
             verdict::decide(outcome, &skb, &tables, work).to_word()
+        }
+
+        /// The decision by the request heads that were found, as `Decision::to_word`.
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub(crate) extern "C" fn $requests(skb: *mut __sk_buff, given: *mut Work) -> u32 {
+            if given.is_null() {
+                return 0;
+            }
+            let Some(work) = kernel::work() else { return 0 };
+            let Some(tables) = Kernel::resume(Skb::<$direct>::new(skb)) else { return 0 };
+            verdict::charge_requests(&tables, work).to_word()
         }
 
         /// The bucket of a common TCP segment, or `UNFIT`.
@@ -95,10 +107,11 @@ macro_rules! stages {
     };
 }
 
-stages!(true, sensor_decide, sensor_swift, sensor_observe, sensor_payload);
+stages!(true, sensor_decide, sensor_requests, sensor_swift, sensor_observe, sensor_payload);
 stages!(
     false,
     sensor_decide_socket,
+    sensor_requests_socket,
     sensor_swift_socket,
     sensor_observe_socket,
     sensor_payload_socket

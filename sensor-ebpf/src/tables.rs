@@ -10,7 +10,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::{
     abi::{
         counter::Counter,
-        dynamic::{DropKey, DropValue, Verdict},
+        dynamic::{Connection, DropKey, DropValue, Handshake, Verdict},
         flow_key::{FlowKey, Tuple},
         image::{Line, ListId},
         policy::LimitKey,
@@ -147,6 +147,17 @@ pub struct FragmentVerdict {
 
 const _: () = assert!(size_of::<FragmentVerdict>() == 24);
 
+/// Which table holds the state of a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Tier {
+    /// Clients that completed a handshake, and allowances of wide prefixes; the least recently used make room.
+    Clients = 0,
+    /// Clients over a limit; nothing makes room.
+    Penalised = 1,
+    /// Networks, and clients that a UDP server answered: what a flood of forged addresses can fill.
+    Networks = 2,
+}
+
 /// One round of a bounded loop.
 pub trait Step {
     /// Does one round; `Break` ends the loop.
@@ -209,8 +220,43 @@ pub trait Tables {
     /// Counts a drop where it belongs, from `first` on when there was none of this key; false when there is no room. Until
     /// `full_until_ns` none is looked for: a flood from more clients than there are rows would pay for it with every packet.
     fn dropped(&self, key: &DropKey, first: &DropValue, full_until_ns: &mut u64) -> bool;
+    /// State of a limit, where there is one.
+    fn find_limit(&self, tier: Tier, key: &LimitKey) -> Option<Self::Cell>;
+    /// Makes the state of a limit, where there is none; false when there is no room.
+    fn make_limit(&self, tier: Tier, key: &LimitKey, value: u64) -> bool;
     /// State of a limit, made when it is not there; `None` when there is no room.
-    fn limit_cell(&self, key: &LimitKey) -> Option<Self::Cell>;
+    #[inline(always)]
+    fn limit_cell(&self, tier: Tier, key: &LimitKey) -> Option<Self::Cell> {
+        if let Some(cell) = self.find_limit(tier, key) {
+            return Some(cell);
+        }
+        self.make_limit(tier, key, 0);
+        self.find_limit(tier, key)
+    }
+    /// Whether an address is known to complete handshakes.
+    fn proven(&self, address: &[u8; 16]) -> bool;
+    /// Remembers that it does.
+    fn set_proven(&self, address: &[u8; 16], now_ns: u64);
+    /// Whether a local socket has the connection of the packet in `work.headers`, its handshake done.
+    fn established(&self, work: &Work) -> bool;
+    /// An answered handshake, copied into `to`; false when there is none.
+    fn handshake(&self, key: &FlowKey, to: &mut Handshake) -> bool;
+    /// Remembers one.
+    fn set_handshake(&self, key: &FlowKey, value: &Handshake);
+    /// Forgets one.
+    fn remove_handshake(&self, key: &FlowKey);
+    /// Says that a counted connection lives; false when it is not counted.
+    fn touch_connection(&self, key: &FlowKey, now_ns: u64) -> bool;
+    /// A counted connection, copied into `to`, and its [`Connection::ended`].
+    fn connection(&self, key: &FlowKey, to: &mut Connection) -> Option<Self::Cell>;
+    /// Remembers a connection; false when it is there already, or there is no room.
+    fn make_connection(&self, key: &FlowKey, value: &Connection) -> bool;
+    /// Forgets one; false when it was not there.
+    fn remove_connection(&self, key: &FlowKey) -> bool;
+    /// How many connections are open, where any were counted.
+    fn find_open(&self, key: &LimitKey) -> Option<Self::Cell>;
+    /// The same, made when it is not there.
+    fn open_cell(&self, key: &LimitKey) -> Option<Self::Cell>;
 
     /// First sighting of a segment, copied into `to`; false when there was none.
     fn recent(&self, key: &RecentKey, to: &mut RecentValue) -> bool;
@@ -246,6 +292,15 @@ pub trait Tables {
         Self: Sized,
     {
         verdict::decide(outcome, packet, self, work)
+    }
+
+    /// Runs [`crate::verdict::charge_requests`].
+    #[inline(always)]
+    fn charge_requests(&self, work: &mut Work) -> Decision
+    where
+        Self: Sized,
+    {
+        verdict::charge_requests(self, work)
     }
 
     /// Runs [`crate::judge::swift`].

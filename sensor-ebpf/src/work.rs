@@ -6,7 +6,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::{
     abi::{
-        dynamic::{DropKey, DropValue},
+        dynamic::{Connection, DropKey, DropValue, Handshake},
         flow_key::{FlowKey, Tuple},
         policy::LimitKey,
         sample::{SNAP_BYTES_MAX, SampleHeader},
@@ -14,7 +14,7 @@ use crate::{
     },
     packet::Headers,
     tables::{FragmentKey, FragmentVerdict, RecentKey, RecentValue},
-    tracker::Flow,
+    tracker::{Flow, Stream},
 };
 
 /// All scratch of one packet. Every bit pattern is valid.
@@ -53,6 +53,12 @@ pub struct Work {
     pub drops_full_until_ns: u64,
     /// Key of the limit states.
     pub limit: LimitKey,
+    /// Key of the state of the client's network.
+    pub network: LimitKey,
+    /// A handshake that was found, or is on its way into the table.
+    pub handshake: Handshake,
+    /// The same of an open connection.
+    pub connection: Connection,
     /// A flow entry before it is inserted.
     pub fresh: Flow,
     /// Where the tracker is in this packet.
@@ -61,6 +67,10 @@ pub struct Work {
     pub lines: Lines,
     /// Where the policy look-up is.
     pub search: Search,
+    /// Limits of HTTP requests that apply to the packet.
+    pub requests: Requests,
+    /// The sender's stream before a packet that may be refused for its request head.
+    pub before: Stream,
     /// Records put into the ring by this CPU.
     pub emitted: u64,
     /// Payload bytes, with room for a record header before them.
@@ -128,6 +138,32 @@ pub const NOTED_MAX: usize = 8;
 /// Bit of an element of [`Search::noted`].
 pub const OF_A_LIMIT: u32 = 1 << 31;
 
+/// Limits of HTTP requests between the verdict, which finds them, and the tracker, which finds the heads. `limits` and `over` are
+/// set for every packet, the others only where one of those is not zero.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Requests {
+    /// Numbers of the limits (lines of the image from its limits on).
+    pub places: [u32; REQUEST_LIMITS_MAX as usize],
+    /// How many there are.
+    pub limits: u32,
+    /// Request heads that begin in the packet.
+    pub heads: u32,
+    /// Rule of a limit without room for one request: a packet with a head is dropped. 0 = all have room.
+    pub over: u32,
+    /// Its index in `RULE_HITS`.
+    pub hits: u32,
+    /// Its action.
+    pub action: u32,
+    /// As [`Search::of_network`], of `over`.
+    pub of_network: u32,
+    /// 1 when a head was found and refused; the tracker is where it was before the packet.
+    pub refused: u32,
+}
+
+/// Limits of requests that one packet is charged to at most; more are counted as a look-up that ended at its bound.
+pub const REQUEST_LIMITS_MAX: u32 = 8;
+
 /// State of a policy look-up.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
@@ -192,6 +228,14 @@ pub struct Search {
     pub packet_seen: u32,
     /// The same for a SYN and limits of connections.
     pub syn_seen: u32,
+    /// 1 when the limit at hand is charged to the sender's network, because its address may be forged.
+    pub of_network: u32,
+    /// What is known of the sender: 0 not asked yet, else one more than [`crate::verdict::Standing`].
+    pub standing: u32,
+    /// Whether its connection is there: 0 not asked yet, else one more than [`crate::verdict::Completion`].
+    pub completion: u32,
+    /// The table that holds the state of the limit at hand: one more than [`crate::tables::Tier`]; 0 = it is not a client's.
+    pub tier: u32,
 }
 
 /// Payload bytes on their way into the ring, behind the header of their record. Words, because scanning goes by aligned words.

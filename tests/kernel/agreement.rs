@@ -69,7 +69,12 @@ fn limit(dice: &mut Dice) -> Limit {
         increment,
         tolerance: increment * dice.below(6),
         rule: u32::try_from(1 + dice.below(RULES - 1)).unwrap(),
-        kind: dice.pick(&[LimitKind::Packets, LimitKind::Connections, LimitKind::Bytes]) as u8,
+        kind: dice.pick(&[
+            LimitKind::Packets,
+            LimitKind::Connections,
+            LimitKind::Bytes,
+            LimitKind::Requests,
+        ]) as u8,
         prefix_v4: dice.pick(&[32, 32, 24]),
         prefix_v6: dice.pick(&[64, 128]),
         ..Limit::default()

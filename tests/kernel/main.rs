@@ -21,6 +21,7 @@ mod forwarding;
 mod golden;
 mod guard;
 mod laboratory;
+mod limits;
 mod model;
 mod owners;
 mod pins;

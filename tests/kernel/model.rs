@@ -34,6 +34,7 @@ fn the_kernel_decides_as_the_rules_are_written() {
         let before = bench.rule_hits().unwrap();
         let live = bench.live_image().unwrap();
         let mut model = case.model.clone();
+        bench.forget_clients().unwrap();
         let mut dropped: HashMap<u32, u64> = HashMap::new();
         for packet in &case.packets {
             bench.ring().write_heartbeat(MonoNs(case.boot_ns + packet.time_ns)).unwrap();

@@ -47,6 +47,7 @@ fn the_verdict_is_that_of_the_rules_as_written() {
         host.images[0] = image;
         host.settings.policy = policy;
         let mut model = case.model.clone();
+        host.forget_clients();
         for packet in &case.packets {
             host.now_ns = case.boot_ns + packet.time_ns;
             host.hook = if packet.ingress { Hook::Ingress } else { Hook::Egress };

@@ -3,12 +3,14 @@
 //! Written from the documentation of the policy, not from its compiler or the verdict: no tries, hashes of prefixes, bitmaps or compiled
 //! tables, and no type of theirs. Slow on purpose. [`world`] makes policies and packets for it.
 
+mod allowance;
+mod connections;
 pub mod decide;
 pub mod packet;
 pub mod world;
 
 pub use decide::{Decided, Model};
-pub use packet::Packet;
+pub use packet::{Kind, Packet};
 pub use world::World;
 
 /// One of the three lists.
@@ -75,6 +77,21 @@ impl std::fmt::Display for Prefix {
     }
 }
 
+/// What a limit allows, at once; bytes come back at 1 000 a second, everything else within a day.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Allowance {
+    /// Packets.
+    pub packets: Option<u64>,
+    /// IP bytes.
+    pub bytes: Option<u64>,
+    /// SYNs.
+    pub new_connections: Option<u64>,
+    /// Request heads.
+    pub requests: Option<u64>,
+    /// Connections open at a time.
+    pub connections: Option<u64>,
+}
+
 /// A rule as it is written.
 #[derive(Clone, Debug)]
 pub struct Rule {
@@ -100,8 +117,8 @@ pub struct Rule {
     pub starts: Option<u64>,
     /// Seconds from the compilation on, from which it no longer is.
     pub expires: Option<u64>,
-    /// Packets and new connections of a limit, at once and for a day.
-    pub allowance: (Option<u64>, Option<u64>),
+    /// What a limit allows.
+    pub allowance: Allowance,
     /// All clients share the allowance.
     pub shared: bool,
 }

@@ -70,7 +70,7 @@ impl Case {
             .zip(0..)
             .filter_map(|(rule, number)| Some((rule.about.id.to_string(), compiled.slot(number)?)))
             .collect();
-        let mut made: Vec<Packet> = (0..packets).map(|_| world.packet()).collect();
+        let mut made: Vec<Packet> = world.packets(packets);
         made.sort_by_key(|packet| packet.time_ns);
         let model = Model::new(world.rules, vec![protected], resolver);
         Some(Self { text, compiled, packets: made, model, boot_ns, slots })

@@ -82,6 +82,15 @@ fn text(view: &StatusView) -> String {
             }
         }
     }
+    let clients = &view.clients;
+    if clients.connections + clients.penalised + clients.connections_drift > 0 {
+        let [open, penalised, drift] =
+            [clients.connections, clients.penalised, clients.connections_drift]
+                .map(output::grouped);
+        line(format!(
+            "limits: {open} open connections, {penalised} clients over a limit; drift of the count {drift}"
+        ));
+    }
     enforcement(view).into_iter().for_each(&mut line);
     out.push('\n');
     out.push_str(&interfaces(&view.interfaces));

@@ -57,6 +57,9 @@ pub struct StatusView {
     /// List files of the policy.
     #[serde(default)]
     pub lists: Vec<ListStatus>,
+    /// What limits remember of clients, as of the last recount.
+    #[serde(default)]
+    pub clients: crate::kernel::ClientCounts,
     /// The policy, if one is configured.
     pub policy: Option<PolicyStatus>,
     /// The catalogue, if one is configured.

@@ -71,6 +71,7 @@ impl Guard {
         mut others: impl FnMut(SocketAddr) -> u64,
     ) -> Vec<Trip> {
         let mut hit: HashMap<(u32, SocketAddr), HashSet<[u8; 16]>> = HashMap::new();
+        // Networks of senders that may be forged are no clients: else a flood would switch off the limit that stops it.
         let by_rule = |key: &DropKey| {
             [DropReason::Block as u32, DropReason::Limit as u32].contains(&key.reason)
         };

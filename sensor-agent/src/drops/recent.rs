@@ -137,11 +137,13 @@ const fn reason(number: u32) -> &'static str {
     const LIMIT: u32 = DropReason::Limit as u32;
     const FLOW: u32 = DropReason::Flow as u32;
     const CLIENT: u32 = DropReason::Client as u32;
+    const NETWORK: u32 = DropReason::Network as u32;
     match number {
         BLOCK => "block",
         LIMIT => "limit",
         FLOW => "flow verdict",
         CLIENT => "client verdict",
+        NETWORK => "limit of its network",
         _ => "unknown",
     }
 }

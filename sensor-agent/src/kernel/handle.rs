@@ -24,6 +24,7 @@ use sensor_ebpf::abi::{
 
 use super::{
     attach::HookKind,
+    clients::{ClientCounts, ClientMaps},
     counters::{Counters, KernelLedger},
     listeners::Listeners,
     live::{self, LiveEnds, LivePolicy},
@@ -113,6 +114,7 @@ pub struct Kernel {
     counters: Counters,
     listeners: Mutex<Listeners>,
     policy: Mutex<PolicyMaps>,
+    clients: Mutex<ClientMaps>,
     sockets: Option<SocketEnder>,
     settings: Arc<SettingsMap>,
     config: KernelConfig,
@@ -183,6 +185,7 @@ impl Kernel {
             counters: loaded.counters,
             listeners: Mutex::new(loaded.listeners),
             policy: Mutex::new(loaded.policy),
+            clients: Mutex::new(loaded.clients),
             layout: loaded.layout,
             adopted: loaded.first == First::Adopted,
             state: Mutex::default(),
@@ -355,10 +358,28 @@ impl Kernel {
         self.policy.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn client_maps(&self) -> MutexGuard<'_, ClientMaps> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Recounts open connections, and lets clients go whose allowance is whole again. Call it about every 30 s.
+    pub fn recount_clients(&self, now: MonoNs) -> Result<ClientCounts, MapError> {
+        self.client_maps().recount(now.0)
+    }
+
+    /// What the last recount found.
+    #[must_use]
+    pub fn client_counts(&self) -> ClientCounts {
+        self.client_maps().counts()
+    }
+
     /// Puts a policy in force: all of it at once, or none. Takes tens of milliseconds.
     pub fn publish(&self, image: &PolicyImage, install: Install) -> Result<Installed, ApplyError> {
         let installed = self.policy_maps().publish(image, install)?;
         self.take_back();
+        if let Err(error) = self.client_maps().published(image) {
+            tracing::warn!(%error, "open connections of the policy before are still counted");
+        }
         if install == Install::Confirmed {
             self.published();
         }

@@ -21,6 +21,7 @@ use serde::Serialize;
 
 use super::{
     attach::{LinkLayer, Programs},
+    clients::ClientMaps,
     counters::Counters,
     layout::Layout,
     listeners::Listeners,
@@ -120,6 +121,7 @@ pub(crate) struct Loaded {
     pub(crate) counters: Counters,
     pub(crate) listeners: Listeners,
     pub(crate) policy: PolicyMaps,
+    pub(crate) clients: ClientMaps,
     /// The layout's name, where the object tells it.
     pub(crate) layout: Option<String>,
     /// The maps were in use before, by an agent of the same layout.
@@ -253,6 +255,7 @@ pub(crate) fn load(
         listeners: Listeners::new(take(&mut ebpf, "LISTENERS")?)
             .map_err(|source| LoadError::Map { name: "LISTENERS", source })?,
         policy: PolicyMaps::new(&mut ebpf, Arc::clone(&settings))?,
+        clients: ClientMaps::new(&mut ebpf)?,
         settings,
         layout: layout.map(|layout| layout.name),
         first,

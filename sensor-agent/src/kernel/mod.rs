@@ -8,6 +8,7 @@ pub use sensor_core::locality::LocalAddresses as LocalView;
 mod attach;
 mod btf;
 pub mod caps;
+mod clients;
 mod clock;
 mod counters;
 mod detach;
@@ -39,6 +40,7 @@ mod view;
 mod watch;
 
 pub use attach::{Chain, HookKind, LinkLayer};
+pub use clients::ClientCounts;
 pub use clock::now;
 pub use counters::KernelLedger;
 pub use detach::{DetachScope, Detached, detach_all, detach_namespace};

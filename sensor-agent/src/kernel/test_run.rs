@@ -5,10 +5,13 @@
 
 use std::{io, os::fd::AsFd as _, sync::Arc, time::Duration};
 
-use aya::programs::{Program, ProgramError, TestRun, TestRunOptions};
+use aya::{
+    maps::{HashMap, MapData},
+    programs::{Program, ProgramError, TestRun, TestRunOptions},
+};
 use sensor_core::policy::image::PolicyImage;
 use sensor_ebpf::abi::{
-    dynamic::{DropKey, DropValue, Verdict},
+    dynamic::{DropKey, DropValue, Handshake, Verdict},
     flow_key::FlowKey,
     image::Line,
     policy::RuleHits,
@@ -17,8 +20,10 @@ use sensor_ebpf::abi::{
 
 pub use self::spread::Spread;
 use super::{
+    clients::{ClientCounts, ClientMaps},
     counters::{Counters, KernelLedger},
     load::{self, Degraded, LoadConfig, LoadError, Wanted},
+    pod::Wire,
     policy_maps::{ApplyError, Install, Installed, PolicyMaps},
     ring::Ring,
     settings::SettingsMap,
@@ -32,6 +37,9 @@ pub struct Bench {
     ebpf: aya::Ebpf,
     counters: Counters,
     policy: PolicyMaps,
+    clients: ClientMaps,
+    proven: HashMap<MapData, [u8; 16], u64>,
+    handshakes: HashMap<MapData, Wire<FlowKey>, Wire<Handshake>>,
     settings: Arc<SettingsMap>,
     ring: Ring,
     degraded: Vec<Degraded>,
@@ -63,11 +71,17 @@ pub struct Ran {
 impl Bench {
     /// Loads an object.
     pub fn load(object: &[u8], config: &LoadConfig) -> Result<Self, LoadError> {
-        let loaded = load::load(object, config, Wanted::All, None, &[])?;
+        let mut loaded = load::load(object, config, Wanted::All, None, &[])?;
+        let failed = |name| move |source| LoadError::Map { name, source };
+        let proven = HashMap::try_from(load::take(&mut loaded.ebpf, "PROVEN")?);
+        let handshakes = HashMap::try_from(load::take(&mut loaded.ebpf, "HANDSHAKES")?);
         Ok(Self {
             ebpf: loaded.ebpf,
             counters: loaded.counters,
             policy: loaded.policy,
+            clients: loaded.clients,
+            proven: proven.map_err(failed("PROVEN"))?,
+            handshakes: handshakes.map_err(failed("HANDSHAKES"))?,
             settings: Arc::clone(&loaded.settings),
             ring: Ring::new(loaded.ring, loaded.settings, config.ring_bytes),
             degraded: loaded.degraded,
@@ -138,6 +152,22 @@ impl Bench {
         install: Install,
     ) -> Result<Installed, ApplyError> {
         self.policy.publish(image, install)
+    }
+
+    /// Forgets which addresses are proven, and their handshakes and connections.
+    pub fn forget_clients(&mut self) -> Result<(), aya::maps::MapError> {
+        for key in self.proven.keys().collect::<Result<Vec<_>, _>>()? {
+            self.proven.remove(&key)?;
+        }
+        for key in self.handshakes.keys().collect::<Result<Vec<_>, _>>()? {
+            self.handshakes.remove(&key)?;
+        }
+        self.clients.forget_connections()
+    }
+
+    /// Recounts open connections, and lets clients go whose allowance is whole again, as of `now_ns`.
+    pub fn recount_clients(&mut self, now_ns: u64) -> Result<ClientCounts, aya::maps::MapError> {
+        self.clients.recount(now_ns)
     }
 
     /// Makes the provisional policy the confirmed one.

@@ -31,6 +31,8 @@ use crate::{
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Facts of the host and hits are looked at in every so many rounds.
 const HOST_EVERY: u32 = 5;
+/// Rounds between two recounts of open connections: 30 s.
+const RECOUNT_EVERY: u32 = 30;
 
 /// The thread; dropping it stops it.
 #[derive(Debug)]
@@ -123,6 +125,9 @@ impl Watch {
             self.shared.look_at_drops();
             self.shared.mark_shared();
             self.policy(when);
+            if rounds.is_multiple_of(RECOUNT_EVERY) {
+                let _next_time = self.shared.facts.kernel.recount_clients(kernel::now()).is_err();
+            }
             if rounds.is_multiple_of(HOST_EVERY) {
                 self.shared.mark_trusted();
                 let _next_time = self.shared.facts.kernel.sweep_verdicts(kernel::now()).is_err();

@@ -170,6 +170,7 @@ impl Shared {
             store,
             rules,
             lists,
+            clients: facts.kernel.client_counts(),
             policy: reloaded.policy,
             catalogue: reloaded.catalogue,
             audit: self.audit_status(),

@@ -43,6 +43,7 @@ impl Collector for Scrape {
             }
         }
         self.audit(&mut out)?;
+        self.clients(&mut out)?;
         self.rules(&mut out)?;
         self.sinks(&mut out)?;
         for own in Own::ALL {
@@ -158,6 +159,18 @@ impl Scrape {
     }
 
     /// One query over a fleet finds the host whose log does not have the head that it told.
+    fn clients(&self, out: &mut DescriptorEncoder<'_>) -> Written {
+        let clients = &self.0.clients;
+        let help = "Open connections that limits count, as of the last recount";
+        gauge(out, "limit_connections", help, None, clients.connections)?;
+        let help = "By how much the kernel's numbers of open connections were wrong at recounts";
+        counter(out, "limit_connections_drift", help, clients.connections_drift)?;
+        let help = "Connections that limits no longer count, because they are idle";
+        counter(out, "limit_connections_idle", help, clients.connections_idle)?;
+        let help = "Clients over a limit, as of the last recount";
+        gauge(out, "limit_clients_penalised", help, None, clients.penalised)
+    }
+
     fn audit(&self, out: &mut DescriptorEncoder<'_>) -> Written {
         let audit = &self.0.audit;
         let info = Info::new([("head", audit.head.as_str())]);
@@ -300,6 +313,7 @@ mod tests {
             ready: true,
             ledger: [("kernel".into(), [("sightings".into(), 5)].into())].into(),
             policy: Some(PolicyStatus::default()),
+            clients: crate::kernel::ClientCounts::default(),
             rules: vec![rule],
             sinks: vec![SinkStatus { sink: "stdout".into(), dropped: 3, ..SinkStatus::default() }],
             ..StatusView::default()

@@ -82,6 +82,10 @@ counters! {
     LimitContended = "limit_contended",
     /// No room for a client's limit state: admitted uncharged.
     LimitTableFull = "limit_table_full",
+    /// No room for one more client over its limit: it is charged to its network as well.
+    PenaltiesFull = "penalties_full",
+    /// No room for one more open connection: it is not counted.
+    ConnectionsFull = "connections_full",
     /// A rule skipped a source that many clients share.
     SharedSkipped = "shared_skipped",
     /// Drops that are in no row of the table of drops: it was full.

@@ -52,16 +52,45 @@ const _: () = assert!(size_of::<RuleHits>() == 48);
 /// Key of `LIMIT_STATE`; the value is one u64, the theoretical arrival time in 1/2^[`LIMIT_FRACTION_BITS`] ns.
 #[repr(C)]
 #[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
 )]
 pub struct LimitKey {
-    /// Client address masked to the limit's prefix, IPv4 v4-mapped.
+    /// Client address masked to the limit's prefix, or its network, IPv4 v4-mapped.
     pub client: [u8; 16],
     /// [`super::image::Limit::state`]
     pub limit: u32,
-    /// Always zero.
-    pub pad: u32,
+    /// [`Scope`]
+    pub scope: u32,
 }
+
+/// Whose state it is. Value of [`LimitKey::scope`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u32)]
+pub enum Scope {
+    /// A client of its own.
+    Client = 0,
+    /// All clients of a network that are not told apart yet ([`NETWORK_V4`], [`NETWORK_V6`]).
+    Network = 1,
+    /// A UDP client that a server has answered.
+    Answered = 2,
+}
+
+/// Clients that may be forged share the bucket of their IPv4 network of this length.
+pub const NETWORK_V4: u8 = 24;
+/// The same for IPv6.
+pub const NETWORK_V6: u8 = 48;
 
 const _: () = assert!(size_of::<LimitKey>() == 24);
 

@@ -54,6 +54,8 @@ pub const POLICY_REQUESTS: u64 = 1 << 12;
 pub const POLICY_ALLOW4: u64 = 1 << 13;
 /// Flag in [`Settings::policy`]: the same for IPv6.
 pub const POLICY_ALLOW6: u64 = 1 << 14;
+/// Flag in [`Settings::policy`]: the image has limits on open connections.
+pub const POLICY_CONNECTIONS: u64 = 1 << 15;
 /// Where the first anchor length of the image lies in [`Settings::policy`]: eight bits from this one on. Clean IPv6 packets need it and
 /// nothing else of the header; the agent fills it in when it installs an image.
 pub const POLICY_ANCHOR_SHIFT: u32 = 16;

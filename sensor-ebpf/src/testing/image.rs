@@ -20,12 +20,12 @@ use zerocopy::transmute;
 use crate::abi::{
     image::{
         ANY4_WORDS, DENSE_24, DENSE_COVERED_24, FILTER6_WORDS, Failsafe, HEADER_LINES, Header,
-        IMAGE_VERSION, Limit, Line, ListId, NO_ANCHOR, Rule, SHARING_24_MAX, WITH_24,
+        IMAGE_VERSION, Limit, LimitKind, Line, ListId, NO_ANCHOR, Rule, SHARING_24_MAX, WITH_24,
         WITH_COVERED_24, filter6, hash4, hash6, hash24, meta6, other_bucket, slot4,
     },
     settings::{
         POLICY_ALLOW4, POLICY_ALLOW6, POLICY_ANCHOR_SHIFT, POLICY_BLOCK4, POLICY_BLOCK6,
-        POLICY_LIMIT4, POLICY_LIMIT6,
+        POLICY_CONNECTIONS, POLICY_LIMIT4, POLICY_LIMIT6,
     },
 };
 
@@ -127,6 +127,10 @@ impl Draft {
             header.failsafe_nets |= nets;
         }
         header.lines = image.lines.len() as u32;
+        let concurrent = |limit: &Limit| limit.kind == LimitKind::Concurrent as u8;
+        if self.limits.iter().any(concurrent) {
+            image.flags |= POLICY_CONNECTIONS;
+        }
         let head: [Line; HEADER_LINES as usize] = transmute!(header);
         image.lines[..HEADER_LINES as usize].copy_from_slice(&head);
         image

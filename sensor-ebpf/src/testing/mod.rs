@@ -6,7 +6,13 @@ use core::{
     cell::{Cell, RefCell},
     ops::{Deref, DerefMut},
 };
-use std::{boxed::Box, collections::HashMap, rc::Rc, vec, vec::Vec};
+use std::{
+    boxed::Box,
+    collections::{HashMap, HashSet},
+    rc::Rc,
+    vec,
+    vec::Vec,
+};
 
 use zerocopy::IntoBytes;
 
@@ -16,7 +22,7 @@ use self::image::{Draft, Image};
 use crate::{
     abi::{
         counter::Counter,
-        dynamic::{DropKey, DropValue, Verdict},
+        dynamic::{Connection, DropKey, DropValue, Handshake, Verdict},
         flow_key::{FlowKey, Tuple},
         image::{Line, Lines as _},
         policy::{LimitKey, RuleHits},
@@ -27,6 +33,7 @@ use crate::{
     packet::{Link, PacketBytes, Slice},
     tables::{
         FragmentKey, FragmentVerdict, Hit, ListenerEvent, RecentKey, RecentValue, Step, Tables,
+        Tier,
     },
     tracker::Flow,
     verdict::{Decision, TatCell},
@@ -71,12 +78,30 @@ pub struct Host {
     pub listeners: RefCell<HashMap<ListenerKey, ListenerCounts>>,
     /// Flow table.
     pub flows: RefCell<HashMap<FlowKey, Flow>>,
-    pub(crate) limit_state: RefCell<HashMap<LimitKey, Rc<Cell<u64>>>>,
+    /// Addresses known to complete handshakes.
+    pub proven: RefCell<HashSet<[u8; 16]>>,
+    /// Connections of local sockets: remote end first.
+    pub sockets: HashSet<Tuple>,
+    /// Clients over a limit that still fit.
+    pub penalties_room: Cell<u64>,
+    /// Handshakes without payload yet.
+    pub handshakes: RefCell<HashMap<FlowKey, Handshake>>,
+    /// Connections that are counted.
+    pub connections: RefCell<HashMap<FlowKey, Counted>>,
+    /// How many are open.
+    pub open: RefCell<HashMap<LimitKey, Shared>>,
+    pub(crate) limit_state: RefCell<HashMap<(Tier, LimitKey), Shared>>,
     pub(crate) recent: RefCell<HashMap<RecentKey, RecentValue>>,
     pub(crate) aliases: RefCell<HashMap<Tuple, Tuple>>,
     pub(crate) fragments: RefCell<HashMap<FragmentKey, FragmentVerdict>>,
     pub(crate) work: RefCell<Box<Work>>,
 }
+
+/// A word that two look-ups share.
+type Shared = Rc<Cell<u64>>;
+
+/// A connection, and which of its ends sent FIN.
+pub type Counted = (Connection, Shared);
 
 /// Key of our own RSTs on every [`Host`].
 pub const RESET_KEY: u64 = 0x5eed_0f0a_1b2c_3d4e;
@@ -109,6 +134,12 @@ impl Default for Host {
             records: RefCell::default(),
             listeners: RefCell::default(),
             flows: RefCell::default(),
+            proven: RefCell::default(),
+            sockets: HashSet::new(),
+            penalties_room: Cell::new(u64::MAX),
+            handshakes: RefCell::default(),
+            connections: RefCell::default(),
+            open: RefCell::default(),
             limit_state: RefCell::default(),
             recent: RefCell::default(),
             aliases: RefCell::default(),
@@ -127,6 +158,14 @@ impl Host {
     /// A counter's value.
     pub fn counter(&self, counter: Counter) -> u64 {
         self.counters.borrow().get(counter as usize).copied().unwrap_or(0)
+    }
+
+    /// Forgets which addresses are proven, and their handshakes and connections.
+    pub fn forget_clients(&mut self) {
+        self.proven.get_mut().clear();
+        self.handshakes.get_mut().clear();
+        self.connections.get_mut().clear();
+        self.open.get_mut().clear();
     }
 
     /// Puts a policy in force.
@@ -258,8 +297,70 @@ impl Tables for Host {
         }
         true
     }
-    fn limit_cell(&self, key: &LimitKey) -> Option<HostCell> {
-        Some(HostCell(Rc::clone(self.limit_state.borrow_mut().entry(*key).or_default())))
+    fn find_limit(&self, tier: Tier, key: &LimitKey) -> Option<HostCell> {
+        self.limit_state.borrow().get(&(tier, *key)).map(|cell| HostCell(Rc::clone(cell)))
+    }
+    fn make_limit(&self, tier: Tier, key: &LimitKey, value: u64) -> bool {
+        let mut states = self.limit_state.borrow_mut();
+        if states.contains_key(&(tier, *key)) {
+            return true;
+        }
+        if tier == Tier::Penalised {
+            let Some(room) = self.penalties_room.get().checked_sub(1) else { return false };
+            self.penalties_room.set(room);
+        }
+        states.insert((tier, *key), Rc::new(Cell::new(value)));
+        true
+    }
+    fn proven(&self, address: &[u8; 16]) -> bool {
+        self.proven.borrow().contains(address)
+    }
+    fn set_proven(&self, address: &[u8; 16], _now_ns: u64) {
+        self.proven.borrow_mut().insert(*address);
+    }
+    fn established(&self, work: &Work) -> bool {
+        let mut tuple = work.headers.tuple;
+        if matches!(self.hook, Hook::Egress | Hook::SocketOut) {
+            tuple = Tuple {
+                src: tuple.dst,
+                dst: tuple.src,
+                src_port: tuple.dst_port,
+                dst_port: tuple.src_port,
+                ..tuple
+            };
+        }
+        self.sockets.contains(&tuple)
+    }
+    fn handshake(&self, key: &FlowKey, to: &mut Handshake) -> bool {
+        self.handshakes.borrow().get(key).map(|value| *to = *value).is_some()
+    }
+    fn set_handshake(&self, key: &FlowKey, value: &Handshake) {
+        self.handshakes.borrow_mut().insert(*key, *value);
+    }
+    fn remove_handshake(&self, key: &FlowKey) {
+        self.handshakes.borrow_mut().remove(key);
+    }
+    fn touch_connection(&self, key: &FlowKey, now_ns: u64) -> bool {
+        let mut connections = self.connections.borrow_mut();
+        connections.get_mut(key).map(|(connection, _)| connection.last_ns = now_ns).is_some()
+    }
+    fn connection(&self, key: &FlowKey, to: &mut Connection) -> Option<HostCell> {
+        let connections = self.connections.borrow();
+        let (connection, ended) = connections.get(key)?;
+        *to = *connection;
+        Some(HostCell(Rc::clone(ended)))
+    }
+    fn make_connection(&self, key: &FlowKey, value: &Connection) -> bool {
+        self.connections.borrow_mut().insert(*key, (*value, Rc::default())).is_none()
+    }
+    fn remove_connection(&self, key: &FlowKey) -> bool {
+        self.connections.borrow_mut().remove(key).is_some()
+    }
+    fn find_open(&self, key: &LimitKey) -> Option<HostCell> {
+        self.open.borrow().get(key).map(|cell| HostCell(Rc::clone(cell)))
+    }
+    fn open_cell(&self, key: &LimitKey) -> Option<HostCell> {
+        Some(HostCell(Rc::clone(self.open.borrow_mut().entry(*key).or_default())))
     }
     fn recent(&self, key: &RecentKey, to: &mut RecentValue) -> bool {
         self.recent.borrow().get(key).map(|value| *to = *value).is_some()
@@ -350,6 +451,12 @@ pub struct Segment {
 }
 
 impl Segment {
+    /// The source, v4-mapped.
+    pub fn mapped(&self) -> [u8; 16] {
+        let [a, b, c, d] = self.src;
+        [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, a, b, c, d]
+    }
+
     /// An Ethernet frame with IPv4 and TCP headers without options.
     pub fn frame(&self) -> Vec<u8> {
         let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];

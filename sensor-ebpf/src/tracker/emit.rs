@@ -2,6 +2,8 @@
 //!
 //! Bounds: `head_bytes_max` of a head, one window for a record. After a lost record of a head none of its later ones is sent.
 
+use core::ops::ControlFlow;
+
 use super::{
     flow::{Class, Common, Flow, Stream, flow_flag, state, stream_flag},
     run::Run,
@@ -20,9 +22,30 @@ use crate::{
 };
 
 impl<P: PacketBytes, T: Tables> Run<'_, P, T> {
-    /// Sends the bytes of the current head from `emit_from` up to `end`.
+    /// Sends the bytes of the current head from `emit_from` up to `end`; breaks off at a request that is refused.
+    #[inline(always)]
+    pub(super) fn flush(&mut self, end: u32, end_flag: u16) -> ControlFlow<()> {
+        if self.refuses() {
+            return ControlFlow::Break(());
+        }
+        self.send_part(end, end_flag);
+        ControlFlow::Continue(())
+    }
+
+    /// Whether the current head is a new request of a client without room for one.
+    #[inline(always)]
+    fn refuses(&mut self) -> bool {
+        let request = self.stream.state == state::HEAD && !self.stream.has(stream_flag::RESPONSE);
+        if self.work.requests.over == 0 || !request || self.stream.has(stream_flag::ANNOUNCED) {
+            return false;
+        }
+        self.work.requests.refused = 1;
+        self.common.requests = self.common.requests.wrapping_sub(1);
+        true
+    }
+
     #[inline(never)]
-    pub(super) fn flush(&mut self, end: u32, end_flag: u16) {
+    fn send_part(&mut self, end: u32, end_flag: u16) {
         if !self.stream.has(stream_flag::ANNOUNCED) {
             self.announce();
         }
@@ -61,6 +84,9 @@ impl<P: PacketBytes, T: Tables> Run<'_, P, T> {
         let proxy = self.stream.state == state::PROXY;
         if self.common.class == Class::Unknown as u8 && !proxy {
             self.classify(if hello { Class::Tls } else { Class::Http });
+        }
+        if !hello && !proxy && !self.stream.has(stream_flag::RESPONSE) {
+            self.work.requests.heads = self.work.requests.heads.wrapping_add(1);
         }
         if !self.common.has(flow_flag::SAMPLED) {
             self.stream.flags |= stream_flag::MUTE;

@@ -12,7 +12,7 @@ impl<P: PacketBytes, T: Tables> Run<'_, P, T> {
     /// The blank line ended at `end`.
     #[inline(always)]
     pub(super) fn end_of_head(&mut self, end: u32) -> ControlFlow<()> {
-        self.flush(end, flag::HEAD_END);
+        self.flush(end, flag::HEAD_END)?;
         if self.stream.has(stream_flag::RESPONSE) {
             let status = self.stream.status;
             let tunnel = self.stream.has(stream_flag::CONNECT) && (200..300).contains(&status);

@@ -52,11 +52,20 @@ pub fn go_on<P: PacketBytes, T: Tables>(packet: &P, tables: &T, work: &mut Work,
     let end_seq = work.headers.seq.wrapping_add(work.headers.payload_len);
     let [low, high] = &mut flow.streams;
     let stream = if side == 0 { low } else { high };
+    let may_refuse = work.requests.over != 0;
+    if may_refuse {
+        work.before = *stream;
+    }
     let mut run = Run { packet, tables, work, stream, common: &mut flow.common };
     if !tables.repeat(STEPS_MAX, &mut run) {
         tables.count(Counter::LoopLimit);
         run.truncate();
         run.stream.doubt();
+    }
+    if may_refuse && run.work.requests.refused != 0 {
+        // The segment is dropped: it comes again, and is looked at as if it were the first time.
+        *run.stream = run.work.before;
+        return;
     }
     run.stream.next_seq = end_seq;
 }
@@ -123,7 +132,7 @@ impl<P: PacketBytes, T: Tables> Run<'_, P, T> {
             }
             if matches!(self.stream.state, state::HEAD | state::HELLO | state::PROXY) {
                 let end = self.work.cursor.end;
-                self.flush(end, 0);
+                self.flush(end, 0)?;
             }
         }
         let cursor = &mut self.work.cursor;
@@ -362,7 +371,7 @@ impl<P: PacketBytes, T: Tables> Run<'_, P, T> {
         #[expect(clippy::cast_possible_truncation, reason = "at most `here`")]
         let end = cursor.scan + self.stream.left as u32;
         cursor.scan = end;
-        self.flush(end, crate::abi::sample::flag::HEAD_END);
+        self.flush(end, crate::abi::sample::flag::HEAD_END)?;
         if self.stream.state == state::PROXY {
             return self.end_of_proxy();
         }

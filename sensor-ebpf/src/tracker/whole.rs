@@ -106,6 +106,9 @@ pub fn whole_head<P: PacketBytes, T: Tables>(
     stream.last_ack = work.headers.ack;
     stream.state = state::HEAD;
     stream.next_seq = work.headers.seq.wrapping_add(payload_len);
+    if request {
+        work.requests.heads = 1;
+    }
     tables.count(if request { Counter::RequestHeads } else { Counter::ResponseHeads });
     send_whole(tables, work, stream, common, lines.end);
     after_head(stream);

@@ -49,7 +49,7 @@ pub(super) fn end<T: Tables>(reason: DropReason, tables: &T, work: &mut Work) ->
         return Decision::Pass;
     }
     dropped(reason, tables, work);
-    let limit = matches!(reason, DropReason::Limit);
+    let limit = matches!(reason, DropReason::Limit | DropReason::Network);
     let headers = &work.headers;
     let told =
         headers.tuple.protocol == TCP && work.search.no_ports == 0 && headers.first_fragment == 0;
@@ -79,7 +79,13 @@ pub(super) fn dropped<T: Tables>(reason: DropReason, tables: &T, work: &mut Work
     let search = &work.search;
     tables.hit(search.hits, Hit::Dropped, search.packets.into(), search.bytes.into(), now);
     let tuple = &work.headers.tuple;
-    work.drop_key.client = if search.end == 0 { tuple.src } else { tuple.dst };
+    work.drop_key.client = if matches!(reason, DropReason::Network) {
+        work.network.client
+    } else if search.end == 0 {
+        tuple.src
+    } else {
+        tuple.dst
+    };
     work.drop_key.hits = search.hits;
     work.drop_key.reason = reason as u32;
     work.drop.count = 1;
@@ -106,7 +112,7 @@ fn would<T: Tables>(reason: DropReason, tables: &T, work: &mut Work) {
 /// Counts the packet once, whichever of its ends and however many rules say so.
 #[inline(always)]
 fn count_would<T: Tables>(reason: DropReason, tables: &T, work: &mut Work) {
-    let (counter, bit) = if matches!(reason, DropReason::Limit) {
+    let (counter, bit) = if matches!(reason, DropReason::Limit | DropReason::Network) {
         (Counter::WouldLimit, 2)
     } else {
         (Counter::WouldBlock, 1)
@@ -124,7 +130,8 @@ pub(super) fn note(reason: DropReason, work: &mut Work) {
     if search.monitored == 0 {
         return;
     }
-    let limit = if matches!(reason, DropReason::Limit) { OF_A_LIMIT } else { 0 };
+    let limit =
+        if matches!(reason, DropReason::Limit | DropReason::Network) { OF_A_LIMIT } else { 0 };
     if let Some(slot) = search.noted.get_mut(search.noted_count as usize & (NOTED_MAX - 1)) {
         *slot = search.monitored | limit;
     }
@@ -165,6 +172,15 @@ const EXEMPT: u32 = 2;
 #[inline(always)]
 fn set_exempt(exempt: bool, work: &mut Work) {
     work.search.exempt = if exempt { EXEMPT } else { 1 };
+}
+
+/// Whether a drop of the packet would be one in the end. Counts nothing.
+#[inline(never)]
+pub(super) fn would_drop<T: Tables>(tables: &T, work: &mut Work) -> bool {
+    tables.enforcing()
+        && in_force(tables, work)
+        && !failsafe::is_failsafe(tables, work)
+        && !allowed(tables, work)
 }
 
 #[inline(always)]

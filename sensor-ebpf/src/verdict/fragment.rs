@@ -43,9 +43,9 @@ pub(super) fn later<T: Tables>(tables: &T, work: &mut Work) -> Option<Decision> 
     }
     work.search.hits = first.hits;
     work.search.end = first.end;
-    let limit = first.reason == DropReason::Limit as u32;
+    let limit = [DropReason::Limit as u32, DropReason::Network as u32].contains(&first.reason);
     let reason = match first.reason {
-        2 => DropReason::Limit,
+        2 | 5 => DropReason::Limit,
         3 => DropReason::Flow,
         4 => DropReason::Client,
         _ => DropReason::Block,

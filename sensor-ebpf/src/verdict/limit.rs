@@ -8,17 +8,19 @@ use core::ops::ControlFlow;
 use zerocopy::transmute_ref;
 
 use super::{
-    address::{high, low, mask},
+    client::{cell, penalise},
+    connections,
     end::note,
     header::line,
     lookup::{End, rule},
+    requests::{has_payload, look_ahead, remember},
     rules::{applies, now},
 };
 use crate::{
     abi::{
         counter::Counter,
         dynamic::DropReason,
-        image::{Action, Limit, LimitKind, ListId, STEPS_MAX},
+        image::{Action, BYTES_SHIFT, Limit, LimitKind, ListId, Rule, STEPS_MAX},
         policy::LIMIT_FRACTION_BITS,
     },
     packet::{PacketBytes, TcpFlags},
@@ -28,6 +30,9 @@ use crate::{
 
 /// Swaps that are tried before a packet is admitted uncharged.
 pub const CAS_TRIES_MAX: u32 = 4;
+
+/// State of a client that was moved to those over their limit.
+pub(super) const MOVED: u64 = u64::MAX;
 
 /// A segment seen again within this time at another hook is the same one.
 const SAME_SEGMENT_NS: u64 = 1_000_000_000;
@@ -53,35 +58,62 @@ pub enum Charge {
     Contended,
 }
 
-/// Charges `count` things at `now`, in units of the limit, whose terms are increment and tolerance ([`Limit`]).
+/// What a thing costs, in units of the limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cost {
+    /// Room that the allowance must have; never more than the whole of it, so that a GSO packet larger than the burst passes.
+    pub needs: u64,
+    /// What is taken from it: everything, so that what passes in one piece is paid for before the next.
+    pub takes: u64,
+}
+
+impl Cost {
+    /// `count` things that are admitted or not as one.
+    #[inline(always)]
+    #[must_use]
+    pub const fn of(limit: &Limit, count: u32) -> Self {
+        let shift = if limit.kind == LimitKind::Bytes as u8 { BYTES_SHIFT } else { 0 };
+        let takes = multiply(limit.increment, count) >> shift;
+        Self { needs: if takes < limit.tolerance { takes } else { limit.tolerance }, takes }
+    }
+}
+
+/// No overflow, and no 128-bit product: of things that cost more than 275 s each no more than 512 are charged at once.
 #[inline(always)]
-pub fn charge<C: TatCell>(
-    cell: &C,
-    (increment, tolerance): (u64, u64),
-    count: u32,
-    now: u64,
-) -> Charge {
-    // Beyond this many units a single packet costs more than any burst of packets: no overflow (and no 128-bit product).
-    let product = if increment >> 40 == 0 {
-        increment.wrapping_mul(u64::from(count & 0xff_ffff))
+const fn multiply(increment: u64, count: u32) -> u64 {
+    let most = if increment >> 36 == 0 {
+        0x3ff_ffff
+    } else if increment >> 44 == 0 {
+        0x3_ffff
     } else {
-        increment
+        512
     };
-    let cost = if product < tolerance { product } else { tolerance };
+    increment.wrapping_mul(if count < most { count } else { most } as u64)
+}
+
+/// Charges a cost at `now`, in units of the limit, whose tolerance is [`Limit::tolerance`].
+#[inline(always)]
+pub fn charge<C: TatCell>(cell: &C, cost: Cost, tolerance: u64, now: u64) -> Charge {
     let mut tries = 0;
     while tries < CAS_TRIES_MAX {
         let old = cell.load();
         // A later time stored by another CPU's clock is not "negative elapsed": take the larger.
-        let new = if old > now { old } else { now }.wrapping_add(cost);
-        if new.wrapping_sub(now) > tolerance {
+        let from = if old > now { old } else { now };
+        if from.wrapping_sub(now).saturating_add(cost.needs) > tolerance {
             return Charge::Exceeded;
         }
-        if cell.swap_if(old, new) {
+        if cell.swap_if(old, from.wrapping_add(cost.takes)) {
             return Charge::Admitted;
         }
         tries += 1;
     }
     Charge::Contended
+}
+
+/// Why a packet over a limit is dropped.
+#[inline(always)]
+pub(super) fn reason(work: &Work) -> DropReason {
+    if work.search.of_network != 0 { DropReason::Network } else { DropReason::Limit }
 }
 
 /// Charges all limits of the packet's source; true when one that drops is exceeded (its rule is in `work.search`).
@@ -94,10 +126,14 @@ pub(super) fn exceeds<P: PacketBytes, T: Tables>(packet: &P, tables: &T, work: &
     work.search.monitored = 0;
     work.search.packet_seen = UNKNOWN;
     work.search.syn_seen = UNKNOWN;
+    work.search.standing = 0;
+    work.search.completion = 0;
+    connections::begin(work);
     if !tables.repeat(STEPS_MAX, &mut ChargeEach { packet, tables, work }) {
         tables.count(Counter::LookupLimit);
     }
     let found = work.search.found != 0;
+    connections::settle(found, tables, work);
     note(DropReason::Limit, work);
     found
 }
@@ -132,6 +168,20 @@ impl<P: PacketBytes, T: Tables> Step for ChargeEach<'_, P, T> {
             // The first limit that applies ends the walk to shorter prefixes; its `next` ones are charged too.
             work.search.lengths = [0; 4];
         }
+        if limit.kind == LimitKind::Requests as u8 {
+            if !monitors && has_payload(work) {
+                look_ahead(limit, rule, self.tables, work);
+            }
+            if has_payload(work) {
+                remember(number, self.tables, work);
+            }
+            return ControlFlow::Continue(());
+        }
+        if limit.kind == LimitKind::Concurrent as u8 {
+            work.search.of_network = 0;
+            let over = connections::exceeds(limit, monitors, self.tables, work);
+            return if over { exceeded(limit, rule, work) } else { ControlFlow::Continue(()) };
+        }
         let Some(count) = things(limit.kind, work) else { return ControlFlow::Continue(()) };
         let connections = limit.kind == LimitKind::Connections as u8;
         let purpose = if connections { CHARGED_CONNECTION } else { CHARGED_PACKET };
@@ -139,31 +189,37 @@ impl<P: PacketBytes, T: Tables> Step for ChargeEach<'_, P, T> {
             return ControlFlow::Continue(());
         }
         let now = now(self.tables, work) << LIMIT_FRACTION_BITS;
-        limit_key(limit, work);
-        let Some(cell) = self.tables.limit_cell(&work.limit) else {
+        let Some(cell) = cell(limit, self.tables, work) else {
             self.tables.count(Counter::LimitTableFull);
             return ControlFlow::Continue(());
         };
-        match charge(&cell, (limit.increment, limit.tolerance), count, now) {
+        match charge(&cell, Cost::of(limit, count), limit.tolerance, now) {
             Charge::Admitted => ControlFlow::Continue(()),
             Charge::Contended => {
                 self.tables.count(Counter::LimitContended);
                 ControlFlow::Continue(())
             }
-            Charge::Exceeded if monitors => {
-                if work.search.monitored == 0 {
-                    work.search.monitored = rule.hits + 1;
-                }
-                ControlFlow::Continue(())
-            }
             Charge::Exceeded => {
-                work.search.found = limit.rule;
-                work.search.hits = rule.hits;
-                work.search.action = u32::from(rule.action);
-                ControlFlow::Break(())
+                penalise(&cell, limit, self.tables, work);
+                exceeded(limit, rule, work)
             }
         }
     }
+}
+
+/// Notes which rule the packet exceeds; one that drops ends the walk.
+#[inline(always)]
+fn exceeded(limit: &Limit, rule: &Rule, work: &mut Work) -> ControlFlow<()> {
+    if rule.action == Action::Monitor as u8 {
+        if work.search.monitored == 0 {
+            work.search.monitored = rule.hits + 1;
+        }
+        return ControlFlow::Continue(());
+    }
+    work.search.found = limit.rule;
+    work.search.hits = rule.hits;
+    work.search.action = u32::from(rule.action);
+    ControlFlow::Break(())
 }
 
 /// What of the packet a limit of this kind charges; `None` for nothing.
@@ -179,19 +235,6 @@ fn things(kind: u8, work: &Work) -> Option<u32> {
     } else {
         None
     }
-}
-
-#[inline(always)]
-fn limit_key(limit: &Limit, work: &mut Work) {
-    let len = if work.headers.family == 4 {
-        96 + u32::from(limit.prefix_v4)
-    } else {
-        u32::from(limit.prefix_v6)
-    };
-    let src = &work.headers.tuple.src;
-    let (first, second) = (high(src) & mask(len), low(src) & mask(len.saturating_sub(64)));
-    work.limit.client = ((u128::from(first) << 64) | u128::from(second)).to_be_bytes();
-    work.limit.limit = limit.state;
 }
 
 /// [`seen_before`], asked once for a packet however many limits it has: the first of them remembers the packet.

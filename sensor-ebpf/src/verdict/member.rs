@@ -15,7 +15,7 @@ use crate::{
         },
         settings::{
             POLICY_ANCHOR_SHIFT, POLICY_BLOCK4, POLICY_BLOCK6, POLICY_LIMIT4, POLICY_LIMIT6,
-            POLICY_SLOT,
+            POLICY_REQUESTS, POLICY_SLOT,
         },
     },
     packet::TcpFlags,
@@ -41,7 +41,8 @@ pub(crate) fn concerns<T: Tables>(tables: &T, work: &mut Work) -> bool {
     } else {
         (policy & POLICY_BLOCK6, policy & POLICY_LIMIT6)
     };
-    if limit != 0 || tables.settings().verdicts != 0 {
+    let request = policy & POLICY_REQUESTS != 0 && work.headers.payload_len != 0;
+    if limit != 0 || request || tables.settings().verdicts != 0 {
         return true;
     }
     if block == 0 {

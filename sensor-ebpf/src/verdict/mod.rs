@@ -4,6 +4,8 @@
 //! the policy image of `abi::image`.
 
 mod address;
+mod client;
+mod connections;
 mod dynamic;
 #[cfg(test)]
 mod dynamic_tests;
@@ -15,15 +17,19 @@ mod limit;
 mod lookup;
 mod member;
 mod order;
+mod proof;
+mod requests;
 pub mod reset;
 mod rules;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use address::{high, low};
-pub use limit::{CAS_TRIES_MAX, Charge, TatCell, charge};
+pub use limit::{CAS_TRIES_MAX, Charge, Cost, TatCell, charge};
 pub use lookup::{End, begin, next_entry};
 pub(crate) use member::concerns;
 pub use member::concerns6;
 pub use order::{Decision, decide};
+pub use proof::{CONVERSATION_NS, Completion, Standing};
+pub use requests::charge_requests;
 pub(crate) use rules::now;

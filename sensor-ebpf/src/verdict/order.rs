@@ -1,11 +1,11 @@
 //! The order of precedence.
 
 use super::{
-    dynamic,
+    connections, dynamic,
     end::{end, monitored, note},
     fragment, limit,
     lookup::{End, resolve},
-    reset,
+    proof, requests, reset,
 };
 use crate::{
     abi::{
@@ -13,7 +13,7 @@ use crate::{
         image::ListId,
         policy::RuleDirection,
         sample::Hook,
-        settings::{POLICY_BLOCK4, POLICY_BLOCK6, POLICY_LIMIT4, POLICY_LIMIT6},
+        settings::{POLICY_BLOCK4, POLICY_BLOCK6, POLICY_LIMIT4, POLICY_LIMIT6, POLICY_REQUESTS},
     },
     packet::{Outcome, PacketBytes, TcpFlags},
     tables::Tables,
@@ -82,10 +82,19 @@ pub fn decide<P: PacketBytes, T: Tables>(
     {
         return decision;
     }
+    let flags = work.headers.tcp_flags;
+    if flags & (TcpFlags::FIN | TcpFlags::RST) != 0 && connections::may_end(work) {
+        connections::end(flags & TcpFlags::RST != 0, tables, work);
+    }
     let decision = match wanted(packet, tables, work) {
         Some(reason) => end(reason, tables, work),
         None => Decision::Pass,
     };
+    if matches!(decision, Decision::BlockedReset | Decision::LimitedReset)
+        && connections::may_end(work)
+    {
+        connections::end(true, tables, work);
+    }
     if work.headers.first_fragment != 0 {
         fragment::remember(decision, tables, work);
     }
@@ -117,8 +126,13 @@ fn wanted<P: PacketBytes, T: Tables>(
     {
         return Some(DropReason::Block);
     }
-    if limit != 0 && limit::exceeds(packet, tables, work) {
-        return Some(DropReason::Limit);
+    let request = policy & POLICY_REQUESTS != 0 && requests::has_payload(work);
+    if limit != 0 || request {
+        proof::note_answer(tables, work);
+        if limit::exceeds(packet, tables, work) {
+            return Some(limit::reason(work));
+        }
+        requests::settle(tables, work);
     }
     None
 }

@@ -12,7 +12,7 @@
 
 use super::{
     address::{high, low},
-    limit::{Charge, TatCell, charge},
+    limit::{Charge, Cost, TatCell, charge},
 };
 use crate::{
     abi::{flow_key::Tuple, image::mix, policy::LIMIT_FRACTION_BITS},
@@ -113,8 +113,9 @@ pub fn is_own<P: PacketBytes>(key: u64, packet: &P, headers: &Headers) -> bool {
 /// Whether one more packet may be answered.
 #[inline(always)]
 pub fn admits<C: TatCell>(cell: &C, now_ns: u64) -> bool {
-    let terms = (INCREMENT, BURST_TOLERANCE);
-    matches!(charge(cell, terms, 1, now_ns << LIMIT_FRACTION_BITS), Charge::Admitted)
+    let cost = Cost { needs: INCREMENT, takes: INCREMENT };
+    let now = now_ns << LIMIT_FRACTION_BITS;
+    matches!(charge(cell, cost, BURST_TOLERANCE, now), Charge::Admitted)
 }
 
 /// The TCP header of a RST as five words in host order, checksum field 0. `ports`: source in the high half.

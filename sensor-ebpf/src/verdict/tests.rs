@@ -4,11 +4,11 @@ use std::{vec, vec::Vec};
 
 use proptest::{collection, prelude::*};
 
-use super::{Charge, Decision, TatCell, charge};
+use super::{Charge, Cost, Decision, TatCell, charge};
 use crate::{
     abi::{
         counter::Counter,
-        image::{Action, Failsafe, Limit, LimitKind, ListId, Rule},
+        image::{Action, BYTES_SHIFT, Failsafe, Limit, LimitKind, ListId, Rule},
         policy::{FailsafeSide, LIMIT_FRACTION_BITS, RuleDirection},
         sample::Hook,
     },
@@ -20,7 +20,7 @@ fn mapped(a: u8, b: u8) -> [u8; 16] {
     [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 10, 0, a, b]
 }
 
-fn segment(src: (u8, u8, u16), dst: (u8, u8, u16)) -> Segment {
+pub(super) fn segment(src: (u8, u8, u16), dst: (u8, u8, u16)) -> Segment {
     Segment {
         src: [10, 0, src.0, src.1],
         dst: [10, 0, dst.0, dst.1],
@@ -164,7 +164,7 @@ proptest! {
         period in 1u64..1000, burst in 1u64..20, gaps in collection::vec(0u64..3000, 1..200),
     ) {
         let increment = period << LIMIT_FRACTION_BITS;
-        let terms = (increment, increment * burst);
+        let (cost, tolerance) = (Cost { needs: increment, takes: increment }, increment * burst);
         let cell = Plain(core::cell::Cell::new(0));
         // Bucket in units of time: one packet costs `period`, it holds `burst` of them.
         let (mut level, mut last, mut now) = (period * burst, 0u64, 1_000_000u64);
@@ -174,7 +174,7 @@ proptest! {
             last = now;
             let expected = level >= period;
             if expected { level -= period; }
-            let found = charge(&cell, terms, 1, now << LIMIT_FRACTION_BITS);
+            let found = charge(&cell, cost, tolerance, now << LIMIT_FRACTION_BITS);
             prop_assert_eq!(found, if expected { Charge::Admitted } else { Charge::Exceeded });
         }
     }
@@ -195,7 +195,10 @@ impl TatCell for Plain {
     }
 }
 
-fn limited(kind: LimitKind, burst: u64) -> Host {
+/// In units of a limit: what each thing costs in these tests.
+const SECOND: u64 = 1_000_000_000 << LIMIT_FRACTION_BITS;
+
+pub(super) fn limited(kind: LimitKind, burst: u64) -> Host {
     let mut host = Host { enforce: true, ..Host::default() };
     let mut draft = Draft::default();
     draft.rules.push(Rule {
@@ -205,10 +208,10 @@ fn limited(kind: LimitKind, burst: u64) -> Host {
         action: Action::Drop as u8,
         ..Rule::default()
     });
-    let increment = 1_000_000_000u64 << LIMIT_FRACTION_BITS;
+    let shift = if matches!(kind, LimitKind::Bytes) { BYTES_SHIFT } else { 0 };
     draft.limits.push(Limit {
-        increment,
-        tolerance: increment * burst,
+        increment: SECOND << shift,
+        tolerance: if matches!(kind, LimitKind::Concurrent) { burst } else { SECOND * burst },
         rule: 1,
         kind: kind as u8,
         prefix_v4: 32,
@@ -227,9 +230,35 @@ fn packets_over_the_limit_are_dropped_per_client_and_by_wire_packets() {
     let frame = segment((0, 1, 4000), (0, 2, 80)).frame();
     let seen: Vec<Decision> = (0..4).map(|_| host.see(Link::Ethernet, &frame)).collect();
     assert_eq!(seen, [Decision::Pass, Decision::Pass, Decision::Limited, Decision::Limited]);
+    // Nobody knows yet whether these are two clients; one of another network is one for sure.
     let other = segment((0, 3, 4000), (0, 2, 80)).frame();
+    assert_eq!(host.see(Link::Ethernet, &other), Decision::Limited);
+    let other = segment((1, 3, 4000), (0, 2, 80)).frame();
     assert_eq!(host.see(Link::Ethernet, &other), Decision::Pass);
-    assert_eq!(host.hits.borrow().get(&1).unwrap().packets, 8);
+    assert_eq!(host.hits.borrow().get(&1).unwrap().packets, 12);
+}
+
+#[test]
+fn a_super_segment_over_the_burst_passes_when_the_allowance_is_whole_and_is_paid_for() {
+    let mut host = limited(LimitKind::Packets, 10);
+    host.wire_packets = 45;
+    let frame = segment((0, 1, 4000), (0, 2, 80)).frame();
+    let mut passed = 0;
+    for _ in 0..100 {
+        passed += u32::from(host.see(Link::Ethernet, &frame) == Decision::Pass) * 45;
+        host.now_ns += 1_000_000_000;
+    }
+    // 10 at once and 100 in 100 s: two skbs, and the one that began within the allowance.
+    assert_eq!(passed, 135);
+}
+
+#[test]
+fn bytes_are_ip_bytes_and_the_limit_is_theirs() {
+    let host = limited(LimitKind::Bytes, 400);
+    let frame = segment((0, 1, 4000), (0, 2, 80)).frame();
+    // The IP packet has 40 bytes, and the frame 60 with its padding: what is behind the IP header counts.
+    let passed = (0..20).filter(|_| host.see(Link::Ethernet, &frame) == Decision::Pass).count();
+    assert_eq!(passed, 400 / 46);
 }
 
 #[test]

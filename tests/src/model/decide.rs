@@ -1,6 +1,6 @@
 //! The decision: failsafe beats allow beats block beats limits; within a list the longest prefix first, then the order in the file.
 
-use super::{Action, List, Packet, Prefix, Rule};
+use super::{Action, List, Packet, Prefix, Rule, allowance::Ledger};
 
 /// What becomes of a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,8 +26,8 @@ pub struct Model {
     pub protected: Vec<Prefix>,
     /// A resolver: its port 53 is never dropped.
     pub resolver: Option<Prefix>,
-    /// Rule, kind (0 packets, 1 connections), client, things so far.
-    charged: Vec<(String, u8, Prefix, u64)>,
+    /// What is left of the allowances.
+    ledger: Ledger,
 }
 
 /// The end of a packet that a rule lists.
@@ -41,11 +41,24 @@ impl Model {
     /// A model of rules.
     #[must_use]
     pub fn new(rules: Vec<Rule>, protected: Vec<Prefix>, resolver: Prefix) -> Self {
-        Self { rules, protected, resolver: Some(resolver), charged: Vec::new() }
+        Self { rules, protected, resolver: Some(resolver), ledger: Ledger::default() }
     }
 
     /// Decides, and charges the limits.
     pub fn decide(&mut self, packet: &Packet, ifindex: u32) -> Decided {
+        self.ledger.connections.ends(packet);
+        let decided = self.judge(packet, ifindex);
+        match decided {
+            Decided::Blocked(_, true) | Decided::Limited(_, true) => {
+                self.ledger.connections.reset(packet);
+            }
+            Decided::Blocked(..) | Decided::Limited(..) => {}
+            _ => self.ledger.connections.passed(packet),
+        }
+        decided
+    }
+
+    fn judge(&mut self, packet: &Packet, ifindex: u32) -> Decided {
         let from = End { address: packet.src, service_port: packet.ports.1 };
         let to = End { address: packet.dst, service_port: packet.ports.0 };
         let block = [from, to].into_iter().find_map(|end| {
@@ -54,9 +67,19 @@ impl Model {
         });
         let wanted = match block {
             Some(rule) => Some(Decided::Blocked(rule.id.clone(), resets(rule, packet))),
-            None => self.charge(packet, from, ifindex),
+            None => return self.limited(packet, (from, to), ifindex),
         };
-        let Some(wanted) = wanted else { return Decided::Pass };
+        wanted.map_or(Decided::Pass, |wanted| self.unless_kept(wanted, packet, (from, to), ifindex))
+    }
+
+    /// What wants to drop the packet, unless it keeps the host manageable or somebody allows it.
+    fn unless_kept(
+        &self,
+        wanted: Decided,
+        packet: &Packet,
+        (from, to): (End, End),
+        ifindex: u32,
+    ) -> Decided {
         if self.is_failsafe(packet) {
             return Decided::Failsafe;
         }
@@ -64,6 +87,31 @@ impl Model {
             .into_iter()
             .find_map(|end| self.asked(List::Allow, packet, end, ifindex).into_iter().next());
         allow.map_or(wanted, |rule| Decided::Allowed(rule.id.clone()))
+    }
+
+    /// What the limits say: first of the packet itself, then of the requests in it.
+    fn limited(&mut self, packet: &Packet, ends: (End, End), ifindex: u32) -> Decided {
+        let rules = self.limits_asked(packet, ends.0, ifindex);
+        if let Some(rule) = self.charge(&rules, packet) {
+            let wanted = Decided::Limited(rule.id.clone(), resets(rule, packet));
+            return self.unless_kept(wanted, packet, ends, ifindex);
+        }
+        if packet.requests() == 0 {
+            return Decided::Pass;
+        }
+        let refused = rules.iter().find(|rule| {
+            rule.action != Action::Monitor && !self.ledger.has_room_for_a_request(rule, packet)
+        });
+        let decided = refused.map_or(Decided::Pass, |rule| {
+            let wanted = Decided::Limited(rule.id.clone(), resets(rule, packet));
+            self.unless_kept(wanted, packet, ends, ifindex)
+        });
+        if !matches!(decided, Decided::Limited(..)) {
+            for rule in &rules {
+                self.ledger.charge_requests(rule, packet);
+            }
+        }
+        decided
     }
 
     /// Rules of a list that apply, in the order in which they are asked.
@@ -94,56 +142,26 @@ impl Model {
         rules.filter(|rule| applies(rule, packet, end, ifindex)).collect()
     }
 
-    /// Charges the limits of the sender; the longest prefix with a limit that applies and does not only monitor is the last one.
-    fn charge(&mut self, packet: &Packet, from: End, ifindex: u32) -> Option<Decided> {
+    /// The limits of the sender: of the longest prefix with one that applies and does not only monitor, and of longer ones.
+    fn limits_asked(&self, packet: &Packet, from: End, ifindex: u32) -> Vec<Rule> {
+        let mut asked = Vec::new();
         for len in (0..=128).rev() {
-            let here: Vec<Rule> = self
-                .at_length(List::Limits, packet, from, ifindex, len)
-                .into_iter()
-                .cloned()
-                .collect();
-            for rule in &here {
-                let is_syn = packet.protocol == 6 && packet.syn;
-                let things = [(0, rule.allowance.0), (1, rule.allowance.1.filter(|_| is_syn))];
-                for (kind, most) in things {
-                    let Some(most) = most else { continue };
-                    if !self.fits(rule, kind, most, packet) && rule.action != Action::Monitor {
-                        return Some(Decided::Limited(rule.id.clone(), resets(rule, packet)));
-                    }
-                }
-            }
-            if here.iter().any(|rule| rule.action != Action::Monitor) {
-                return None;
+            let here = self.at_length(List::Limits, packet, from, ifindex, len);
+            let last = here.iter().any(|rule| rule.action != Action::Monitor);
+            asked.extend(here.into_iter().cloned());
+            if last {
+                break;
             }
         }
-        None
+        asked
     }
 
-    /// Whether one thing more fits into the client's allowance; it is charged then. (A thing is earned back in hours, a test is minutes.)
-    fn fits(&mut self, rule: &Rule, kind: u8, most: u64, packet: &Packet) -> bool {
-        let len = match (rule.shared, packet.four) {
-            (true, _) => 0,
-            (false, true) => 32,
-            (false, false) => 64,
-        };
-        let client = Prefix { four: packet.four, address: packet.src, len };
-        let known = self.charged.iter_mut().find(|(id, own, prefix, _)| {
-            *id == rule.id
-                && *own == kind
-                && prefix.len == len
-                && prefix.covers(packet.four, packet.src)
-        });
-        match known {
-            Some((.., count)) if *count >= most => false,
-            Some((.., count)) => {
-                *count += 1;
-                true
-            }
-            None => {
-                self.charged.push((rule.id.clone(), kind, client, 1));
-                true
-            }
-        }
+    /// Charges everything but requests; gives the rule that the packet exceeds.
+    fn charge<'r>(&mut self, rules: &'r [Rule], packet: &Packet) -> Option<&'r Rule> {
+        self.ledger.note_answer(packet);
+        let exceeded = rules.iter().find(|rule| self.ledger.exceeds(rule, packet));
+        self.ledger.connections.settle(packet, exceeded.is_some());
+        exceeded
     }
 
     fn is_failsafe(&self, packet: &Packet) -> bool {

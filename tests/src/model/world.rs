@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Action, List, Packet, Prefix, Rule};
+use super::{Action, Allowance, Kind, List, Packet, Prefix, Rule};
 use crate::packets::Dice;
 
 /// Ports that rules and packets use.
@@ -81,17 +81,74 @@ impl World {
         }
         self.seq += 1;
         let dice = &mut self.dice;
+        let kind = match dice.below(4) {
+            0 => {
+                // A connection of its own: what a tracker of streams makes of two is no matter of the policy.
+                ports.0 = 20_000 + u16::try_from(self.seq % 40_000).unwrap_or(0);
+                Kind::Requests(dice.pick(&[1, 1, 1, 2, 3]))
+            }
+            1 => Kind::Ack,
+            _ => Kind::Syn,
+        };
         Packet {
             four,
             src,
             dst,
             ports,
             protocol: dice.pick(&[6, 6, 17]),
-            syn: dice.one_in(2),
+            kind,
             ingress: !dice.one_in(3),
             time_ns,
-            seq: self.seq,
+            // Far apart, so that no segment is taken for a part of another connection of the same addresses.
+            numbers: (self.seq << 12, self.seq),
         }
+    }
+
+    /// Packets, some of them connections from handshake to end.
+    pub fn packets(&mut self, count: usize) -> Vec<Packet> {
+        let mut packets = Vec::new();
+        while packets.len() < count {
+            if self.dice.one_in(8) {
+                packets.extend(self.connection());
+            } else {
+                packets.push(self.packet());
+            }
+        }
+        packets
+    }
+
+    /// A connection to one of the addresses that rules name, all at one time.
+    fn connection(&mut self) -> Vec<Packet> {
+        let mut up = Packet { protocol: 6, kind: Kind::Syn, ..self.packet() };
+        up.ports.0 = 20_000 + u16::try_from(self.seq % 40_000).unwrap_or(0);
+        let down = Packet {
+            src: up.dst,
+            dst: up.src,
+            ports: (up.ports.1, up.ports.0),
+            ingress: !up.ingress,
+            ..up
+        };
+        let (client, server) = (self.seq << 12, (self.seq << 12) + 77);
+        let (client_next, server_next) = (client + 1, server + 1);
+        let wrong = if self.dice.one_in(4) { 5 } else { 0 };
+        let mut packets = vec![
+            Packet { numbers: (client, 0), ..up },
+            Packet { kind: Kind::SynAck, numbers: (server, client_next), ..down },
+            Packet { kind: Kind::Ack, numbers: (client_next, server_next + wrong), ..up },
+        ];
+        if self.dice.one_in(2) {
+            packets.push(Packet { kind: Kind::Ack, numbers: (client_next, server_next), ..up });
+        }
+        match self.dice.below(3) {
+            0 => packets.extend([
+                Packet { kind: Kind::Fin, numbers: (client_next, server_next), ..up },
+                Packet { kind: Kind::Fin, numbers: (server_next, client_next + 1), ..down },
+                Packet { kind: Kind::Ack, numbers: (client_next + 1, server_next + 1), ..up },
+            ]),
+            1 => packets.push(Packet { kind: Kind::Rst, numbers: (server_next, 0), ..down }),
+            _ => {}
+        }
+        packets
     }
 }
 
@@ -160,7 +217,6 @@ fn rule(dice: &mut Dice, list: List, id: String) -> Rule {
         2 => (starts, expires) = (Some(10), Some(40)),
         _ => {}
     }
-    let connections = limit && protocol != Some(17) && dice.one_in(2);
     Rule {
         id,
         list,
@@ -177,12 +233,25 @@ fn rule(dice: &mut Dice, list: List, id: String) -> Rule {
         action: if list == List::Allow { Action::Drop } else { action },
         starts,
         expires,
-        allowance: (
-            (limit && !(connections && dice.one_in(2))).then(|| 1 + dice.below(3)),
-            connections.then(|| 1 + dice.below(2)),
-        ),
+        allowance: if limit { allowance(dice, protocol) } else { Allowance::default() },
         shared: limit && dice.one_in(4),
     }
+}
+
+fn allowance(dice: &mut Dice, protocol: Option<u8>) -> Allowance {
+    let tcp = protocol != Some(17);
+    let mut allowance = Allowance {
+        packets: dice.one_in(3).then(|| 1 + dice.below(3)),
+        bytes: dice.one_in(4).then(|| 20 + dice.below(400)),
+        new_connections: (tcp && dice.one_in(3)).then(|| 1 + dice.below(2)),
+        requests: (tcp && dice.one_in(3)).then(|| 1 + dice.below(3)),
+        connections: (tcp && dice.one_in(2)).then(|| 1 + dice.below(2)),
+    };
+    if allowance == Allowance::default() {
+        // A limit needs something to count.
+        allowance.packets = Some(1 + dice.below(3));
+    }
+    allowance
 }
 
 fn written(rule: &Rule, date: &impl Fn(u64) -> String) -> String {
@@ -227,10 +296,22 @@ fn written(rule: &Rule, date: &impl Fn(u64) -> String) -> String {
             add(format!("{name}: '{}'", date(at)));
         }
     }
-    for (name, most) in [("packets", rule.allowance.0), ("new_connections", rule.allowance.1)] {
+    let allowance = &rule.allowance;
+    let rates = [
+        ("packets", allowance.packets),
+        ("new_connections", allowance.new_connections),
+        ("requests", allowance.requests),
+    ];
+    for (name, most) in rates {
         if let Some(most) = most {
             add(format!("{name}: {{rate: {most}, per: 24h, burst: {most}}}"));
         }
+    }
+    if let Some(most) = allowance.connections {
+        add(format!("connections: {most}"));
+    }
+    if let Some(most) = allowance.bytes {
+        add(format!("bytes: {{rate: 1000, burst: {most}}}"));
     }
     if rule.shared {
         add("shared: true".to_owned());

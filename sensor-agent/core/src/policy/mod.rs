@@ -21,6 +21,7 @@ mod raw;
 mod reason;
 mod requests;
 mod schema;
+mod unreadable;
 mod validate;
 
 #[cfg(test)]
@@ -43,4 +44,5 @@ pub use prefix::parse as parse_clients;
 pub use reason::ReasonPattern;
 pub use requests::{Asked, Meant, RequestRule, RequestRules, mapped, masked};
 pub use schema::schema;
+pub use unreadable::{Listener, Unreadable, unreadable};
 pub use validate::{CLIENTS_MAX, Demands, FILE_BYTES_MAX, LISTS_MAX, RULES_MAX, parse, parse_with};

@@ -2,11 +2,12 @@
 
 use sensor_ebpf::abi::{
     image::{
-        ANY4_WORDS, FILTER6_WORDS, Failsafe, HEADER_LINES, Header, IMAGE_VERSION, Line, ListId,
-        hash6, meta6,
+        ANY4_WORDS, FILTER6_WORDS, Failsafe, HEADER_LINES, Header, IMAGE_VERSION, LimitKind, Line,
+        ListId, hash6, meta6,
     },
     settings::{
-        POLICY_ALLOW4, POLICY_ALLOW6, POLICY_BLOCK4, POLICY_BLOCK6, POLICY_LIMIT4, POLICY_LIMIT6,
+        POLICY_ALLOW4, POLICY_ALLOW6, POLICY_BLOCK4, POLICY_BLOCK6, POLICY_CONNECTIONS,
+        POLICY_LIMIT4, POLICY_LIMIT6,
         POLICY_REQUESTS,
     },
 };
@@ -235,9 +236,10 @@ impl Plan {
     fn flags(&self) -> u64 {
         let [_, allow4, limit4] = &self.four;
         let [_, allow6, limit6] = &self.six;
-        let requests = sensor_ebpf::abi::image::LimitKind::Requests as u8;
+        let (requests, concurrent) = (LimitKind::Requests as u8, LimitKind::Concurrent as u8);
         let mut in_kernel = self.chains.limits.iter().skip(1).filter(|limit| limit.by_agent == 0);
         let any_packet = in_kernel.clone().any(|limit| limit.kind != requests);
+        let any_connection = in_kernel.clone().any(|limit| limit.kind == concurrent);
         let any_request = in_kernel.any(|limit| limit.kind == requests);
         [
             (self.blocks4(), POLICY_BLOCK4),
@@ -247,6 +249,7 @@ impl Plan {
             (any_packet && !limit4.keys.is_empty(), POLICY_LIMIT4),
             (any_packet && !limit6.keys.is_empty(), POLICY_LIMIT6),
             (any_request, POLICY_REQUESTS),
+            (any_connection, POLICY_CONNECTIONS),
         ]
         .into_iter()
         .filter(|(wanted, _)| *wanted)

@@ -64,15 +64,6 @@ impl Check {
         let new_connections = self.rate(common, "new_connections", raw.new_connections.as_ref());
         let requests = self.rate(common, "requests", raw.requests.as_ref());
         let connections = self.connections(common, raw.connections.as_ref());
-        let counted_here = raw.key.as_ref().is_none_or(|key| key.value == "address");
-        if (requests.is_some() && counted_here) || connections.is_some() {
-            // Never silently: whoever writes such a limit must not believe that it holds.
-            let warning = format!(
-                "{}: `requests` and `connections` are read and not carried out yet, nothing is limited by them",
-                common.field
-            );
-            self.warnings.push((common.line, warning));
-        }
         let rates = [&raw.packets, &raw.bytes, &raw.new_connections, &raw.requests];
         if rates.iter().all(|rate| rate.is_none()) && raw.connections.is_none() {
             let message = "nothing is limited; write `packets: {rate: 1000}`, `bytes: {rate: 10MB}`, `new_connections: {rate: 20}`, `connections: 100` or `requests: {rate: 50}`";

@@ -1,0 +1,57 @@
+//! Whether the host itself has completed the handshake of a packet's connection: asked of its sockets.
+//!
+//! A socket that still waits for the handshake's last segment (`TCP_NEW_SYN_RECV`), listens or is on its way out does not count: so a
+//! forged address never does. `unsafe` here calls two helpers and reads one field of the socket between them.
+
+use aya_ebpf::{
+    bindings::__sk_buff,
+    helpers::{bpf_sk_release, bpf_skc_lookup_tcp},
+};
+use sensor_ebpf::{abi::sample::Hook, work::Work};
+
+/// include/net/tcp_states.h: established, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT.
+const OPEN_STATES: u32 = 1 << 1 | 1 << 4 | 1 << 5 | 1 << 8;
+/// The network namespace of the skb's device.
+const CURRENT_NETNS: u64 = u64::MAX;
+const TUPLE4_BYTES: u32 = 12;
+const TUPLE6_BYTES: u32 = 36;
+
+/// Looks for the socket of the packet in `work.headers`.
+#[inline(never)]
+pub(crate) fn established(skb: *mut __sk_buff, work: &Work) -> bool {
+    let packet = &work.headers.tuple;
+    let out = work.cursor.hook == Hook::Egress as u32;
+    // The socket's far end comes first.
+    let (far, near, far_port, near_port) = if out {
+        (&packet.dst, &packet.src, packet.dst_port, packet.src_port)
+    } else {
+        (&packet.src, &packet.dst, packet.src_port, packet.dst_port)
+    };
+    let ports = u32::from(far_port.to_be()) | u32::from(near_port.to_be()) << 16;
+    let [far0, far1, far2, far3] = words(far);
+    let [near0, near1, near2, near3] = words(near);
+    let (mut tuple, bytes) = if work.headers.family == 4 {
+        ([far3, near3, ports, 0, 0, 0, 0, 0, 0], TUPLE4_BYTES)
+    } else {
+        ([far0, far1, far2, far3, near0, near1, near2, near3, ports], TUPLE6_BYTES)
+    };
+    // SAFETY: the skb of this sighting, and a tuple of at least `bytes` bytes.
+    let socket =
+        unsafe { bpf_skc_lookup_tcp(skb.cast(), (&raw mut tuple).cast(), bytes, CURRENT_NETNS, 0) };
+    if socket.is_null() {
+        return false;
+    }
+    // SAFETY: a socket that the helper returned and that is not released yet.
+    let state = unsafe { (&raw const (*socket).state).read_volatile() };
+    // SAFETY: as above; it is not used behind this line.
+    unsafe { bpf_sk_release(socket.cast()) };
+    (OPEN_STATES >> (state & 31)) & 1 != 0
+}
+
+/// An address as four words of network order.
+#[inline(always)]
+fn words(address: &[u8; 16]) -> [u32; 4] {
+    let (words, _) = address.as_chunks::<4>();
+    let word = |at: usize| words.get(at).map_or(0, |bytes| u32::from_ne_bytes(*bytes));
+    [word(0), word(1), word(2), word(3)]
+}
