@@ -67,7 +67,7 @@ impl<P: PacketBytes, T: Tables> Run<'_, P, T> {
             return self.chunk_size(line, long);
         }
         if self.stream.state == state::PROXY {
-            self.flush(newline + 1, crate::abi::sample::flag::HEAD_END);
+            self.flush(newline + 1, crate::abi::sample::flag::HEAD_END)?;
             return self.end_of_proxy();
         }
         if self.stream.has(stream_flag::FIRST_LINE) && self.stream.state == state::HEAD {

@@ -1,6 +1,6 @@
 //! Request heads as they are charged, on a host with one device.
 
-use std::{format, string::String, vec, vec::Vec};
+use std::{format, string::String, vec::Vec};
 
 use crate::{
     abi::{
