@@ -8,6 +8,9 @@ use crate::packets::Dice;
 /// Ports that rules and packets use.
 const PORTS: [u16; 9] = [53, 79, 80, 81, 443, 999, 1000, 2000, 2001];
 
+/// Packets of one policy at most: those of the next begin with other numbers, so that none is a repeat of an earlier one's.
+const PACKETS_MAX: u32 = 256;
+
 /// A policy, and packets for it.
 #[derive(Clone, Debug)]
 pub struct World {
@@ -29,7 +32,7 @@ impl World {
                 rules.push(rule(&mut dice, list, id));
             }
         }
-        Self { rules, dice, seq: 1 }
+        Self { rules, dice, seq: 1 + PACKETS_MAX * u32::try_from(number).unwrap_or(0) }
     }
 
     /// The policy file. `now_s` is the time of its compilation, seconds since 1970.
