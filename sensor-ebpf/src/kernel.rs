@@ -1,10 +1,8 @@
 //! [`Tables`] over the kernel's maps and helpers.
 //!
-//! `unsafe` here dereferences what a map look-up returned (valid until the program ends), calls helpers, and has the
-//! two atomic instructions that Rust's bpf target does not offer (compare-and-swap, add).
+//! `unsafe` here dereferences what a map look-up returned (valid until the program ends) and calls helpers.
 
 use core::{
-    arch::asm,
     ops::{ControlFlow, Deref, DerefMut},
     ptr::NonNull,
 };
@@ -27,11 +25,12 @@ use sensor_ebpf::{
         Tier,
     },
     tracker::{Common, Flow},
-    verdict::{Decision, End, TatCell},
+    verdict::{Decision, End},
     work::Work,
 };
 
 use crate::{
+    cell::{Cell, atomic_add},
     context::{Skb, and_mask},
     emit,
     maps::{
@@ -147,34 +146,6 @@ impl DerefMut for FlowEntry {
         // SAFETY: as above; the streams are written by packets of their own direction only, one at a time.
         unsafe { self.0.as_mut() }
     }
-}
-
-/// A limit's state in the map.
-pub(crate) struct Cell(pub(crate) *mut u64);
-
-impl TatCell for Cell {
-    #[inline(always)]
-    fn load(&self) -> u64 {
-        // SAFETY: a map value is valid until the program ends.
-        unsafe { self.0.read_volatile() }
-    }
-
-    #[inline(always)]
-    fn swap_if(&self, old: u64, new: u64) -> bool {
-        let seen: u64;
-        // SAFETY: a map value, aligned to 8.
-        unsafe {
-            asm!("r0 = cmpxchg_64({0} + 0, r0, {1})", in(reg) self.0, in(reg) new, inout("r0") old => seen, options(nostack));
-        }
-        seen == old
-    }
-}
-
-/// Adds atomically (there is no result, so kernels before 5.12 know it too).
-#[inline(always)]
-fn atomic_add(to: *mut u64, by: u64) {
-    // SAFETY: callers give the address of an aligned u64 in a map value.
-    unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) to, in(reg) by, options(nostack)) };
 }
 
 unsafe extern "C" fn trampoline<S: Step>(_index: u64, step: *mut S) -> i64 {

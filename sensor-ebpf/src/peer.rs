@@ -42,7 +42,7 @@ pub(crate) fn established(skb: *mut __sk_buff, work: &Work) -> bool {
         return false;
     }
     // SAFETY: a socket that the helper returned and that is not released yet.
-    let state = unsafe { (&raw const (*socket).state).read_volatile() };
+    let state = unsafe { (*socket).state };
     // SAFETY: as above; it is not used behind this line.
     unsafe { bpf_sk_release(socket.cast()) };
     (OPEN_STATES >> (state & 31)) & 1 != 0

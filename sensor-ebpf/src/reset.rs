@@ -28,8 +28,9 @@ use sensor_ebpf::{
 };
 
 use crate::{
+    cell::Cell,
     context::Skb,
-    kernel::{Cell, Kernel, reset_key, resets_bounded},
+    kernel::{Kernel, reset_key, resets_bounded},
     maps::{RESET_HEADERS, RESETS},
 };
 
