@@ -11,12 +11,14 @@ use sensor_core::{
         Conditions, Direction, Hazard, HostFacts, Inactive, Lists, Policy, PolicyError,
         PolicyErrors, Protocol, Rule, RuleAction, RuleState, What, hazards,
         image::{Compiled, Numbers},
+        unreadable,
     },
     time::MonoNs,
 };
 use serde::Serialize;
 
 mod known;
+mod listeners;
 mod shared;
 
 use self::known::{KnownClients, known_clients};
@@ -92,12 +94,15 @@ struct Checked {
 }
 
 fn checked(file: &Path, force: bool, config: &Config) -> Result<Checked, PolicyFileError> {
-    let policy = read_policy(file, config)?;
+    let mut policy = read_policy(file, config)?;
     let lists = read_lists(&policy)?;
     let facts = host_facts(MonoNs(0), &policy.failsafe.ssh_ports, config.upstreams());
     let facts = HostFacts { protected: config.protected.clone(), ..facts };
-    let found = if force { Vec::new() } else { hazards(&policy, &lists, &facts) };
-    if !found.is_empty() {
+    let mut found = hazards(&policy, &lists, &facts);
+    let unread = unreadable(&policy, &listeners::listeners(config));
+    found.extend(unread.hazards);
+    policy.warnings.extend(unread.warnings);
+    if !force && !found.is_empty() {
         return Err(refused(&policy, &found).into());
     }
     // Before anything is built: what does not fit may not fit here either.

@@ -7,8 +7,7 @@ use sensor_ebpf::abi::{
     },
     settings::{
         POLICY_ALLOW4, POLICY_ALLOW6, POLICY_BLOCK4, POLICY_BLOCK6, POLICY_CONNECTIONS,
-        POLICY_LIMIT4, POLICY_LIMIT6,
-        POLICY_REQUESTS,
+        POLICY_LIMIT4, POLICY_LIMIT6, POLICY_REQUESTS,
     },
 };
 use zerocopy::transmute;
