@@ -324,7 +324,12 @@ fn without_room_for_the_audit_log_only_the_ways_back_are_open() {
     let reverted = scene.run(&["policy", "revert"]);
     assert!(reverted.status.success(), "{}", said(&reverted));
     let told = String::from_utf8_lossy(&reverted.stdout);
-    assert!(told.contains("the audit log does not say so"), "{told}");
+    // An entry that is shorter than the refused one may still find room: then the log has it.
+    let noted = || {
+        let log = scene.done(&["audit", "list"]);
+        log.as_array().unwrap().iter().any(|one| one["action"] == "revert")
+    };
+    assert!(told.contains("the audit log does not say so") || noted(), "{told}");
     assert!(scene.answers("10.1.0.2"), "the way back is closed");
     let answer = switch_off(&scene.folder().join("agent.sock"));
     assert!(answer.starts_with("{\"ok\":"), "{answer}");

@@ -127,10 +127,12 @@ fn text(view: &ChangeView) -> String {
     for note in &view.notes {
         out.extend(["note: ", &output::clean(note), "\n"]);
     }
+    let policy = match view.generation {
+        0 => "no policy is in force".to_owned(),
+        generation => format!("generation {generation} ({})", view.hash),
+    };
     out.extend([format!(
-        "generation {} ({}), audit entry {} ({})\n",
-        view.generation,
-        view.hash,
+        "{policy}, audit entry {} ({})\n",
         view.audit.entries,
         view.audit.head.get(..16).unwrap_or_default()
     )]);
