@@ -79,11 +79,11 @@ fn until_ended(stream: &mut KeepAlive, header: &str, a_second: u32) -> (usize, D
     panic!("never ended");
 }
 
-/// A proxy without HTTP: a connection for each client, who is named at its start.
-fn proxied(scene: &Scene, header: &[u8], piece: usize) -> KeepAlive {
+/// A proxy without HTTP: a connection for each client, who is named at its start (in one piece: nginx waits for no more of a header).
+fn proxied(scene: &Scene, header: &[u8]) -> KeepAlive {
     let connect = || KeepAlive::connect("10.1.0.1:81".parse()?);
     let mut stream = scene.client.inside(connect).unwrap();
-    stream.send(header, piece).unwrap();
+    stream.send(header, header.len()).unwrap();
     stream
 }
 
@@ -106,19 +106,15 @@ fn a_client_named_by_the_proxy_protocol_is_limited_on_its_own_connection() {
     let scene = Scene::new(
         "limits:\n  - {id: per-user, requests: {rate: 10, burst: 10}, key: forwarded, action: reset, reason: CHG-1}\n",
     );
-    let mut others: Vec<KeepAlive> =
-        (30..40).map(|user| proxied(&scene, &line(user), 1_000)).collect();
-    others.extend((40..50).map(|user| proxied(&scene, &binary(user), 1_000)));
-    // Cut anywhere.
-    others.push(proxied(&scene, &line(50), 7));
-    others.push(proxied(&scene, &binary(51), 5));
+    let mut others: Vec<KeepAlive> = (30..40).map(|user| proxied(&scene, &line(user))).collect();
+    others.extend((40..50).map(|user| proxied(&scene, &binary(user))));
     for stream in &mut others {
         for _ in 0..3 {
             get(stream, "").expect("a client within its limit");
         }
     }
     for header in [line(7), binary(8)] {
-        let (answered, took) = until_ended(&mut proxied(&scene, &header, 1_000), "", 50);
+        let (answered, took) = until_ended(&mut proxied(&scene, &header), "", 50);
         eprintln!("ended after {answered} requests in {took:?}");
         assert!((12..40).contains(&answered), "{answered}");
     }
