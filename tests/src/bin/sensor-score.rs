@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, ensure};
 use sensor_tests::score::{Order, Tally, descriptions, learned, naive, traffic};
 
+/// Template of what no answer shows to exist, without names.
+const NOWHERE: &str = "/{}";
 /// Seed of all traffic.
 const SEED: u64 = 20_260_704;
 /// Requests beyond which a description is left out at that many calls.
@@ -44,13 +46,17 @@ fn main() -> Result<()> {
             if calls <= 60 {
                 for order in [Order::Reversed, Order::Sorted, Order::Halves] {
                     let others = learned(&requests, order)?;
-                    // Whether noise exists anywhere is no question of templates.
-                    let same = requests.iter().zip(templates.iter().zip(&others));
+                    let changed = requests.iter().zip(templates.iter().zip(&others)).find(
+                        |(request, (one, other))| {
+                            // What was answered is not merged: one half may not know that it exists.
+                            let unknown = [one, other].iter().any(|it| **it == NOWHERE);
+                            request.operation.is_some() && !unknown && one != other
+                        },
+                    );
+                    let name = &description.name;
                     ensure!(
-                        same.into_iter()
-                            .all(|(it, (one, other))| { it.operation.is_none() || one == other }),
-                        "{}: {order:?} gives other templates",
-                        description.name
+                        changed.is_none(),
+                        "{name}: {order:?} gives other templates: {changed:?}"
                     );
                 }
             }

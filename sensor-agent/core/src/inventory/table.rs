@@ -343,11 +343,8 @@ impl Inventory {
             self.totals.overflow += 1;
             return Observed::Overflow;
         };
-        let leaf = if folding == Folding::Final && template.is_learned() {
-            self.teach(service, exchange, outcome)
-        } else {
-            Leaf::NONE
-        };
+        let leaf =
+            if template.is_learned() { self.teach(service, exchange, outcome) } else { Leaf::NONE };
         self.count(id, exchange, outcome, path, query);
         let counted = self.settle(id);
         if matches!(counted, Observed::Endpoint(_)) && folding == Folding::Final {

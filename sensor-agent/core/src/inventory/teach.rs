@@ -1,7 +1,7 @@
 //! Learned templates in the inventory: who teaches, when templates are read anew, and what that does to endpoints.
 //!
-//! Only answers that speak for an operation teach: a scan that gets 404 teaches nothing, and neither do refusals that any
-//! path might get. What a document declares is not learned from. When a service's templates change, its endpoints get
+//! Only successes teach, and requests without an answer: a scan that gets 404 teaches nothing, and neither does what any path
+//! might be answered with. What a document declares is not learned from. When a service's templates change, its endpoints get
 //! their new ones; those that are the same now become one. A template that falls apart keeps what it counted: its row
 //! stays and says so, and the parts are not told as new.
 
@@ -234,10 +234,10 @@ impl Inventory {
     }
 }
 
-/// Whether an answer speaks for an operation.
+/// Whether an answer speaks for an operation; where none was seen, nothing speaks against it.
 fn teaches(status: Option<u16>, outcome: Outcome) -> bool {
-    !matches!(outcome, Outcome::Absent | Outcome::MethodRefused | Outcome::Moved | Outcome::Upgrade)
-        && !matches!(status, Some(400 | 401 | 403 | 502..=504))
+    matches!(outcome, Outcome::Success | Outcome::NotModified | Outcome::Redirect)
+        || status.is_none()
 }
 
 /// Whether no document gave the endpoint its template.

@@ -4,7 +4,7 @@
 //! anywhere in the service. What is no literal is one parameter, and what follows all its values is decided together.
 //! A pure function of the trie. Cost: each node is looked at a few times; recursion goes as deep as the trie.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     super::segment::{SegmentType, is_version},
@@ -132,36 +132,36 @@ impl Pass<'_> {
         };
         split.parameter.extend(nodes(&|kind| !may_be_version(kind)));
         let candidates = nodes(&may_be_version);
-        let mut values: BTreeMap<&str, u64> = BTreeMap::new();
-        for node in candidates.iter().filter_map(|id| self.counted.trie.node(*id)) {
-            for value in &node.values {
-                *values.entry(&value.text).or_default() += u64::from(value.count);
-            }
-        }
+        let values: BTreeSet<&str> = candidates
+            .iter()
+            .filter_map(|id| self.counted.trie.node(*id))
+            .flat_map(|node| node.values.iter().map(|value| &*value.text))
+            .collect();
         let dates = !context.after_parameter
             && position
                 .typed
                 .iter()
                 .all(|(kind, _)| *kind == SegmentType::Date || !may_be_version(*kind));
-        let (values_max, calls_min) = if dates { (VALUES_MAX - 1, 5) } else { (2, 8) };
-        let children: std::collections::BTreeSet<&str> = candidates
+        let (values_max, calls_min) = if dates { (VALUES_MAX - 1, 5.0) } else { (2, 8.0) };
+        let children: BTreeSet<&str> = candidates
             .iter()
             .flat_map(|id| self.counted.trie.children(*id))
             .filter_map(|id| self.counted.trie.node(id))
             .map(|node| &*node.text)
             .collect();
-        let sum: u64 = values.values().sum();
+        let calls: f64 = candidates.iter().map(|id| self.counted.sum(*id)).sum();
+        let calls = calls / real(values.len().max(1) as u64);
         let version = !candidates.is_empty()
             && !context.after_version
             && values.len() <= values_max
-            && !values.contains_key("")
-            && values.values().all(|calls| *calls >= calls_min)
-            && (children.len() >= 2 || sum >= 20 * values.len() as u64);
+            && !values.contains("")
+            && calls >= calls_min
+            && (children.len() >= 2 || calls >= 20.0);
         if !version {
             split.parameter.extend(candidates);
             return;
         }
-        let texts: Vec<Box<str>> = values.into_keys().map(Into::into).collect();
+        let texts: Vec<Box<str>> = values.into_iter().map(Into::into).collect();
         let context =
             Context { depth: context.depth + 1, after_version: true, ..Context::default() };
         for text in texts {

@@ -3,7 +3,7 @@
 //! The same in whatever order it was asked, and two of them merge into that of all traffic, at the bounds too: a node keeps
 //! the [`CHILDREN_MAX`] children of the lowest rank it ever saw (a rank only depends on the text; words of APIs and
 //! versions come first, so that `me` stays beside ten thousand names), so a child that is kept was kept from its first request on.
-//! Of a type's values the [`VALUES_MAX`] of the lowest hash are counted, in clear only where a literal may come of them.
+//! Of a type's values the [`VALUES_MAX`] of the lowest hash are kept, in clear only where a literal may come of them.
 //! [`NODES_MAX`] bounds the whole: beyond it new nodes are refused and counted.
 
 use hashbrown::HashMap;
@@ -39,7 +39,6 @@ pub(super) enum Part {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Value {
     hash: u64,
-    pub(super) count: u32,
     /// Empty for types whose values are never shown.
     pub(super) text: Box<str>,
 }
@@ -90,9 +89,9 @@ impl Trie {
         for segment in segments.iter() {
             let parts = Parts::of(segment);
             let part = parts.kind.map_or(Part::Literal, Part::Typed);
-            at = self.step(at, parts.stem, part, 1, room);
+            at = self.step(at, parts.stem, part, room);
             if let (Some(suffix), true) = (parts.suffix, at != NONE) {
-                at = self.step(at, suffix, Part::Suffix, 1, room);
+                at = self.step(at, suffix, Part::Suffix, room);
             }
             if at == NONE {
                 return NONE;
@@ -124,7 +123,7 @@ impl Trie {
                 self.lower_cut(to, cut);
             }
             for node in other.children(from).filter_map(|child| other.node(child)) {
-                self.step(to, &node.text, node.part, 0, NODES_MAX);
+                self.child(to, &node.text, node.part, NODES_MAX);
             }
             // Only now it is known which children stay.
             for child in other.children(from) {
@@ -132,7 +131,7 @@ impl Trie {
                 let key = (to, hash_of(&node.text, node.part));
                 let Some(id) = self.index.get(&key).copied() else { continue };
                 for value in &node.values {
-                    self.note_value(id, value.hash, value.count, &value.text);
+                    self.note_value(id, value.hash, &value.text);
                 }
                 waiting.push((child, id));
             }
@@ -182,29 +181,28 @@ impl Trie {
         self.nodes.len() - self.free.len()
     }
 
-    /// The child for a text, made where there is room; `value` counts are for typed ones.
-    fn step(&mut self, at: u32, text: &str, part: Part, value: u32, room: usize) -> u32 {
-        let key = match part {
-            Part::Typed(kind) => kind.parameter(),
-            Part::Literal | Part::Suffix => text,
+    /// The child for a text, with the value noted where it is typed.
+    fn step(&mut self, at: u32, text: &str, part: Part, room: usize) -> u32 {
+        let Part::Typed(kind) = part else {
+            return self.child(at, text, part, room).unwrap_or(NONE);
         };
-        let hash = hash_of(key, part);
-        let id = match self.index.get(&(at, hash)) {
-            Some(id) => *id,
-            None => match self.make(at, key, part, hash, room.min(NODES_MAX)) {
-                Some(id) => id,
-                None => return NONE,
-            },
+        let Some(id) = self.child(at, kind.parameter(), part, room) else { return NONE };
+        let shown = match kind {
+            SegmentType::Integer => text.len() <= VERSION_BYTES_MAX,
+            kind => kind == SegmentType::Date,
         };
-        if let (Part::Typed(kind), true) = (part, value > 0) {
-            let shown = match kind {
-                SegmentType::Integer => text.len() <= VERSION_BYTES_MAX,
-                kind => kind == SegmentType::Date,
-            };
-            let hash = siphash24(VALUE_KEY, text.as_bytes());
-            self.note_value(id, hash, value, if shown { text } else { "" });
-        }
+        let hash = siphash24(VALUE_KEY, text.as_bytes());
+        self.note_value(id, hash, if shown { text } else { "" });
         id
+    }
+
+    /// The child of a key, made where there is room.
+    fn child(&mut self, at: u32, key: &str, part: Part, room: usize) -> Option<u32> {
+        let hash = hash_of(key, part);
+        match self.index.get(&(at, hash)) {
+            Some(id) => Some(*id),
+            None => self.make(at, key, part, hash, room.min(NODES_MAX)),
+        }
     }
 
     fn make(&mut self, at: u32, text: &str, part: Part, hash: u64, room: usize) -> Option<u32> {
@@ -286,19 +284,13 @@ impl Trie {
         self.evicted = true;
     }
 
-    fn note_value(&mut self, id: u32, hash: u64, count: u32, text: &str) {
+    fn note_value(&mut self, id: u32, hash: u64, text: &str) {
         let Some(node) = self.nodes.get_mut(id as usize) else { return };
-        match node.values.binary_search_by_key(&hash, |value| value.hash) {
-            Ok(at) => {
-                if let Some(value) = node.values.get_mut(at) {
-                    value.count = value.count.saturating_add(count);
-                }
-            }
-            Err(at) if at < VALUES_MAX => {
-                node.values.insert(at, Value { hash, count, text: text.into() });
-                node.values.truncate(VALUES_MAX);
-            }
-            Err(_) => {}
+        if let Err(at) = node.values.binary_search_by_key(&hash, |value| value.hash)
+            && at < VALUES_MAX
+        {
+            node.values.insert(at, Value { hash, text: text.into() });
+            node.values.truncate(VALUES_MAX);
         }
     }
 }

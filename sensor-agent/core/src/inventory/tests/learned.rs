@@ -49,6 +49,25 @@ fn names_become_one_row_and_literals_stay() {
 }
 
 #[test]
+fn requests_without_answers_teach_too() {
+    let mut bench = Bench::new(&[]);
+    let call = |target: &str| {
+        let mut exchange = exchange(&get(target, 200), at(1).0);
+        exchange.status = None;
+        exchange
+    };
+    for name in names() {
+        for target in [format!("/users/{name}"), format!("/users/{name}/orders"), "/status".into()]
+        {
+            bench.inventory.observe(&call(&target), Role::Server, &bench.catalogue);
+        }
+    }
+    bench.inventory.learn_all();
+    let template = bench.inventory.template_of(&call("/users/somebody"), &bench.catalogue);
+    assert_eq!(template, "/users/{user_id}");
+}
+
+#[test]
 fn a_scan_teaches_nothing() {
     let mut bench = Bench::new(&[]);
     for name in names() {
