@@ -7,6 +7,7 @@ mod fingerprint;
 mod kept;
 mod layers;
 mod policy;
+mod shown;
 mod spared;
 mod waiting;
 
