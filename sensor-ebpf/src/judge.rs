@@ -72,7 +72,7 @@ fn judge_transport<P: PacketBytes, T: Tables>(
                 UNFIT => tables.observe(packet, work),
                 bucket => bucket,
             };
-            if work.requests.limits != 0 {
+            if T::LIMITS && work.requests.limits != 0 {
                 return requests(bucket, tables, work);
             }
             bucket

@@ -158,6 +158,9 @@ impl<const DIRECT: bool> Tables for Kernel<DIRECT> {
     type FlowRef = FlowEntry;
     type Cell = Cell;
 
+    /// Packets are read directly by every program but the socket's.
+    const LIMITS: bool = DIRECT;
+
     #[inline(always)]
     fn settings(&self) -> &Settings {
         self.settings

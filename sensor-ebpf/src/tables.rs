@@ -171,6 +171,10 @@ pub trait Tables {
     /// The compare-and-swap cell of a limit.
     type Cell: TatCell;
 
+    /// Whether limits are evaluated at this hook. A socket's program is charged to the socket's option memory
+    /// (`net.core.optmem_max`), which the code of the limits would not fit; it cannot drop either.
+    const LIMITS: bool = true;
+
     /// The settings.
     fn settings(&self) -> &Settings;
     /// Whether this load drops (mode enforce).

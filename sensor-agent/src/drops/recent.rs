@@ -8,7 +8,10 @@ use std::{
 };
 
 use sensor_core::time::{MonoNs, UnixNs};
-use sensor_ebpf::abi::dynamic::{DropKey, DropReason, DropValue};
+use sensor_ebpf::abi::{
+    dynamic::{DropKey, DropReason, DropValue},
+    policy::{NETWORK_V4, NETWORK_V6},
+};
 
 use crate::control::{DropRecord, DropsView};
 
@@ -117,7 +120,7 @@ fn record(
         time_unix_ns: (names.unix)(MonoNs(value.last_ns)).0,
         rule: (names.rule)(key.hits).unwrap_or_else(|| format!("#{}", key.hits)),
         reason: reason(key.reason).into(),
-        client: address(key.client).to_string(),
+        client: client(key),
         source: SocketAddr::new(address(tuple.src), tuple.src_port).to_string(),
         destination: SocketAddr::new(address(tuple.dst), tuple.dst_port).to_string(),
         protocol: match tuple.protocol {
@@ -130,6 +133,15 @@ fn record(
         packets,
         packets_so_far: 0,
     }
+}
+
+/// The client that is told, or the network where its senders may be forged.
+fn client(key: &DropKey) -> String {
+    let address = address(key.client);
+    if key.reason != DropReason::Network as u32 {
+        return address.to_string();
+    }
+    format!("{address}/{}", if address.is_ipv4() { NETWORK_V4 } else { NETWORK_V6 })
 }
 
 const fn reason(number: u32) -> &'static str {

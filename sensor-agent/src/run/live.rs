@@ -476,6 +476,11 @@ pub(super) fn say_started(kernel: &Kernel, config: &Config, not_pinned: Option<&
             "not attached"
         );
     }
+    if config.hook == Hook::Socket && config.policy.is_some() {
+        tracing::warn!(
+            "a socket counts what block rules would drop, and does not evaluate limits: that takes `hook: tc`"
+        );
+    }
     say_takeover(kernel, not_pinned);
     for missing in kernel.degraded() {
         tracing::warn!(

@@ -83,14 +83,15 @@ pub fn decide<P: PacketBytes, T: Tables>(
         return decision;
     }
     let flags = work.headers.tcp_flags;
-    if flags & (TcpFlags::FIN | TcpFlags::RST) != 0 && connections::may_end(work) {
+    if T::LIMITS && flags & (TcpFlags::FIN | TcpFlags::RST) != 0 && connections::may_end(work) {
         connections::end(flags & TcpFlags::RST != 0, tables, work);
     }
     let decision = match wanted(packet, tables, work) {
         Some(reason) => end(reason, tables, work),
         None => Decision::Pass,
     };
-    if matches!(decision, Decision::BlockedReset | Decision::LimitedReset)
+    if T::LIMITS
+        && matches!(decision, Decision::BlockedReset | Decision::LimitedReset)
         && connections::may_end(work)
     {
         connections::end(true, tables, work);
@@ -127,7 +128,7 @@ fn wanted<P: PacketBytes, T: Tables>(
         return Some(DropReason::Block);
     }
     let request = policy & POLICY_REQUESTS != 0 && requests::has_payload(work);
-    if limit != 0 || request {
+    if T::LIMITS && (limit != 0 || request) {
         proof::note_answer(tables, work);
         if limit::exceeds(packet, tables, work) {
             return Some(limit::reason(work));

@@ -156,7 +156,8 @@ impl Pass<'_> {
             && values.len() <= values_max
             && !values.contains("")
             && calls >= calls_min
-            && (children.len() >= 2 || calls >= 20.0);
+            // What nothing follows is an id that is asked often.
+            && (children.len() >= 2 || (calls >= 20.0 && !children.is_empty()));
         if !version {
             split.parameter.extend(candidates);
             return;
