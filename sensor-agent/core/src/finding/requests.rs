@@ -56,13 +56,21 @@ pub struct RequestHits {
 pub struct RequestLimits {
     key: [u64; 2],
     rules: Arc<RequestRules>,
-    /// When an allowance is whole again, by limit and client.
-    states: HashMap<u64, u128, FixedState>,
+    /// By limit and client.
+    states: HashMap<u64, Allowance, FixedState>,
     connections: HashMap<Connection, Carried, FixedState>,
     mixing: HashMap<IpAddr, UnixNs, FixedState>,
     hits: HashMap<Arc<str>, RequestHits, FixedState>,
     swept: UnixNs,
     unlimited: u64,
+}
+
+/// What a client used of a limit.
+#[derive(Clone, Copy, Debug)]
+struct Allowance {
+    /// When it is whole again, in the limit's own unit: nanoseconds times `count`.
+    whole_at: u128,
+    count: u64,
 }
 
 /// Client, server, and the number of the flow: ports come again.
@@ -247,10 +255,10 @@ impl RequestLimits {
         // GCRA, in units of which one request costs `period_ns` and one nanosecond earns `count`: nothing is rounded.
         let (now, cost) = (u128::from(now.0) * u128::from(count), u128::from(period_ns));
         let allowed = cost * u128::from(burst.max(1));
-        let tat = self.states.entry(state).or_insert(0);
-        let new = (*tat).max(now) + cost;
+        let held = self.states.entry(state).or_insert(Allowance { whole_at: 0, count });
+        let new = held.whole_at.max(now) + cost;
         if new - now <= allowed {
-            *tat = new;
+            held.whole_at = new;
             return None;
         }
         let wait = (new - now - allowed) / u128::from(count.max(1));
@@ -272,10 +280,8 @@ impl RequestLimits {
         self.swept = now;
         self.connections.retain(|_, carried| now.0.saturating_sub(carried.last.0) < IDLE_NS);
         self.mixing.retain(|_, last| now.0.saturating_sub(last.0) < MIXES_NS);
-        // The unit differs from limit to limit: the finest of them decides, so that nobody is forgiven too early.
-        let counts = self.rules.limits.iter().map(|limit| u128::from(limit.rate.count));
-        let least = counts.min().unwrap_or(1);
-        self.states.retain(|_, tat| *tat > u128::from(now.0) * least);
+        // Each in its own unit: compared with that of a slower limit, none of a faster one would ever be whole.
+        self.states.retain(|_, held| held.whole_at > u128::from(now.0) * u128::from(held.count));
     }
 
     fn hash(&self, what: &[u8], bytes: &[u8]) -> u64 {

@@ -199,3 +199,23 @@ fn a_new_policy_forgives_nobody_and_tables_are_bounded() {
     bench.ask(Ask { at_ms: 600_000, ..ASK });
     assert!(bench.limits.connections.len() == 1, "silent ones made room");
 }
+
+#[test]
+fn whole_allowances_of_a_fast_limit_make_room_beside_a_slow_one() {
+    let mut bench = Bench::new(
+        "limits:\n  - {id: slow, requests: {rate: 5}, clients: [192.0.2.0/24], key: forwarded}\n  - {id: fast, requests: {rate: 10}, clients: [10.0.0.0/8], key: forwarded}\n",
+    );
+    for round in 0..2_u64 {
+        for number in 0..STATES_MAX as u64 {
+            let client = IpAddr::from((0x0a00_0000 + u32::try_from(number).unwrap()).to_be_bytes());
+            let client = client.to_string();
+            bench.ask(Ask { at_ms: round * 600_000, client: &client, port: port(round), ..ASK });
+        }
+        let one = "10.255.0.1";
+        for _ in 0..30 {
+            bench.ask(Ask { at_ms: round * 600_000 + 300_000, client: one, ..ASK });
+        }
+        assert!(bench.hits("fast").0 >= 10 * (round + 1), "round {round}: not limited");
+    }
+    assert_eq!(bench.limits.unlimited(), 0);
+}
