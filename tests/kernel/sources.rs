@@ -14,7 +14,9 @@ use sensor_tests::{
 };
 use serde_json::Value;
 
-const SERVER: &str = "server { listen 80; location / { return 200 '{\"ok\":true}'; } }";
+/// `/private` wants a token and refuses those who have none; all else is public.
+const SERVER: &str = "server { listen 80; location / { return 200 '{\"ok\":true}'; } \
+    location /private { if ($http_authorization = '') { return 401; } return 200 '{\"ok\":true}'; } }";
 const ADDRESS: &str = "10.1.0.1:80";
 const PROXY: &str = "10.1.0.2";
 /// Ten a second for each client: connections of the direct client are counted, and its packets.
@@ -41,7 +43,7 @@ impl Scene {
         let lab = Lab::new().unwrap();
         let (server, client) = (lab.namespace("s").unwrap(), lab.namespace("c").unwrap());
         lab.veth((&server, "eth0", "10.1.0.1/24"), (&client, "eth0", "10.1.0.2/24")).unwrap();
-        client.sh("for n in 70 77 78; do ip address add 10.1.0.$n/24 dev eth0; done").unwrap();
+        client.sh("for n in 70 71 77 78; do ip address add 10.1.0.$n/24 dev eth0; done").unwrap();
         let nginx = Nginx::start(&lab, &server, 80, SERVER).unwrap();
         Self { lab, server, client, nginx }
     }
@@ -212,10 +214,10 @@ limits:
     let sensor = scene.sensor(policy, &["--trusted-proxies", "10.1.0.0/23"]);
     let forwarded = |user: usize| format!("X-Forwarded-For: {}", address_of(user));
     let token = |user: usize| format!("Authorization: Bearer token-{user}");
-    let ask = |from: &str, count: usize, header: &dyn Fn(usize) -> String| {
+    let ask = |from: &str, count: usize, path: &str, header: &dyn Fn(usize) -> String| {
         for user in 0..count {
             let line = format!(
-                "curl -sf -o /dev/null --max-time 2 --interface {from} -H '{}' http://10.1.0.1/",
+                "curl -s -o /dev/null --max-time 2 --interface {from} -H '{}' http://10.1.0.1{path}",
                 header(user)
             );
             scene.client.sh(&line).unwrap();
@@ -223,19 +225,23 @@ limits:
     };
     let list = || sensor.ask(&["policy", "list"]).unwrap();
     // Not trusted: what it says about others is nothing.
-    ask("10.9.9.78", 25, &forwarded);
-    ask(PROXY, 19, &forwarded);
-    ask("10.1.0.70", 20, &token);
+    ask("10.9.9.78", 25, "/", &forwarded);
+    ask(PROXY, 19, "/", &forwarded);
+    // A public endpoint takes any token: those are no proof of twenty users.
+    ask("10.1.0.71", 25, "/", &token);
+    ask("10.1.0.70", 1, "/private", &|_| "X-None: 1".to_owned());
+    ask("10.1.0.70", 20, "/private", &token);
     thread::sleep(Duration::from_millis(1500));
     let first = list();
-    let shared = ["10.9.9.78", PROXY, "10.1.0.70"].map(|source| is_shared(&first, source));
-    assert_eq!(shared, [false, false, true], "{first:#}");
-    ask(PROXY, 20, &forwarded);
+    let shared =
+        ["10.9.9.78", PROXY, "10.1.0.71", "10.1.0.70"].map(|source| is_shared(&first, source));
+    assert_eq!(shared, [false, false, false, true], "{first:#}");
+    ask(PROXY, 20, "/", &forwarded);
     thread::sleep(Duration::from_millis(1500));
     assert!(is_shared(&list(), PROXY), "{:#}", list());
     // Marked, they are no longer limited by address; who forges is.
-    ask(PROXY, 60, &forwarded);
-    ask("10.1.0.70", 60, &token);
+    ask(PROXY, 60, "/", &forwarded);
+    ask("10.1.0.70", 60, "/private", &token);
     let answered = scene.direct("10.9.9.78", 100, 1);
     assert!((10..80).contains(&answered), "{answered} of 100");
     let shown = list();

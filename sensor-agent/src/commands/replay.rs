@@ -16,7 +16,7 @@ use sensor_core::time::UnixNs;
 
 use super::render::{self, Rows};
 use super::{Exit, Prerequisite, output};
-use crate::config::{CatalogueFolder, Span};
+use crate::config::{CatalogueFolder, ForwardedHeader, Span};
 use crate::source::packet::PacketCounts;
 use crate::source::pcap::CaptureError;
 use crate::source::recording::{CaptureEnd, Recording, TextEnd, read_capture, read_text};
@@ -51,6 +51,18 @@ pub(super) struct Args {
     /// Which servers are ours (repeatable); others make the egress list [default: all are]
     #[arg(long, value_name = "CIDR")]
     local: Vec<ipnet::IpNet>,
+    /// Proxies that are believed when they name the client they speak for (repeatable)
+    #[arg(long = "trusted-proxy", value_name = "CIDR", value_parser = prefix)]
+    trusted_proxies: Vec<ipnet::IpNet>,
+    /// Header field that they write the client's address into
+    #[arg(
+        long,
+        value_enum,
+        default_value_t,
+        hide_possible_values = true,
+        value_name = "auto|x-forwarded-for|forwarded"
+    )]
+    forwarded_header: ForwardedHeader,
     /// Show pages, files and probes too
     #[arg(long)]
     all: bool,
@@ -149,6 +161,14 @@ fn advance(bar: Option<&indicatif::ProgressBar>, offset: u64) {
     }
 }
 
+/// An address, or a prefix.
+fn prefix(text: &str) -> Result<ipnet::IpNet, ipnet::AddrParseError> {
+    text.parse().or_else(|wrong| match text.parse::<std::net::IpAddr>() {
+        Ok(address) => Ok(address.into()),
+        Err(_) => Err(wrong),
+    })
+}
+
 /// From a file or standard input.
 type AnyRecording = Recording<Box<dyn Read>>;
 
@@ -205,6 +225,8 @@ fn pipeline(args: &Args) -> Result<Pipeline> {
         } else {
             ExchangeEvents::Off
         },
+        trusted_proxies: args.trusted_proxies.clone(),
+        forwarded_header: args.forwarded_header.into(),
         ..Settings::default()
     });
     if let Some(folder) = &args.catalogue {

@@ -20,6 +20,6 @@ pub use list_file::{ListFiles, read_lists};
 pub use policy_file::{
     PolicyFileError, read_policy, read_policy_text, read_watched_policy, unix_ns,
 };
-pub use raw::{ClientAddress, Hook, Mode, Pin, Raw, SamplingBudget, TcAttach};
+pub use raw::{ClientAddress, ForwardedHeader, Hook, Mode, Pin, Raw, SamplingBudget, TcAttach};
 pub use resolved::{Config, HealthCheck, Interfaces, MetricsListen};
 pub use units::{Bytes, Share, Span};

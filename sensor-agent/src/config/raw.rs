@@ -102,6 +102,31 @@ pub enum ClientAddress {
     Hash,
 }
 
+/// Header field that trusted proxies write the client's address into.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum ForwardedHeader {
+    /// X-Forwarded-For; Forwarded only in a request without X-Forwarded-For
+    #[default]
+    Auto,
+    /// X-Forwarded-For alone
+    XForwardedFor,
+    /// Forwarded (RFC 7239) alone
+    Forwarded,
+}
+
+impl From<ForwardedHeader> for sensor_core::http::ForwardedHeader {
+    fn from(header: ForwardedHeader) -> Self {
+        match header {
+            ForwardedHeader::Auto => Self::Either,
+            ForwardedHeader::XForwardedFor => Self::XForwardedFor,
+            ForwardedHeader::Forwarded => Self::Forwarded,
+        }
+    }
+}
+
 /// The configuration of `run` as written. Everything is optional; nothing needs to be set.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema, clap::Args)]
 #[serde(deny_unknown_fields)]
@@ -213,6 +238,15 @@ pub struct Raw {
     /// Proxies that are believed when they name the client they speak for (X-Forwarded-For, Forwarded); address rules skip them
     #[arg(long, env = "SENSOR_TRUSTED_PROXIES", value_name = "PREFIX", value_delimiter = ',')]
     pub trusted_proxies: Option<Vec<String>>,
+    /// Header field that they write the client's address into; the other one is the client's own word [default: auto]
+    #[arg(
+        long,
+        env = "SENSOR_FORWARDED_HEADER",
+        value_enum,
+        hide_possible_values = true,
+        value_name = "auto|x-forwarded-for|forwarded"
+    )]
+    pub forwarded_header: Option<ForwardedHeader>,
     /// A rule that hits more than this share of a service's clients in 60s only monitors from then on; 100% = never [default: 5%]
     #[arg(long, env = "SENSOR_GUARD_MAX_SHARE", value_name = "SHARE")]
     pub guard_max_share: Option<Share>,
@@ -265,6 +299,7 @@ impl Raw {
             socket_group,
             write_group,
             trusted_proxies,
+            forwarded_header,
             guard_max_share,
             policy_health,
             metrics_listen,

@@ -13,7 +13,7 @@ use ipnet::IpNet;
 
 use super::{
     file::ConfigError,
-    raw::{ClientAddress, Hook, Mode, Pin, Raw, SamplingBudget, TcAttach},
+    raw::{ClientAddress, ForwardedHeader, Hook, Mode, Pin, Raw, SamplingBudget, TcAttach},
     units::{Share, Span},
 };
 use crate::sink::SinkSpec;
@@ -109,6 +109,8 @@ pub struct Config {
     pub write_group: Option<String>,
     /// Proxies whose word counts.
     pub trusted_proxies: Vec<IpNet>,
+    /// Header field that they write.
+    pub forwarded_header: ForwardedHeader,
     /// Share of a service's clients that a rule may hit.
     pub guard_max_share: Share,
     /// Asked while a policy is on trial.
@@ -241,6 +243,7 @@ impl Config {
             socket_group: raw.socket_group,
             write_group: raw.write_group,
             trusted_proxies: prefixes("trusted_proxies", &raw.trusted_proxies.unwrap_or_default())?,
+            forwarded_header: raw.forwarded_header.unwrap_or_default(),
             guard_max_share: match raw.guard_max_share {
                 Some(share) => share,
                 None => Self::GUARD_MAX_SHARE_DEFAULT.parse().map_err(|_| ConfigError::Value {

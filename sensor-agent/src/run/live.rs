@@ -327,6 +327,7 @@ pub(super) fn settings(config: &Config, identity: &InstallationIdentity) -> Sett
         mask: mask(config, key),
         key,
         trusted_proxies: config.trusted_proxies.clone(),
+        forwarded_header: config.forwarded_header.into(),
         ..Settings::default()
     }
 }

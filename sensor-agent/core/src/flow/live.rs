@@ -327,7 +327,7 @@ impl Flow {
         head.facts.truncated = cut;
         if let Some(proxied) = self.proxied {
             // The nearest proxy's word comes last.
-            head.facts.forwarded_by(proxied);
+            head.facts.forwarded.by_proxy_header(proxied);
         }
         out.counts.one(FlowCounter::RequestHeads);
         if self.pending.len() >= PENDING_MAX {

@@ -3,11 +3,9 @@
 //! What comes again with every request of a client is shared (`Arc`): a head that is known is not copied.
 //! No body, no header value but the few named here; credentials are reduced to their scheme at parse time.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-};
+use std::{net::SocketAddr, sync::Arc};
 
+use super::forwarded::Forwarded;
 use crate::time::UnixNs;
 
 /// A request method; registered ones without allocation.
@@ -121,9 +119,6 @@ pub struct OwnerHint {
     pub flow: u64,
 }
 
-/// Addresses kept of a chain of proxies.
-pub const FORWARDED_MAX: usize = 4;
-
 /// Facts of a request beside method, host and target.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequestFacts {
@@ -133,9 +128,8 @@ pub struct RequestFacts {
     pub content_type: Option<Arc<str>>,
     /// First product token of `User-Agent` without version (`curl`, `Mozilla`), at most 32 bytes.
     pub user_agent: Option<Arc<str>>,
-    /// Addresses that proxies wrote into `X-Forwarded-For`, `Forwarded` or a PROXY protocol header: the last [`FORWARDED_MAX`], the nearest proxy's last. Anyone can write
-    /// them: they mean something only from a proxy that is trusted.
-    pub forwarded: Vec<IpAddr>,
+    /// Whom proxies say they speak for.
+    pub forwarded: Forwarded,
     /// Hash of the credential in `Authorization` or in an API key header; never the credential. It is hashed again with the
     /// installation's key before anything counts by it.
     pub credential: Option<u64>,
@@ -147,16 +141,6 @@ pub struct RequestFacts {
     pub head_bytes: u32,
     /// Only part of the head was seen.
     pub truncated: bool,
-}
-
-impl RequestFacts {
-    /// One more proxy says whom it speaks for; of a long chain the oldest makes room.
-    pub fn forwarded_by(&mut self, address: IpAddr) {
-        if self.forwarded.len() >= FORWARDED_MAX {
-            self.forwarded.remove(0);
-        }
-        self.forwarded.push(address.to_canonical());
-    }
 }
 
 /// Facts of a response beside its status.

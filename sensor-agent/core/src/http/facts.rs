@@ -7,7 +7,7 @@ use std::sync::Arc;
 use httparse::Header;
 
 use super::exchange::{AuthScheme, RequestFacts, ResponseFacts};
-use super::{forwarded, framing::FramingFields};
+use super::framing::FramingFields;
 use crate::keyed_hash::siphash24;
 
 const CONTENT_TYPE_BYTES_MAX: usize = 64;
@@ -46,10 +46,10 @@ pub(super) fn request_fields<'a>(headers: &[Header<'a>]) -> RequestFields<'a> {
         match name.len() {
             4 if is(b"host") => fields.host = fields.host.or(Some(value)),
             9 if is(b"forwarded") => {
-                forwarded::forwarded(value, &mut fields.facts.forwarded);
+                fields.facts.forwarded.add_forwarded(value);
             }
             15 if is(b"x-forwarded-for") => {
-                forwarded::x_forwarded_for(value, &mut fields.facts.forwarded);
+                fields.facts.forwarded.add_x_forwarded_for(value);
             }
             6 if is(b"cookie") && auth == AuthScheme::None && has_session_cookie(value) => {
                 auth = AuthScheme::Cookie;

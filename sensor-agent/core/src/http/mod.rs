@@ -16,9 +16,8 @@ mod reader;
 pub use chunked::{ChunkStep, Chunked};
 pub use detect::{Detect, preface, request, response, tls};
 pub(crate) use detect::{may_decide, skip_blank_lines, without_blank_lines};
-pub use exchange::{
-    AuthScheme, Exchange, FORWARDED_MAX, Method, OwnerHint, RequestFacts, ResponseFacts,
-};
+pub use exchange::{AuthScheme, Exchange, Method, OwnerHint, RequestFacts, ResponseFacts};
+pub use forwarded::{FORWARDED_MAX, Forwarded, ForwardedHeader};
 pub use framing::Framing;
 pub use head::{HeadError, RequestHead, ResponseHead, parse_request, parse_response};
 pub use hello::{ClientHello, HelloError, TlsVersion, parse_hello};

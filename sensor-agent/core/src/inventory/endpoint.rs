@@ -66,6 +66,7 @@ pub(super) enum Standing {
 }
 
 /// An endpoint and its evidence.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Debug)]
 pub(super) struct Endpoint {
     pub(super) service: ServiceId,
@@ -101,6 +102,8 @@ pub(super) struct Endpoint {
     pub(super) redirect: u32,
     /// Credentials states in which it was refused.
     pub(super) refused_in: u8,
+    /// It answered 401 or 403: credentials mean something here.
+    pub(super) denied: bool,
     /// It counted what has a template of its own now.
     pub(super) split: bool,
     /// Hash of the unproven host that a candidate was asked under; zero without.
@@ -156,6 +159,7 @@ impl Endpoint {
             absent_paths: FewHashes::default(),
             redirect: 0,
             refused_in: 0,
+            denied: false,
             split: false,
             folded_host: 0,
         }
@@ -180,6 +184,7 @@ impl Endpoint {
         self.observed += 1;
         self.sampled |= exchange.weight > 1;
         self.dirty = true;
+        self.denied |= matches!(exchange.status, Some(401 | 403));
         self.auth |= 1 << exchange.request.auth as u16;
         self.observe_sketches(exchange, context);
         self.observe_names(exchange, query, context);
@@ -282,6 +287,7 @@ impl Endpoint {
             self.proof = Proof::Success;
         }
         self.refused_in |= other.refused_in;
+        self.denied |= other.denied;
         self.split |= other.split;
         self.told = self.told.or(other.told);
         self.dirty = true;

@@ -44,7 +44,7 @@ pub use row::{
     Accuracy, CoverageRow, EgressRow, EndpointRow, INVENTORY_SCHEMA, InventoryTotals,
     InventoryView, Kind, LatencyRow,
 };
-pub use sources::{IDENTITIES, Mark, SHARED_NS, Sources, WINDOW_NS};
+pub use sources::{Gate, IDENTITIES, Mark, SHARED_NS, Sources, WINDOW_NS};
 pub use table::{EndpointId, Inventory, InventoryLosses, Observed};
 pub use teach::NOWHERE;
 pub use view::RowFilter;

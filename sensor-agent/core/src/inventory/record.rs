@@ -71,6 +71,7 @@ pub enum RestoreError {
 }
 
 /// An endpoint in the store.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own in the record")]
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct EndpointRecord {
     listener: SocketAddr,
@@ -102,6 +103,8 @@ struct EndpointRecord {
     absent_calls: u32,
     #[serde(default)]
     refused_in: u8,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    denied: bool,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     split: bool,
 }
@@ -230,6 +233,7 @@ impl Inventory {
             query_names: endpoint.query_names.texts(&self.query_names),
             absent_calls: endpoint.absent_calls,
             refused_in: endpoint.refused_in,
+            denied: endpoint.denied,
             split: endpoint.split,
         };
         let body = serde_json::to_vec(&record).ok()?;
@@ -267,7 +271,7 @@ impl Inventory {
         (endpoint.told, endpoint.auth) = (record.told, auth_bits(&record.auth));
         (endpoint.latency, endpoint.clients) = (record.latency, record.clients);
         (endpoint.absent_calls, endpoint.refused_in) = (record.absent_calls, record.refused_in);
-        endpoint.split = record.split;
+        (endpoint.split, endpoint.denied) = (record.split, record.denied);
         endpoint.callers =
             record.callers.iter().take(limits.callers).map(|text| Caller::restored(text)).collect();
         endpoint.owner = record.owner.and_then(|name| self.owners.names.intern(&name));

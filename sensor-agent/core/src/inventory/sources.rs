@@ -3,7 +3,7 @@
 //! A source that carries [`IDENTITIES`] distinct forwarded addresses or accepted credentials within [`WINDOW_NS`] is shared by many clients (a load
 //! balancer, an ingress, NAT): rules by address must not hit it. What a client could write itself counts for nothing, or it could make
 //! itself shared and slip out of its limit: forwarded addresses are believed of configured trusted proxies only, and a credential
-//! only when the server accepted it. A service's distinct clients are estimated for the guard. Bounds: [`SOURCES_MAX`], [`SERVICES_MAX`].
+//! only where the server accepted it and was seen to refuse others (401, 403): a public endpoint accepts any. A service's distinct clients are estimated for the guard. Bounds: [`SOURCES_MAX`], [`SERVICES_MAX`].
 
 use std::{
     collections::HashMap,
@@ -13,7 +13,11 @@ use std::{
 use ipnet::IpNet;
 
 use super::clients::ClientSketch;
-use crate::{http::Exchange, keyed_hash::siphash24, time::UnixNs};
+use crate::{
+    http::{Exchange, Forwarded, ForwardedHeader},
+    keyed_hash::siphash24,
+    time::UnixNs,
+};
 
 /// Distinct identities that make a source shared.
 pub const IDENTITIES: usize = 20;
@@ -31,11 +35,21 @@ const SERVICES_MAX: usize = 1_024;
 pub struct Sources {
     key: [u64; 2],
     trusted: Vec<IpNet>,
+    header: ForwardedHeader,
     by_address: HashMap<IpAddr, Source>,
     services: HashMap<SocketAddr, Service>,
     marks: Vec<Mark>,
     swept: UnixNs,
     refused: u64,
+}
+
+/// Whether an endpoint asks for credentials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// It answered 401 or 403 to some: what it accepts is proven.
+    Guarded,
+    /// It was never seen to refuse anyone: that it answers says nothing of a credential.
+    Open,
 }
 
 /// A source that many clients share.
@@ -63,12 +77,13 @@ struct Service {
 }
 
 impl Sources {
-    /// With the key of the installation and the proxies whose word counts.
+    /// With the key of the installation, the proxies whose word counts, and where they write it.
     #[must_use]
-    pub fn new(key: [u64; 2], trusted: Vec<IpNet>) -> Self {
+    pub fn new(key: [u64; 2], trusted: Vec<IpNet>, header: ForwardedHeader) -> Self {
         Self {
             key,
             trusted,
+            header,
             by_address: HashMap::new(),
             services: HashMap::new(),
             marks: Vec::new(),
@@ -77,8 +92,8 @@ impl Sources {
         }
     }
 
-    /// Counts an exchange whose server is on this host.
-    pub fn observe(&mut self, exchange: &Exchange) {
+    /// Counts an exchange whose server is on this host; `gate` is that of its endpoint.
+    pub fn observe(&mut self, exchange: &Exchange, gate: Gate) {
         let (now, source) = (exchange.time, exchange.client.ip().to_canonical());
         self.client(exchange.server, source, now);
         let forwarded = self
@@ -86,7 +101,8 @@ impl Sources {
             .then(|| self.forwarded(&exchange.request.forwarded))
             .flatten()
             .map(|address| self.hash(b"address", &address_bytes(address)));
-        let accepted = exchange.status.is_some_and(|status| (200..400).contains(&status));
+        let accepted = gate == Gate::Guarded
+            && exchange.status.is_some_and(|status| (200..400).contains(&status));
         let credential = exchange
             .request
             .credential
@@ -137,13 +153,9 @@ impl Sources {
 
     /// The client that a trusted proxy speaks for: the last address of the chain that is no trusted proxy itself.
     #[must_use]
-    pub fn forwarded(&self, chain: &[IpAddr]) -> Option<IpAddr> {
-        chain
-            .iter()
-            .rev()
-            .copied()
-            .find(|address| !self.trusts(*address))
-            .or(chain.first().copied())
+    pub fn forwarded(&self, by: &Forwarded) -> Option<IpAddr> {
+        let found = by.chain(self.header).rev().find(|address| !self.trusts(*address));
+        found.or_else(|| by.chain(self.header).next())
     }
 
     /// The client of an exchange, as far as it is known: behind a trusted proxy the one that it speaks for.
@@ -239,11 +251,11 @@ mod tests {
         forwarded: &[&str],
         credential: Option<u64>,
     ) -> Exchange {
-        let request = RequestFacts {
-            forwarded: forwarded.iter().map(|one| one.parse().unwrap()).collect(),
-            credential,
-            ..RequestFacts::default()
-        };
+        let mut chain = Forwarded::default();
+        if !forwarded.is_empty() {
+            chain.add_x_forwarded_for(forwarded.join(", ").as_bytes());
+        }
+        let request = RequestFacts { forwarded: chain, credential, ..RequestFacts::default() };
         Exchange {
             time: UnixNs(seconds * SECOND),
             client: SocketAddr::new(client.parse().unwrap(), 40_000),
@@ -262,24 +274,29 @@ mod tests {
     }
 
     fn sources() -> Sources {
-        Sources::new([1, 2], vec!["192.0.2.0/24".parse().unwrap()])
+        let trusted = vec!["192.0.2.0/24".parse().unwrap()];
+        Sources::new([1, 2], trusted, ForwardedHeader::Either)
     }
 
     #[test]
     fn twenty_clients_behind_a_trusted_proxy_make_it_shared() {
         let mut sources = sources();
         for user in 0..19 {
-            sources.observe(&exchange("192.0.2.7", 1, &[&format!("203.0.113.{user}")], None));
+            sources.observe(
+                &exchange("192.0.2.7", 1, &[&format!("203.0.113.{user}")], None),
+                Gate::Open,
+            );
         }
         assert!(sources.take_marks().is_empty());
-        sources.observe(&exchange("192.0.2.7", 2, &["203.0.113.99", "192.0.2.8"], None));
+        sources
+            .observe(&exchange("192.0.2.7", 2, &["203.0.113.99", "192.0.2.8"], None), Gate::Open);
         let marks = sources.take_marks();
         assert_eq!(
             marks,
             [Mark { source: "192.0.2.7".parse().unwrap(), until: UnixNs(2 * SECOND + SHARED_NS) }]
         );
         // Not told again and again.
-        sources.observe(&exchange("192.0.2.7", 3, &["203.0.113.98"], None));
+        sources.observe(&exchange("192.0.2.7", 3, &["203.0.113.98"], None), Gate::Open);
         assert!(sources.take_marks().is_empty());
     }
 
@@ -288,12 +305,12 @@ mod tests {
         let mut sources = sources();
         for user in 0..100 {
             let forged = format!("203.0.113.{user}");
-            sources.observe(&exchange("198.51.100.9", 1, &[&forged], None));
+            sources.observe(&exchange("198.51.100.9", 1, &[&forged], None), Gate::Open);
             let mut refused = exchange("198.51.100.9", 1, &[], Some(user));
             refused.status = Some(401);
-            sources.observe(&refused);
+            sources.observe(&refused, Gate::Guarded);
             // A trusted proxy that speaks for one client, again and again.
-            sources.observe(&exchange("192.0.2.7", 1, &["203.0.113.1"], None));
+            sources.observe(&exchange("192.0.2.7", 1, &["203.0.113.1"], None), Gate::Open);
         }
         assert!(sources.take_marks().is_empty());
     }
@@ -302,20 +319,32 @@ mod tests {
     fn accepted_credentials_count_and_only_within_the_window() {
         let mut slow = sources();
         for user in 0..200 {
-            slow.observe(&exchange("198.51.100.9", user * 4, &[], Some(user)));
+            slow.observe(&exchange("198.51.100.9", user * 4, &[], Some(user)), Gate::Guarded);
         }
         assert!(slow.take_marks().is_empty(), "15 within a minute are not 20");
         for user in 0..20 {
-            slow.observe(&exchange("198.51.100.9", 10_000 + user * 3, &[], Some(user)));
+            slow.observe(
+                &exchange("198.51.100.9", 10_000 + user * 3, &[], Some(user)),
+                Gate::Guarded,
+            );
         }
         assert_eq!(slow.take_marks().len(), 1);
+    }
+
+    #[test]
+    fn invented_credentials_at_a_public_endpoint_share_nothing() {
+        let mut sources = sources();
+        for user in 0..200 {
+            sources.observe(&exchange("198.51.100.9", 1, &[], Some(user)), Gate::Open);
+        }
+        assert!(sources.take_marks().is_empty());
     }
 
     #[test]
     fn clients_of_a_service_are_those_of_the_last_windows() {
         let mut sources = sources();
         for user in 0..10 {
-            sources.observe(&exchange(&format!("203.0.113.{user}"), 65, &[], None));
+            sources.observe(&exchange(&format!("203.0.113.{user}"), 65, &[], None), Gate::Open);
         }
         let service = "10.0.0.1:80".parse().unwrap();
         assert_eq!(sources.clients_of(service, UnixNs(66 * SECOND)), 10);
@@ -329,10 +358,10 @@ mod tests {
         let mut sources = sources();
         for source in 0..10_000_u32 {
             let address = IpAddr::from((0x0a00_0000 + source).to_be_bytes());
-            sources.observe(&exchange(&address.to_string(), 1, &[], Some(1)));
+            sources.observe(&exchange(&address.to_string(), 1, &[], Some(1)), Gate::Guarded);
         }
         assert!(sources.by_address.len() <= SOURCES_MAX && sources.refused() > 0);
-        sources.observe(&exchange("198.51.100.9", 100, &[], Some(1)));
+        sources.observe(&exchange("198.51.100.9", 100, &[], Some(1)), Gate::Guarded);
         assert_eq!(sources.by_address.len(), 1, "silent ones made room");
     }
 }

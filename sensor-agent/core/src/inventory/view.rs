@@ -17,7 +17,8 @@ use super::{
     },
     service::{Service, ServiceId, identity, is_named, with_view},
     slots::Key,
-    table::{EndpointId, Inventory},
+    sources::Gate,
+    table::{EndpointId, Inventory, Observed},
 };
 use crate::{
     catalogue::{Catalogue, DeclaredOperation},
@@ -147,6 +148,13 @@ impl Inventory {
     pub fn row(&self, id: EndpointId, now: UnixNs, mask: &Mask) -> Option<EndpointRow> {
         let endpoint = self.endpoint(id)?;
         self.make_row(endpoint, self.evaluate(endpoint, now), mask)
+    }
+
+    /// Whether an exchange was counted where credentials are known to be looked at.
+    #[must_use]
+    pub fn gate(&self, observed: Observed) -> Gate {
+        let Observed::Endpoint(id) = observed else { return Gate::Open };
+        if self.endpoint(id).is_some_and(|it| it.denied) { Gate::Guarded } else { Gate::Open }
     }
 
     /// Names of an endpoint's service and its template.

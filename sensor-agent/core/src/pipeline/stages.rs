@@ -10,7 +10,7 @@ use crate::{
     event::{EndpointEvent, Event, EventBody, ExchangeEvent, Mask, Peer},
     finding::{Detector, FlowVerdict, RequestLimits},
     flow::{self, Assembled, FlowClass},
-    http::Exchange,
+    http::{Exchange, ForwardedHeader},
     inventory::{Attached, Inventory, Observed, Sources},
     limits::{EVENTS_PENDING_MAX, InventoryLimits, VERDICTS_PENDING_MAX, WINDOW_NS_DEFAULT},
     locality::Locality,
@@ -49,6 +49,8 @@ pub struct Settings {
     pub locality: Locality,
     /// Proxies that are believed when they name the client that they speak for.
     pub trusted_proxies: Vec<IpNet>,
+    /// Where they write it.
+    pub forwarded_header: ForwardedHeader,
 }
 
 impl Default for Settings {
@@ -64,6 +66,7 @@ impl Default for Settings {
             key: [0, 0],
             locality: Locality::Everything,
             trusted_proxies: Vec::new(),
+            forwarded_header: ForwardedHeader::Either,
         }
     }
 }
@@ -93,7 +96,11 @@ impl Stages {
         inventory.set_window(settings.window_ns);
         Self {
             inventory,
-            sources: Sources::new(settings.key, settings.trusted_proxies),
+            sources: Sources::new(
+                settings.key,
+                settings.trusted_proxies,
+                settings.forwarded_header,
+            ),
             catalogue: Arc::new(Catalogue::default()),
             locality: settings.locality,
             mask: settings.mask,
@@ -141,14 +148,14 @@ impl Stages {
         if exchange.weight > 1 {
             self.inventory.sampled(exchange.time);
         }
-        if role == Role::Server {
-            self.sources.observe(&exchange);
-        }
         if role != Role::Client && !self.requests.is_empty() {
             self.limit(&exchange);
         }
         self.detect(&exchange);
         let observed = self.inventory.observe(&exchange, role, &self.catalogue);
+        if role == Role::Server {
+            self.sources.observe(&exchange, self.inventory.gate(observed));
+        }
         if self.exchange_events == ExchangeEvents::On {
             let event = self.exchange_event(exchange, role, observed);
             self.push(event);

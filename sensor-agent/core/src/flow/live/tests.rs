@@ -6,7 +6,7 @@ use sensor_ebpf::abi::sample::{SampleHeader, SampleKind, flag};
 use zerocopy::IntoBytes as _;
 
 use crate::flow::{Assembled, Assembler, FlowCounter, Limits};
-use crate::http::Exchange;
+use crate::http::{Exchange, ForwardedHeader};
 use crate::sample::Sample;
 use crate::time::MonoNs;
 
@@ -176,7 +176,8 @@ fn whom_a_proxy_header_names_stands_behind_what_the_request_forwards() {
     let chains: Vec<Vec<String>> = bench
         .exchanges
         .iter()
-        .map(|one| one.request.forwarded.iter().map(ToString::to_string).collect())
+        .map(|one| &one.request.forwarded)
+        .map(|one| one.chain(ForwardedHeader::Either).map(|it| it.to_string()).collect())
         .collect();
     assert_eq!(chains, [vec!["203.0.113.7"], vec!["198.51.100.1", "203.0.113.7"]]);
     assert_eq!(bench.count(FlowCounter::HeadsMalformed), 0);
