@@ -33,3 +33,4 @@ mod safety;
 mod sources;
 mod switch;
 mod upstream;
+mod watched;

@@ -123,7 +123,11 @@ fn policy_lines(policy: &PolicyStatus) -> Vec<String> {
             output::grouped(policy.kernel_bytes.div_ceil(1024))
         ));
     } else {
-        lines.push(format!("policy {}: nothing of it is in force", policy.origin));
+        let of = match policy.wanted {
+            0 => String::new(),
+            wanted => format!(" (0 of {wanted} entries)"),
+        };
+        lines.push(format!("policy {}: nothing of it is in force{of}", policy.origin));
     }
     if let Some(error) = policy.error.as_ref().filter(|_| policy.generation > 0) {
         lines.push(format!(

@@ -26,16 +26,41 @@ const CHUNK_BYTES: usize = 64 * 1024;
 #[derive(Debug, Default)]
 pub struct ListFiles {
     read: HashMap<ListRef, (u64, Arc<List>)>,
-    /// Files that were last asked for, and what they looked like then: a file that was refused is read again only when it changed.
-    asked: Vec<ListRef>,
+    /// Files that were last asked for: a file that was refused is read again only when it changed.
+    watched: Watched,
+}
+
+/// Files that are looked at for changes, and what they looked like.
+#[derive(Clone, Debug, Default)]
+pub struct Watched {
+    files: Vec<ListRef>,
     seen: u64,
+}
+
+impl Watched {
+    fn of(policy: &Policy) -> Self {
+        let files = policy.rules.iter().flat_map(|rule| rule.lists.iter().cloned()).collect();
+        Self { files, seen: 0 }.as_now()
+    }
+
+    /// The same files, as they look now.
+    #[must_use]
+    pub fn as_now(mut self) -> Self {
+        self.seen = together(&self.files);
+        self
+    }
+
+    /// Whether one of them changed.
+    #[must_use]
+    pub fn changed(&self) -> bool {
+        !self.files.is_empty() && together(&self.files) != self.seen
+    }
 }
 
 impl ListFiles {
     /// The lists that a policy names, those that changed read again. Nothing is forgotten on a mistake.
     pub fn load(&mut self, policy: &Policy) -> Result<Lists, PolicyFileError> {
-        self.asked = policy.rules.iter().flat_map(|rule| rule.lists.iter().cloned()).collect();
-        self.seen = together(&self.asked);
+        self.watched = Watched::of(policy);
         let mut lists = Lists::default();
         let mut read = HashMap::new();
         for name in policy.rules.iter().flat_map(|rule| &rule.lists) {
@@ -55,7 +80,18 @@ impl ListFiles {
     /// Whether a file changed since they were last asked for.
     #[must_use]
     pub fn changed(&self) -> bool {
-        !self.asked.is_empty() && together(&self.asked) != self.seen
+        self.watched.changed()
+    }
+
+    /// What is looked at for changes.
+    #[must_use]
+    pub const fn watched(&self) -> &Watched {
+        &self.watched
+    }
+
+    /// Looks at these files for changes from now on: those that were asked for last are not in force.
+    pub fn watch(&mut self, watched: Watched) {
+        self.watched = watched;
     }
 }
 

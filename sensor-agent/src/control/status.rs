@@ -176,7 +176,7 @@ pub struct PolicyStatus {
     /// Bytes in the kernel.
     #[serde(default)]
     pub kernel_bytes: u64,
-    /// Entries of the file.
+    /// Entries of the file as it is now: more or fewer than `installed` when they did not get into the kernel (`error` says why).
     pub wanted: u64,
     /// Why the file as it is now was refused.
     pub error: Option<String>,

@@ -23,6 +23,7 @@ mod namespace;
 mod netlink;
 mod object;
 mod owner;
+mod patience;
 mod pin;
 mod pod;
 mod policy_maps;

@@ -31,6 +31,7 @@ use super::{
     load::{LoadError, take},
     memory::Mapped,
     object,
+    patience::{is_for_the_moment, patiently},
     pod::Wire,
     room,
     settings::SettingsMap,
@@ -90,6 +91,18 @@ pub enum ApplyError {
         /// Why.
         source: io::Error,
     },
+}
+
+impl ApplyError {
+    /// Whether the same policy may be accepted later, with nothing of it changed.
+    #[must_use]
+    pub fn is_for_the_moment(&self) -> bool {
+        match self {
+            Self::NoRoom { .. } => true,
+            Self::Map { source, .. } => is_for_the_moment(source),
+            Self::Provisional | Self::NotProvisional | Self::Image(_) => false,
+        }
+    }
 }
 
 /// The policy maps with what is in their slots.
@@ -347,15 +360,15 @@ impl PolicyMaps {
         let lines_count = u32::try_from(image.lines.len())
             .map_err(|_| ApplyError::Image("more lines than a map holds"))?;
         let flags = object::BPF_F_MMAPABLE | object::BPF_F_INNER_MAP;
-        let lines = object::array_of("policy_image", LINE_BYTES, lines_count, flags)
+        let lines = patiently(|| object::array_of("policy_image", LINE_BYTES, lines_count, flags))
             .map_err(failed("POLICY"))?;
         let bytes = image.lines.as_bytes().len();
-        let memory = Mapped::new(lines.as_fd(), bytes).map_err(failed("POLICY"))?;
+        let memory = patiently(|| Mapped::new(lines.as_fd(), bytes)).map_err(failed("POLICY"))?;
         memory.fill(image.lines.as_flattened().iter());
         drop(memory);
         bitmap(&self.any4, slot, &image.any4).map_err(failed("ANY4"))?;
         bitmap(&self.filter6, slot, &image.filter6).map_err(failed("FILTER6"))?;
-        object::slot_set(self.policy.fd().as_fd(), slot, lines.as_fd())
+        patiently(|| object::slot_set(self.policy.fd().as_fd(), slot, lines.as_fd()))
             .map_err(failed("POLICY"))?;
         if let Some(place) = usize::try_from(slot).ok().and_then(|slot| self.images.get_mut(slot)) {
             *place = Some(lines);
@@ -374,7 +387,7 @@ impl PolicyMaps {
             *place = None;
             let maps = [(&self.policy, "POLICY"), (&self.any4, "ANY4"), (&self.filter6, "FILTER6")];
             for (map, name) in maps {
-                object::slot_clear(map.fd().as_fd(), slot).map_err(failed(name))?;
+                patiently(|| object::slot_clear(map.fd().as_fd(), slot)).map_err(failed(name))?;
             }
         }
         Ok(())
@@ -439,13 +452,13 @@ fn slot_of(selector: u64) -> u32 {
 /// Puts a bitmap into a slot that is not in use, or empties it.
 fn bitmap(outer: &MapData, slot: u32, words: &[u64]) -> io::Result<()> {
     if words.is_empty() {
-        return object::slot_clear(outer.fd().as_fd(), slot);
+        return patiently(|| object::slot_clear(outer.fd().as_fd(), slot));
     }
     let bytes = size_of_val(words);
     let size = u32::try_from(bytes).map_err(io::Error::other)?;
-    let map = object::array_of("policy_bitmap", size, 1, object::BPF_F_MMAPABLE)?;
-    Mapped::new(map.as_fd(), bytes)?.fill(words.iter());
-    object::slot_set(outer.fd().as_fd(), slot, map.as_fd())
+    let map = patiently(|| object::array_of("policy_bitmap", size, 1, object::BPF_F_MMAPABLE))?;
+    patiently(|| Mapped::new(map.as_fd(), bytes))?.fill(words.iter());
+    patiently(|| object::slot_set(outer.fd().as_fd(), slot, map.as_fd()))
 }
 
 fn header(image: &PolicyImage) -> Result<Header, ApplyError> {

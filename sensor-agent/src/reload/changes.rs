@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     audit::{Hash, Version},
+    config::Watched,
     control::{PolicyStatus, ProvisionalStatus, Terms},
     kernel::{self, Install},
 };
@@ -57,6 +58,8 @@ pub struct Wanted {
 pub(super) struct Provisional {
     /// What is in force again when it ends: the kernel still has it.
     back: (Layers, Option<InForce>, PolicyStatus),
+    /// Its lists, as they looked when they were read: what changes meanwhile is read afterwards.
+    watched: Watched,
     applied: KeptApplied,
     text: Vec<u8>,
     until: MonoNs,
@@ -72,9 +75,11 @@ impl PolicyFile {
     ) -> Result<Changed, String> {
         self.settled()?;
         let (layers, mut applied) = self.layers_of(wanted)?;
-        let (layers, forced) = self.not_hazardous(layers, host, Insists::of(force))?;
-        applied.forced = forced;
-        let mut changed = self.put(layers, host)?;
+        let mut changed = self.asking(|all| {
+            let (layers, lists, forced) = all.not_hazardous(layers, host, Insists::of(force))?;
+            applied.forced = forced;
+            all.put(layers, lists, host)
+        })?;
         self.keep_applied(applied, &wanted.text, &mut changed);
         Ok(changed)
     }
@@ -95,19 +100,23 @@ impl PolicyFile {
             ));
         }
         let (layers, mut applied) = self.layers_of(&wanted)?;
-        let (layers, forced) = self.not_hazardous(layers, host, Insists::of(terms.force))?;
-        applied.forced = forced;
         let back = (self.layers.clone(), self.in_force.clone(), self.status.clone());
+        let watched = self.lists.watched().clone();
         let time_ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let until = MonoNs(kernel::now().0.saturating_add(time_ns));
         let install = Install::Provisional { until_ns: until.0 };
         let kept_safe = terms.ssh.as_deref().and_then(ssh_peer);
-        let mut changed = self.install(layers, host, install, kept_safe)?;
+        let mut changed = self.asking(|all| {
+            let (layers, lists, forced) =
+                all.not_hazardous(layers, host, Insists::of(terms.force))?;
+            applied.forced = forced;
+            all.install(layers, lists, host, install, kept_safe)
+        })?;
         self.status.provisional = Some(ProvisionalStatus {
             until_unix_ns: wanted.now.0.saturating_add(time_ns),
             back_to_generation: changed.before.generation,
         });
-        self.provisional = Some(Provisional { back, applied, text: wanted.text, until });
+        self.provisional = Some(Provisional { back, watched, applied, text: wanted.text, until });
         self.kept.provisional = true;
         self.write_kept(&mut changed);
         Ok(changed)
@@ -131,7 +140,7 @@ impl PolicyFile {
         let mut changed = Changed { before: version.clone(), after: version, ..Changed::default() };
         self.keep_applied(provisional.applied, &provisional.text, &mut changed);
         // Once more without what was kept safe for the time of the trial.
-        if let Err(error) = self.put(self.layers.clone(), host) {
+        if let Err(error) = self.put_known(self.layers.clone(), host) {
             changed.notes.push(format!("the operator's ssh peer stays protected: {error}"));
         }
         Ok(changed)
@@ -144,10 +153,12 @@ impl PolicyFile {
         }
         let before = self.version();
         host.kernel.revert_policy().map_err(|error| error.to_string())?;
-        let Some(Provisional { back: (layers, in_force, status), .. }) = self.provisional.take()
+        let Some(Provisional { back: (layers, in_force, status), watched, .. }) =
+            self.provisional.take()
         else {
             return Err("nothing is provisional".into());
         };
+        self.lists.watch(watched);
         let mut changed = Changed::default();
         if let (Some(trial), Some(back)) = (&self.in_force, &in_force) {
             let differences = policy::diff(&trial.policy, &back.policy);
@@ -196,8 +207,10 @@ impl PolicyFile {
         added.with_reason(&demanded)?;
         let layers = self.layers.with(added)?;
         self.names_lists(by, &layers)?;
-        let (layers, _) = self.not_hazardous(layers, host, Insists::of(terms.force))?;
-        let mut changed = self.put(layers, host)?;
+        let mut changed = self.asking(|all| {
+            let (layers, lists, _) = all.not_hazardous(layers, host, Insists::of(terms.force))?;
+            all.put(layers, lists, host)
+        })?;
         self.save(&mut changed);
         Ok(changed)
     }
@@ -205,7 +218,7 @@ impl PolicyFile {
     /// Removes a rule that was added.
     pub fn remove(&mut self, id: &str, host: &Host<'_>) -> Result<Changed, String> {
         self.settled()?;
-        let mut changed = self.put(self.layers.without(id)?, host)?;
+        let mut changed = self.put_known(self.layers.without(id)?, host)?;
         self.save(&mut changed);
         Ok(changed)
     }
@@ -219,7 +232,7 @@ impl PolicyFile {
         if gone.is_empty() {
             return None;
         }
-        Some(self.put(layers, host).map(|mut changed| {
+        Some(self.put_known(layers, host).map(|mut changed| {
             self.save(&mut changed);
             changed
         }))
@@ -240,7 +253,7 @@ impl PolicyFile {
             return Err(format!("rule `{id}` only monitors already"));
         }
         let layers = self.layers.stopping(rule, why.to_owned());
-        let mut changed = self.put(layers, host)?;
+        let mut changed = self.put_known(layers, host)?;
         self.save(&mut changed);
         Ok(changed)
     }
@@ -257,7 +270,7 @@ impl PolicyFile {
     /// Lets a rule that the guard stopped do again what it says.
     pub fn rearm(&mut self, id: &str, host: &Host<'_>) -> Result<Changed, String> {
         self.settled()?;
-        let mut changed = self.put(self.layers.rearmed(id)?, host)?;
+        let mut changed = self.put_known(self.layers.rearmed(id)?, host)?;
         self.save(&mut changed);
         Ok(changed)
     }

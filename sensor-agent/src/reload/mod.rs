@@ -1,6 +1,7 @@
 //! The policy while running: the file, read again when it changes, and what commands change; what cannot be used is refused whole, the
 //! one before stays.
 
+mod again;
 mod author;
 mod changes;
 mod fingerprint;

@@ -18,6 +18,7 @@ use sensor_core::{
 };
 
 use super::{
+    again::Again,
     changes::{Changed, Provisional},
     fingerprint,
     kept::{Keep, Kept, KeptApplied, KeptRule},
@@ -27,7 +28,7 @@ use super::{
 };
 use crate::{
     audit::Hash,
-    config::{ListFiles, PolicyFileError, host_facts, read_lists, read_watched_policy},
+    config::{ListFiles, PolicyFileError, Watched, host_facts, read_watched_policy},
     control::PolicyStatus,
     kernel::{Install, Kernel},
     telemetry::events::{self, Emit as _},
@@ -70,7 +71,14 @@ pub struct PolicyFile {
     numbers: Option<Numbers>,
     /// What commands changed in earlier runs and cannot be read now, in words.
     unread: Option<String>,
-    lists: ListFiles,
+    /// Those in force are watched, and those of a file that was refused: mended, it is read again.
+    pub(super) lists: ListFiles,
+    refused_lists: Watched,
+    again: Again,
+    /// What was tried last failed for a reason of the moment.
+    for_the_moment: bool,
+    /// Entries of what was tried last.
+    tried: u64,
     pub(super) status: PolicyStatus,
     /// When the policy in force became another one.
     pub(super) installed: MonoNs,
@@ -143,6 +151,10 @@ impl PolicyFile {
             numbers: None,
             unread: (!problems.is_empty()).then(|| problems.join("; ")),
             lists: ListFiles::default(),
+            refused_lists: Watched::default(),
+            again: Again::default(),
+            for_the_moment: false,
+            tried: 0,
             status,
             installed: MonoNs(0),
         }
@@ -175,11 +187,7 @@ impl PolicyFile {
     /// Whether the file or a list changed since the last read. While a policy is provisional its successor waits.
     #[must_use]
     pub fn changed(&self) -> bool {
-        let file = || {
-            let path = self.path.as_ref();
-            path.is_some_and(|path| fingerprint::of_file(path) != self.seen)
-        };
-        self.provisional.is_none() && (file() || self.lists.changed())
+        self.provisional.is_none() && (self.files_changed() || self.is_due_again())
     }
 
     /// Whether the host changed so that the same policy compiles to something else (an interface came, a rule expired).
@@ -202,15 +210,16 @@ impl PolicyFile {
 
     /// Refuses rules that are more likely a mistake than meant, unless somebody insists: then the layers say so, and the ids are told.
     /// What is in force already as it is was accepted before, and so was what was in force when the agent before this one ended.
+    /// With the layers come their lists, read once for all that follows.
     pub(super) fn not_hazardous(
-        &self,
+        &mut self,
         layers: Layers,
         host: &Host<'_>,
         insists: Insists,
-    ) -> Result<(Layers, Vec<String>), String> {
+    ) -> Result<(Layers, Lists, Vec<String>), String> {
         let policy = layers.merged()?;
+        let lists = self.lists.load(&policy).map_err(|error| error.to_string())?;
         let facts = host.facts(&policy.failsafe.ssh_ports);
-        let lists = read_lists(&policy).map_err(|error| error.to_string())?;
         let found: Vec<_> = policy::hazards(&policy, &lists, &facts)
             .into_iter()
             .filter(|hazard| {
@@ -221,12 +230,12 @@ impl PolicyFile {
         let unchanged =
             self.in_force.is_none() && hash_of(policy.digest_with(&lists)) == self.kept.hash;
         if found.is_empty() || unchanged {
-            return Ok((layers, Vec::new()));
+            return Ok((layers, lists, Vec::new()));
         }
         let hint = match insists {
             Insists::Yes => {
                 let ids: Vec<String> = found.iter().map(|hazard| hazard.id.to_string()).collect();
-                return Ok((layers.forcing(&ids), ids));
+                return Ok((layers.forcing(&ids), lists, ids));
             }
             Insists::No => "say --force if it is meant",
             Insists::InTheFile => "write force: true in the rule if it is meant",
@@ -269,13 +278,18 @@ impl PolicyFile {
         if let Some(path) = &self.path {
             self.seen = fingerprint::of_file(path);
         }
+        // Lists that are looked at now have been: one that is refused is told once.
+        let in_force = self.lists.watched().clone().as_now();
+        self.lists.watch(in_force.clone());
+        self.refused_lists = Watched::default();
+        (self.for_the_moment, self.tried) = (false, 0);
         let outcome = self.read_base().and_then(|(base, applied)| {
             let (layers, replaced) = match base {
                 Some(base) => self.layers.on(base),
                 None => (self.layers.clone(), Vec::new()),
             };
-            let (layers, _) = self.not_hazardous(layers, host, Insists::InTheFile)?;
-            let mut changed = self.put(layers, host)?;
+            let (layers, lists, _) = self.not_hazardous(layers, host, Insists::InTheFile)?;
+            let mut changed = self.put(layers, lists, host)?;
             self.kept.applied = applied;
             changed.notes.extend(replaced.iter().map(|id| {
                 format!("rule `{id}` that was added by command is a rule of the file now")
@@ -284,18 +298,45 @@ impl PolicyFile {
             Ok(changed)
         });
         if let Err(error) = &outcome {
+            self.refused_lists = self.lists.watched().clone();
+            self.lists.watch(in_force);
+            if self.tried > 0 {
+                self.status.wanted = self.tried;
+            }
             events::PolicyRefused { origin: &self.status.origin, error }.emit();
             self.status.error = Some(error.clone());
         }
+        if self.for_the_moment {
+            self.again.after(crate::kernel::now());
+        } else {
+            self.again.rest();
+        }
         outcome
+    }
+
+    fn files_changed(&self) -> bool {
+        let path = self.path.as_ref();
+        path.is_some_and(|path| fingerprint::of_file(path) != self.seen)
+            || self.lists.changed()
+            || self.refused_lists.changed()
+    }
+
+    fn is_due_again(&self) -> bool {
+        self.again.is_due(crate::kernel::now())
+    }
+
+    /// Whether what was refused for a reason of the moment is tried again with nothing of it changed.
+    #[must_use]
+    pub fn is_only_tried_again(&self) -> bool {
+        self.is_due_again() && !self.files_changed()
     }
 
     /// Compiles the policy in force for a host that changed.
     pub fn recompile(&mut self, facts: HostFacts, kernel: &Kernel) -> Result<(), String> {
         let Some(in_force) = &self.in_force else { return Ok(()) };
-        let policy = Arc::clone(&in_force.policy);
+        let (policy, lists) = (Arc::clone(&in_force.policy), in_force.lists.clone());
         let refused = self.status.error.clone();
-        let outcome = self.apply(policy, facts, kernel, Install::Confirmed);
+        let outcome = self.apply(policy, lists, facts, kernel, Install::Confirmed);
         // The file as it is now may still be the one that was refused.
         self.status.error = refused.or_else(|| outcome.clone().err());
         outcome
@@ -333,14 +374,49 @@ impl PolicyFile {
     }
 
     /// Puts layers in force; what was in force stays on any mistake.
-    pub(super) fn put(&mut self, layers: Layers, host: &Host<'_>) -> Result<Changed, String> {
-        self.install(layers, host, Install::Confirmed, None)
+    pub(super) fn put(
+        &mut self,
+        layers: Layers,
+        lists: Lists,
+        host: &Host<'_>,
+    ) -> Result<Changed, String> {
+        self.install(layers, lists, host, Install::Confirmed, None)
+    }
+
+    /// Puts layers in force that name no list that is not in force. No file is read: one that cannot be read any more is in nobody's way.
+    pub(super) fn put_known(&mut self, layers: Layers, host: &Host<'_>) -> Result<Changed, String> {
+        let policy = layers.merged()?;
+        let mut lists = Lists::default();
+        for name in policy.rules.iter().flat_map(|rule| &rule.lists) {
+            let known = self.in_force.as_ref().and_then(|in_force| in_force.lists.find(name));
+            let Some(list) = known else {
+                lists =
+                    self.asking(|all| all.lists.load(&policy).map_err(|error| error.to_string()))?;
+                break;
+            };
+            lists.insert(name, Arc::clone(list));
+        }
+        self.put(layers, lists, host)
+    }
+
+    /// Makes a change that may fail: then the lists that are watched are those of before.
+    pub(super) fn asking<T>(
+        &mut self,
+        change: impl FnOnce(&mut Self) -> Result<T, String>,
+    ) -> Result<T, String> {
+        let watched = self.lists.watched().clone();
+        let outcome = change(self);
+        if outcome.is_err() {
+            self.lists.watch(watched);
+        }
+        outcome
     }
 
     /// The same, for good or for a time, with one more thing that no rule may drop.
     pub(super) fn install(
         &mut self,
         layers: Layers,
+        lists: Lists,
         host: &Host<'_>,
         install: Install,
         kept_safe: Option<FailsafeRule>,
@@ -354,7 +430,7 @@ impl PolicyFile {
             Arc::make_mut(&mut policy).failsafe.also.push(kept_safe);
         }
         let facts = host.facts(&policy.failsafe.ssh_ports);
-        self.apply(policy, facts, host.kernel, install)?;
+        self.apply(policy, lists, facts, host.kernel, install)?;
         self.layers = layers;
         self.status.sha256 = self.layers.sha256().to_string();
         self.status.added = self.layers.added.len() as u64;
@@ -366,11 +442,11 @@ impl PolicyFile {
     fn apply(
         &mut self,
         policy: Arc<Policy>,
+        lists: Lists,
         facts: HostFacts,
         kernel: &Kernel,
         install: Install,
     ) -> Result<(), String> {
-        let lists = self.lists.load(&policy).map_err(|error| error.to_string())?;
         let numbers = self.numbers.get_or_insert_with(|| {
             // The kernel may go on counting under the numbers of an agent before this one.
             kernel.kept().as_deref().and_then(Numbers::from_bytes).unwrap_or_default()
@@ -387,7 +463,12 @@ impl PolicyFile {
         }
         kernel.reset_hits(&compiled.fresh).map_err(|error| error.to_string())?;
         compiled.image.set_generation(self.generation_of(&compiled));
-        kernel.publish(&compiled.image, install).map_err(|error| error.to_string())?;
+        let counts = &compiled.counts;
+        self.tried = (counts.block + counts.allow + counts.limit) as u64;
+        kernel.publish(&compiled.image, install).map_err(|error| {
+            self.for_the_moment = error.is_for_the_moment();
+            error.to_string()
+        })?;
         waiting::end(&compiled.image, kernel);
         // The kernel has it now; a second copy would be as large as the list.
         compiled.image = PolicyImage::default();

@@ -212,6 +212,7 @@ impl Watch {
                     return;
                 }
                 let before = policy.version();
+                let again = policy.is_only_tried_again();
                 let mut outcome = policy.reload(&host);
                 if let Err(error) = &mut outcome
                     && policy.status().generation == 0
@@ -219,7 +220,10 @@ impl Watch {
                 {
                     *error = policy.left_in_force(error);
                 }
-                shared.note_file(&policy, before, &outcome);
+                // Tried again by itself and refused as before: told already.
+                if !again || outcome.is_ok() {
+                    shared.note_file(&policy, before, &outcome);
+                }
             }
             When::Host => {
                 let facts = host.facts(&policy.ssh_ports());
