@@ -1,8 +1,11 @@
 //! What the catalogue says of a request, and of all endpoints when another catalogue comes into force.
 
 use super::{
+    catch_all::{is_rest, rest_kind},
     endpoint::{Declared, Proof, Standing},
-    path::{Templating, write_template},
+    evidence::Outcome,
+    kind::file_extension,
+    path::{Templating, write_file, write_template},
     service::{ServiceId, with_view},
     table::{EndpointId, Inventory, is_grpc},
 };
@@ -55,6 +58,7 @@ impl Inventory {
         &mut self,
         service: ServiceId,
         exchange: &Exchange,
+        outcome: Outcome,
         path: &[u8],
         catalogue: &'c Catalogue,
     ) -> (Declared, TemplateText<'c>) {
@@ -63,8 +67,27 @@ impl Inventory {
         if let Some(template) = template {
             return (declared, TemplateText::Document(template));
         }
+        (declared, self.template_by_traffic(service, exchange, outcome, path))
+    }
+
+    /// Writes the template of a request that no document declares into the scratch buffer: files of one folder that are
+    /// sent as such have one, gRPC methods their own.
+    pub(super) fn template_by_traffic<'c>(
+        &mut self,
+        service: ServiceId,
+        exchange: &Exchange,
+        outcome: Outcome,
+        path: &[u8],
+    ) -> TemplateText<'c> {
+        let media = exchange.response.content_type.as_deref();
+        let extension =
+            if outcome == Outcome::Success { file_extension(path, media) } else { None };
+        if let Some(extension) = extension {
+            write_file(path, extension, self.limits.template_bytes, &mut self.scratch);
+            return TemplateText::Verbatim;
+        }
         let templating = if is_grpc(exchange) { Templating::Verbatim } else { Templating::Typed };
-        (declared, self.undeclared_template(service, templating, path))
+        self.undeclared_template(service, templating, path)
     }
 
     /// Writes the template of a path that no document declares into the scratch buffer.
@@ -141,6 +164,10 @@ impl Inventory {
 
     pub(super) fn redeclare(&mut self, id: EndpointId, catalogue: &Catalogue) {
         let Some(endpoint) = self.endpoint(id) else { return };
+        if is_rest(endpoint) {
+            self.redeclare_rest(id, catalogue);
+            return;
+        }
         let (service, path) = (endpoint.service, super::path::example_path(&endpoint.template));
         let (declared, template, limit) =
             self.ask(service, &endpoint.method, path.as_bytes(), catalogue);
@@ -175,6 +202,16 @@ impl Inventory {
         }
     }
 
+    /// The rest is of no path, so that no document declares it.
+    fn redeclare_rest(&mut self, id: EndpointId, catalogue: &Catalogue) {
+        let Some(endpoint) = self.endpoint(id) else { return };
+        let (declared, _, _) = self.ask(endpoint.service, &endpoint.method, NO_PATH, catalogue);
+        if let Some(Some(endpoint)) = self.endpoints.get_mut(id.0 as usize) {
+            endpoint.declared.kind = rest_kind(declared.kind);
+            endpoint.dirty = true;
+        }
+    }
+
     pub(super) fn note_served_declared(&mut self, id: EndpointId) {
         let Some(endpoint) = self.endpoint(id) else { return };
         if endpoint.declared.is_undeclared() || endpoint.proof == Proof::NotYet {
@@ -187,5 +224,7 @@ impl Inventory {
     }
 }
 
+/// Segments that no document has.
+const NO_PATH: &[u8] = b"/%00no/%00such/%00path/%00at/%00all";
 /// No catalogue was read yet.
 pub(super) const UNREAD: u64 = u64::MAX;

@@ -6,9 +6,11 @@
 use std::{net::IpAddr, sync::Arc};
 
 use super::{
+    answers::{Answer, Proofs},
     clients::{Added, ClientSketch},
     egress::Caller,
     evidence::{ByClass, Outcome, Times},
+    kind::Sights,
     latency::LatencySketch,
     listener::{Credentials, FewHashes},
     names::{NameId, NameSet, Names},
@@ -100,6 +102,13 @@ pub(super) struct Endpoint {
     pub(super) absent_paths: FewHashes<MISSING_VALUES_MIN>,
     /// Last redirect's location.
     pub(super) redirect: u32,
+    /// Successes that are not known to be catch-all.
+    pub(super) proofs: Proofs,
+    /// Last redirect and last refusal.
+    pub(super) redirected_as: Option<Answer>,
+    pub(super) refused_as: Option<Answer>,
+    /// What its successes were, and who called.
+    pub(super) sights: Sights,
     /// Credentials states in which it was refused.
     pub(super) refused_in: u8,
     /// It answered 401 or 403: credentials mean something here.
@@ -158,6 +167,10 @@ impl Endpoint {
             absent_calls: 0,
             absent_paths: FewHashes::default(),
             redirect: 0,
+            proofs: Proofs::default(),
+            redirected_as: None,
+            refused_as: None,
+            sights: Sights::default(),
             refused_in: 0,
             denied: false,
             split: false,
@@ -186,6 +199,7 @@ impl Endpoint {
         self.dirty = true;
         self.denied |= matches!(exchange.status, Some(401 | 403));
         self.auth |= 1 << exchange.request.auth as u16;
+        self.sights.note(exchange, outcome);
         self.observe_sketches(exchange, context);
         self.observe_names(exchange, query, context);
         match outcome {
@@ -286,6 +300,10 @@ impl Endpoint {
         if other.proof == Proof::Success {
             self.proof = Proof::Success;
         }
+        self.proofs.merge(&other.proofs);
+        self.sights.merge(other.sights);
+        self.redirected_as = self.redirected_as.or(other.redirected_as);
+        self.refused_as = self.refused_as.or(other.refused_as);
         self.refused_in |= other.refused_in;
         self.denied |= other.denied;
         self.split |= other.split;

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::{
-    endpoint::{Endpoint, Proof},
+    endpoint::Endpoint,
     evidence::{Redirects, Unreached},
     path::has_parameter,
     table::Inventory,
@@ -33,6 +33,7 @@ impl Inventory {
         let since = UnixNs(now.0.saturating_sub(self.window_ns));
         let redirects = match entry {
             Some(entry) if entry.is_generic(endpoint.redirect) => Redirects::Generic,
+            _ if self.is_given_to_anything(listener, endpoint.redirected_as) => Redirects::Generic,
             _ => Redirects::Particular,
         };
         let unreached = match endpoint.declared.kind {
@@ -40,12 +41,15 @@ impl Inventory {
             _ => Unreached::IsFailing,
         };
         let activity = endpoint.times.activity(since, redirects, unreached);
-        let listening = entry.map_or(Listening::Unknown, |entry| {
-            entry.listening(endpoint.refused_in, endpoint.template_hash)
-        });
+        let listening = match entry {
+            // Refused like anything.
+            _ if self.is_given_to_anything(listener, endpoint.refused_as) => Listening::Unknown,
+            None => Listening::Unknown,
+            Some(entry) => entry.listening(endpoint.refused_in, endpoint.template_hash),
+        };
         let redirected = endpoint.times.redirect > UnixNs(0) && redirects == Redirects::Particular;
         let proven =
-            endpoint.proof == Proof::Success || redirected || listening == Listening::Discriminates;
+            self.is_proven(endpoint) || redirected || listening == Listening::Discriminates;
         let enough = u64::from(endpoint.absent_calls) >= MISSING_CALLS_MIN
             && (!has_parameter(&endpoint.template) || endpoint.absent_paths.is_full());
         let lifecycle = endpoint.declared.lifecycle(now);

@@ -1,36 +1,150 @@
-//! What kind of endpoint it is, by what it answers and how it is called; a hint for views, never for states.
+//! What kind of endpoint it is, by what its successes are and how it is called; a hint for views, never for states.
 
-use super::row::Kind;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    answers::is_page, catch_all::is_rest, endpoint::Endpoint, evidence::Outcome, row::Kind,
+};
+use crate::http::Exchange;
+
+/// What the successes of an endpoint were, and who asked: bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Sights(u8);
+
+impl Sights {
+    const API: u8 = 1;
+    const PAGE: u8 = 2;
+    const ASSET: u8 = 4;
+    const PROBED: u8 = 8;
+    const CALLED: u8 = 16;
+
+    /// Notes one exchange.
+    pub(super) fn note(&mut self, exchange: &Exchange, outcome: Outcome) {
+        let agent = exchange.request.user_agent.as_deref();
+        self.0 |= if agent.is_some_and(is_prober) { Self::PROBED } else { Self::CALLED };
+        if outcome != Outcome::Success {
+            return;
+        }
+        self.0 |= match exchange.response.content_type.as_deref() {
+            None => 0,
+            media if is_page(media) => Self::PAGE,
+            Some(media) if is_asset_media(media) => Self::ASSET,
+            Some(_) => Self::API,
+        };
+    }
+
+    /// Adds another's.
+    pub(super) fn merge(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+
+    const fn has(self, bit: u8) -> bool {
+        self.0 & bit != 0
+    }
+}
 
 impl Kind {
-    /// Judges by template and media type of the response.
+    /// Judges one answer by template and media type.
     #[must_use]
     pub fn of_response(template: &str, content_type: Option<&str>) -> Self {
-        let name = template.rsplit('/').next().unwrap_or_default();
+        let name = last_segment(template);
         if OPERATIONAL_NAMES.contains(&name) {
             return Self::Operational;
         }
         match content_type {
-            Some("text/html" | "application/xhtml+xml") => return Self::Page,
-            Some(media) if is_asset_media(media) => return Self::Asset,
-            _ => {}
+            media if is_page(media) => Self::Page,
+            Some(media) if is_asset_media(media) => Self::Asset,
+            media => Self::of_name(name, media),
         }
+    }
+
+    /// Judges an endpoint: what a document declares is of an API, and the best of its successes counts.
+    pub(super) fn of_endpoint(endpoint: &Endpoint) -> Self {
+        let (sights, name) = (endpoint.sights, last_segment(&endpoint.template));
+        if is_rest(endpoint) {
+            return Self::Page;
+        }
+        if OPERATIONAL_NAMES.contains(&name) {
+            return Self::Operational;
+        }
+        if !endpoint.declared.is_undeclared() {
+            return Self::Api;
+        }
+        let by_name = Self::of_name(name, None);
+        if sights.has(Sights::API) {
+            // A file that is sent as bytes is one all the same.
+            return match by_name {
+                Self::Asset => Self::Asset,
+                _ if sights.has(Sights::PROBED) && !sights.has(Sights::CALLED) => Self::Operational,
+                _ => Self::Api,
+            };
+        }
+        if sights.has(Sights::PROBED) && !sights.has(Sights::CALLED) {
+            Self::Operational
+        } else if sights.has(Sights::PAGE) {
+            Self::Page
+        } else if sights.has(Sights::ASSET) {
+            Self::Asset
+        } else {
+            by_name
+        }
+    }
+
+    fn of_name(name: &str, media: Option<&str>) -> Self {
         match name.rsplit_once('.') {
-            Some((stem, extension))
-                if !stem.is_empty() && ASSET_EXTENSIONS.contains(&extension) =>
-            {
-                Self::Asset
-            }
+            _ if media.is_some_and(is_data_media) => Self::Api,
+            Some(("", _)) => Self::Api,
+            Some((_, "html" | "htm" | "xhtml")) => Self::Page,
+            Some((_, extension)) if ASSET_EXTENSIONS.contains(&extension) => Self::Asset,
             _ => Self::Api,
         }
     }
 }
 
-fn is_asset_media(media: &str) -> bool {
+/// The extension of a file that was sent as such, with its dot: files of one folder are one row.
+pub(super) fn file_extension<'a>(path: &'a [u8], media: Option<&str>) -> Option<&'a str> {
+    let media = media.filter(|media| !is_data_media(media) && !is_page(Some(media)))?;
+    let name = path.rsplit(|byte| *byte == b'/').next()?;
+    let dot = name.iter().rposition(|byte| *byte == b'.').filter(|at| *at > 0)?;
+    let extension = std::str::from_utf8(name.get(dot..)?).ok()?;
+    let known = ASSET_EXTENSIONS.contains(&extension.get(1..)?);
+    (known && !media.is_empty()).then_some(extension)
+}
+
+fn last_segment(template: &str) -> &str {
+    template.rsplit('/').next().unwrap_or_default()
+}
+
+fn is_data_media(media: &str) -> bool {
+    let sub = media.split_once('/').map_or(media, |(_, sub)| sub);
+    matches!(sub, "json" | "xml" | "grpc") || sub.ends_with("+json") || sub.starts_with("grpc+")
+}
+
+/// Whether a media type is that of pages' parts.
+pub(super) fn is_asset_media(media: &str) -> bool {
     let (kind, sub) = media.split_once('/').unwrap_or((media, ""));
     matches!(kind, "image" | "font" | "audio" | "video")
         || matches!(sub, "css" | "javascript" | "x-javascript" | "wasm")
 }
+
+/// First product of the user agent of what only asks whether a server lives.
+fn is_prober(agent: &str) -> bool {
+    PROBERS.iter().any(|prober| agent.eq_ignore_ascii_case(prober))
+}
+
+/// Kubernetes, load balancers of AWS, Google and Azure, Prometheus, Blackbox exporter, Consul, Envoy.
+const PROBERS: &[&str] = &[
+    "kube-probe",
+    "ELB-HealthChecker",
+    "GoogleHC",
+    "HealthChecker",
+    "Load Balancer Agent",
+    "Prometheus",
+    "Blackbox-Exporter",
+    "Consul",
+    "Envoy",
+];
 
 /// Last segments by which probers ask (Kubernetes, Spring, Prometheus).
 const OPERATIONAL_NAMES: &[&str] = &[
@@ -47,8 +161,32 @@ const OPERATIONAL_NAMES: &[&str] = &[
 ];
 
 const ASSET_EXTENSIONS: &[&str] = &[
-    "css", "js", "mjs", "map", "png", "jpg", "jpeg", "gif", "svg", "ico", "webp", "woff", "woff2",
-    "ttf", "eot", "wasm",
+    "css",
+    "js",
+    "mjs",
+    "map",
+    "png",
+    "jpg",
+    "jpeg",
+    "gif",
+    "svg",
+    "ico",
+    "webp",
+    "avif",
+    "woff",
+    "woff2",
+    "ttf",
+    "otf",
+    "eot",
+    "wasm",
+    "pdf",
+    "zip",
+    "gz",
+    "txt",
+    "mp3",
+    "mp4",
+    "webm",
+    "webmanifest",
 ];
 
 #[cfg(test)]
@@ -70,7 +208,19 @@ mod tests {
         check("/", Some("text/html"), Kind::Page);
         check("/logo", Some("image/png"), Kind::Asset);
         check("/app.js", None, Kind::Asset);
+        check("/about.html", None, Kind::Page);
+        check("/map.js", Some("application/json"), Kind::Api);
         check("/healthz", Some("application/json"), Kind::Operational);
         check("/.js", None, Kind::Api);
+    }
+
+    #[test]
+    fn files_have_the_extension_of_their_row() {
+        let of = |path: &'static str, media| file_extension(path.as_bytes(), media);
+        assert_eq!(of("/css/a.b.css", Some("text/css")), Some(".css"));
+        assert_eq!(of("/css/a.css", None), None, "what it was sent as is not known");
+        assert_eq!(of("/maps/17.map", Some("application/json")), None);
+        assert_eq!(of("/.png", Some("image/png")), None);
+        assert_eq!(of("/avatars/17", Some("image/png")), None);
     }
 }

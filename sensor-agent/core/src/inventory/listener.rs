@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use super::{coverage::Coverage, names::NameId};
+use super::{answers::Answers, coverage::Coverage, names::NameId};
 use crate::{
     http::AuthScheme,
     limits::{DISCRIMINATES_PATHS_MIN, GENERIC_REDIRECT_PATHS_MIN},
@@ -43,6 +43,7 @@ pub(super) struct Listener {
     /// Hashes of templates answered with 404, by credentials state.
     absent: [FewHashes<{ DISCRIMINATES_PATHS_MIN + 1 }>; 2],
     redirects: Vec<(u32, FewHashes<GENERIC_REDIRECT_PATHS_MIN>)>,
+    pub(super) answers: Answers,
 }
 
 impl Listener {
@@ -55,6 +56,7 @@ impl Listener {
             services: Vec::new(),
             absent: Default::default(),
             redirects: Vec::new(),
+            answers: Answers::default(),
         }
     }
 

@@ -5,7 +5,9 @@
 //! [`InventoryLimits`](crate::limits::InventoryLimits). Templates are the catalogue's, else what traffic
 //! taught (`learned`, `teach`), else typed segments (`segment`, `path`).
 
+mod answers;
 mod cache;
+mod catch_all;
 mod clients;
 mod clock;
 mod coverage;

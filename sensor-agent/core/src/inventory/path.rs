@@ -95,6 +95,39 @@ pub(super) fn write_template(
     }
 }
 
+/// Writes the template of a file: its first folder, and one parameter for what is below it.
+pub(super) fn write_file(path: &[u8], extension: &str, bytes_max: usize, out: &mut Vec<u8>) {
+    out.clear();
+    let mut decoded = [0_u8; SEGMENT_BYTES_MAX];
+    let mut segments = path
+        .split(|byte| *byte == b'/')
+        .map(without_parameters)
+        .filter(|segment| !segment.is_empty());
+    let first = segments.next().unwrap_or_default();
+    if let Some(below) = segments.next() {
+        out.push(b'/');
+        write_segment(first, Templating::Typed, &mut decoded, out);
+        if out.len() + FILE.len() * 2 + extension.len() > bytes_max {
+            out.clear();
+        }
+        if !below.is_empty() && segments.next().is_some() {
+            out.extend_from_slice(b"/{path}");
+        }
+    }
+    out.extend_from_slice(FILE.as_bytes());
+    out.extend_from_slice(extension.as_bytes());
+}
+
+/// Whether a template is that of files.
+pub(super) fn is_file_template(template: &str) -> bool {
+    template.rfind('/').and_then(|at| template.get(at..)).is_some_and(|name| {
+        name.strip_prefix(FILE).is_some_and(|extension| extension.starts_with('.'))
+    })
+}
+
+/// The segment of any file.
+const FILE: &str = "/{file}";
+
 fn without_parameters(segment: &[u8]) -> &[u8] {
     memchr::memchr(b';', segment).and_then(|at| segment.get(..at)).unwrap_or(segment)
 }

@@ -12,6 +12,7 @@ use super::{
     egress::{Caller, Egress, EgressKey, shown},
     endpoint::{Declared, Endpoint, Proof, Standing, auth_bits, auth_names},
     evidence::{ByClass, Times},
+    kind::Sights,
     latency::LatencySketch,
     names::{NameSet, Names},
     service::{identity, named_identity},
@@ -103,6 +104,8 @@ struct EndpointRecord {
     absent_calls: u32,
     #[serde(default)]
     refused_in: u8,
+    #[serde(default)]
+    sights: Sights,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     denied: bool,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -220,7 +223,7 @@ impl Inventory {
             weighted: endpoint.weighted,
             observed: endpoint.observed,
             sampled: endpoint.sampled,
-            proven: endpoint.proof == Proof::Success,
+            proven: self.is_proven(endpoint),
             told: endpoint.told,
             latency: endpoint.latency.clone(),
             clients: endpoint.clients.clone(),
@@ -234,6 +237,7 @@ impl Inventory {
             absent_calls: endpoint.absent_calls,
             refused_in: endpoint.refused_in,
             denied: endpoint.denied,
+            sights: endpoint.sights,
             split: endpoint.split,
         };
         let body = serde_json::to_vec(&record).ok()?;
@@ -265,6 +269,8 @@ impl Inventory {
         let mut endpoint = Endpoint::new(service, method, record.template.into(), hash, unknown);
         endpoint.standing = Standing::Endpoint;
         endpoint.proof = if record.proven { Proof::Success } else { Proof::NotYet };
+        endpoint.proofs.firm = record.proven;
+        endpoint.sights = record.sights;
         (endpoint.first, endpoint.last) = (record.first, record.last);
         (endpoint.times, endpoint.weighted) = (record.times, record.weighted);
         (endpoint.observed, endpoint.sampled) = (record.observed, record.sampled);

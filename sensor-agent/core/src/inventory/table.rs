@@ -14,6 +14,7 @@ use hashbrown::{HashMap, HashTable};
 
 use super::{
     cache::PathCache,
+    catch_all::{Given, Judged, rest_kind, rest_method},
     declared::UNREAD,
     egress::{Caller, EgressTable},
     endpoint::{Context, Endpoint, Proof, Standing, client_hash},
@@ -27,6 +28,7 @@ use super::{
     row::InventoryTotals,
     service::{Folding, Service, ServiceId, canonical},
     slots::Key,
+    teach::NOWHERE,
     watch::Watch,
 };
 use crate::{
@@ -255,6 +257,11 @@ impl Inventory {
         self.observe_new(exchange, outcome, path, query, hash, catalogue)
     }
 
+    /// Hash of what is told apart of an answer.
+    pub(super) fn parts_hash(&self, parts: &(u16, &[u8])) -> u32 {
+        fold(self.hasher.hash_one(parts))
+    }
+
     fn request_hash(&self, exchange: &Exchange, path: &[u8]) -> u64 {
         let mut hasher = self.hasher.build_hasher();
         let server = exchange.server;
@@ -292,11 +299,12 @@ impl Inventory {
         path: &[u8],
         query: &[u8],
     ) -> bool {
+        let Some(judged) = self.judge_known(id, exchange, outcome, path) else { return false };
         if self.endpoint(id).is_none() {
             return false;
         }
         self.totals.endpoints += 1;
-        self.count(id, exchange, outcome, path, query);
+        self.count(id, exchange, outcome, judged, path, query);
         true
     }
 
@@ -317,17 +325,25 @@ impl Inventory {
         let mut buffer = [0; HOST_BYTES_MAX];
         let host = HostName::parse(exchange.host.as_deref(), &mut buffer);
         let (service, folding) = self.service_for(listener, host, outcome, catalogue);
-        let (declared, template) = self.declare(service, exchange, path, catalogue);
+        let (mut declared, template) = self.declare(service, exchange, outcome, path, catalogue);
         let folded_host = match (host, folding) {
             (HostName::Name(name), Folding::Provisional) => self.template_hash(name),
             _ => 0,
         };
         let scratch = std::mem::take(&mut self.scratch);
-        let text = template.text(&scratch);
-        let key = Key { service, folded_host, method: &exchange.method, template: text };
-        let known = self.find(&key);
-        let id = known.or_else(|| self.insert(&key, declared));
-        if let (None, Some(id)) = (known, id) {
+        let mut text = template.text(&scratch);
+        let judged = self.judge_new(service, exchange, outcome, declared, path, text);
+        let rest = rest_method(&exchange.method);
+        let mut method = &exchange.method;
+        let key = |method, template| Key { service, folded_host, method, template };
+        let mut known = self.find(&key(method, text));
+        if self.belongs_to_rest(known, outcome, judged) {
+            (method, text, declared.kind) = (&rest, NOWHERE, rest_kind(declared.kind));
+            known = self.find(&key(method, text));
+        }
+        let id = known.or_else(|| self.insert(&key(method, text), declared));
+        let is_rest = text == NOWHERE;
+        if let (None, Some(id), false) = (known, id, is_rest) {
             self.note_split(id, &template);
         }
         self.scratch = scratch;
@@ -343,11 +359,15 @@ impl Inventory {
             self.totals.overflow += 1;
             return Observed::Overflow;
         };
-        let leaf =
-            if template.is_learned() { self.teach(service, exchange, outcome) } else { Leaf::NONE };
-        self.count(id, exchange, outcome, path, query);
+        self.count(id, exchange, outcome, judged, path, query);
+        let leaf = if template.is_learned() && self.speaks(id, judged) {
+            self.teach(service, exchange, outcome)
+        } else {
+            Leaf::NONE
+        };
         let counted = self.settle(id);
-        if matches!(counted, Observed::Endpoint(_)) && folding == Folding::Final {
+        // What is answered like anything is looked at anew: it may be answered otherwise one day.
+        if matches!(counted, Observed::Endpoint(_)) && folding == Folding::Final && !is_rest {
             self.cache.insert(hash, id, leaf);
         }
         counted
@@ -359,6 +379,7 @@ impl Inventory {
         id: EndpointId,
         exchange: &Exchange,
         outcome: Outcome,
+        judged: Judged,
         path: &[u8],
         query: &[u8],
     ) {
@@ -387,6 +408,14 @@ impl Inventory {
             sketches_refused: &mut self.losses.sketches_refused,
         };
         endpoint.observe(exchange, outcome, query, &mut context);
+        match outcome {
+            Outcome::Success if judged.given == Given::Particular => {
+                endpoint.proofs.add(judged.answer);
+            }
+            Outcome::Refused => endpoint.refused_as = judged.answer,
+            Outcome::Redirect => endpoint.redirected_as = judged.answer,
+            _ => {}
+        }
         let Some(service) = self.services.get_mut(endpoint.service.0 as usize) else { return };
         service.requests += 1;
         if outcome == Outcome::Success && !endpoint.declared.is_undeclared() {

@@ -8,12 +8,15 @@
 use std::sync::Arc;
 
 use super::{
+    answers::is_page,
+    catch_all::is_rest,
     declared::TemplateText,
     endpoint::{Endpoint, Standing},
     evidence::Outcome,
     host::{HOST_BYTES_MAX, HostName},
+    kind::is_asset_media,
     learned::Leaf,
-    path::{Target, Templating},
+    path::{Target, is_file_template},
     service::ServiceId,
     slots::Key,
     table::{EndpointId, Inventory, is_grpc},
@@ -33,7 +36,7 @@ impl Inventory {
         exchange: &Exchange,
         outcome: Outcome,
     ) -> Leaf {
-        if !teaches(exchange.status, outcome) {
+        if !teaches(exchange, outcome) {
             return Leaf::NONE;
         }
         let Some(entry) = self.services.get_mut(service.0 as usize) else { return Leaf::NONE };
@@ -60,7 +63,7 @@ impl Inventory {
         outcome: Outcome,
         path: &[u8],
     ) {
-        if !teaches(exchange.status, outcome) {
+        if !teaches(exchange, outcome) {
             return;
         }
         let Some(endpoint) = self.endpoint(id) else { return };
@@ -129,6 +132,9 @@ impl Inventory {
     }
 
     fn is_verbatim(&self, endpoint: &Endpoint) -> bool {
+        if is_rest(endpoint) || is_file_template(&endpoint.template) {
+            return true;
+        }
         let types = endpoint.request_types.texts(&self.media);
         types.iter().any(|media| media.starts_with("application/grpc"))
     }
@@ -221,12 +227,16 @@ impl Inventory {
         if let Some(template) = declared {
             return template.to_owned();
         }
-        let templating = if is_grpc(exchange) { Templating::Verbatim } else { Templating::Typed };
-        let text = self.undeclared_template(service, templating, path);
+        let outcome = Outcome::of(exchange, path);
+        let text = self.template_by_traffic(service, exchange, outcome, path);
         let template = text.text(&self.scratch).to_owned();
         let key = Key { service, folded_host, method: &exchange.method, template: &template };
+        let found = self.find(&key);
+        if self.is_of_rest(service, found, exchange, outcome, path) {
+            return NOWHERE.to_owned();
+        }
         // Without any answer, nothing speaks against it either.
-        let absent = self.find(&key).and_then(|id| self.endpoint(id)).is_some_and(|endpoint| {
+        let absent = found.and_then(|id| self.endpoint(id)).is_some_and(|endpoint| {
             let answered = endpoint.times.absent.max(endpoint.times.refused) > UnixNs(0);
             answered && self.evaluate(endpoint, endpoint.last).decision.state == State::Probing
         });
@@ -235,9 +245,16 @@ impl Inventory {
 }
 
 /// Whether an answer speaks for an operation; where none was seen, nothing speaks against it.
-fn teaches(status: Option<u16>, outcome: Outcome) -> bool {
-    matches!(outcome, Outcome::Success | Outcome::NotModified | Outcome::Redirect)
-        || status.is_none()
+///
+/// Pages and files do not: a site's many names would be taken for values of one parameter, beside which the words of
+/// an API are not told apart.
+fn teaches(exchange: &Exchange, outcome: Outcome) -> bool {
+    let media = exchange.response.content_type.as_deref();
+    match outcome {
+        Outcome::Success => !is_page(media) && !media.is_some_and(is_asset_media),
+        Outcome::NotModified | Outcome::Redirect => true,
+        _ => exchange.status.is_none(),
+    }
 }
 
 /// Whether no document gave the endpoint its template.

@@ -242,7 +242,7 @@ impl Inventory {
             hosts: service.host.iter().map(ToString::to_string).collect(),
             method: endpoint.method.as_str().to_owned(),
             path_template: endpoint.template.to_string(),
-            kind: Kind::of_response(&endpoint.template, response_types.first().map(String::as_str)),
+            kind: Kind::of_endpoint(endpoint),
             state: evaluated.decision.state,
             confidence: evaluated.decision.confidence,
             reason: reason(evaluated.decision).into_owned(),
@@ -345,6 +345,7 @@ impl Inventory {
                 let mut endpoint =
                     Endpoint::new(ServiceId(id), method, "/{overflow}".into(), 0, declared);
                 endpoint.proof = Proof::Success;
+                endpoint.proofs.add(None);
                 endpoint.times.success = overflow.last;
                 (endpoint.first, endpoint.last) = (overflow.first, overflow.last);
                 (endpoint.observed, endpoint.weighted) = (overflow.observed, overflow.weighted);

@@ -69,6 +69,14 @@ impl Learned {
         true
     }
 
+    /// Takes back what a template counted: its requests showed nothing.
+    pub(in super::super) fn forget(&mut self, template: &str) {
+        let mut segments = Segments::default();
+        if segments.read(template.as_bytes(), SEGMENTS_MAX) {
+            self.trie.forget(&segments);
+        }
+    }
+
     /// Adds what another host counted.
     pub(in super::super) fn merge(&mut self, other: &Self) {
         self.trie.merge(&other.trie);
@@ -131,6 +139,8 @@ fn slot(method: &Method) -> usize {
     known.iter().position(|name| *name == method.as_str()).unwrap_or(METHODS - 1)
 }
 
+/// Segments of a template that is forgotten.
+const SEGMENTS_MAX: usize = 64;
 /// Requests below which shapes alone decide.
 const REQUESTS_MIN: u64 = 24;
 /// Requests after which templates are read the first time while traffic goes on.

@@ -109,6 +109,48 @@ impl Trie {
         }
     }
 
+    /// Takes back what was counted at the node of a template, and nodes that are empty then. A parameter stands for the only
+    /// type there is; where there are more, nothing is taken back.
+    pub(super) fn forget(&mut self, segments: &Segments) {
+        let mut at = ROOT;
+        for segment in segments.iter() {
+            let found = if segment.starts_with('{') {
+                self.only_type(at)
+            } else {
+                let parts = Parts::of(segment);
+                let literal = self.index.get(&(at, hash_of(parts.stem, Part::Literal))).copied();
+                match (literal, parts.suffix) {
+                    (Some(stem), Some(suffix)) => {
+                        self.index.get(&(stem, hash_of(suffix, Part::Suffix))).copied()
+                    }
+                    (literal, _) => literal,
+                }
+            };
+            let Some(found) = found else { return };
+            at = found;
+        }
+        if let Some(node) = self.nodes.get_mut(at as usize) {
+            node.counts = [0; METHODS];
+        }
+        while at != ROOT {
+            let Some(node) = self.node(at) else { return };
+            let parent = node.parent;
+            if node.children > 0 || node.counts.iter().any(|count| *count > 0) {
+                return;
+            }
+            self.remove(at);
+            at = parent;
+        }
+    }
+
+    fn only_type(&self, at: u32) -> Option<u32> {
+        let mut types = self
+            .children(at)
+            .filter(|id| self.node(*id).is_some_and(|it| matches!(it.part, Part::Typed(_))));
+        let only = types.next()?;
+        types.next().is_none().then_some(only)
+    }
+
     /// Adds all that another counted.
     pub(super) fn merge(&mut self, other: &Self) {
         let mut waiting = vec![(ROOT, ROOT)];
