@@ -5,59 +5,67 @@
 use std::cell::RefCell;
 use std::io::Read;
 
-use sensor_core::http::{AuthScheme, Exchange};
+use sensor_core::http::{Exchange, ResponseFacts, written_request, written_response};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::json::{self, Record};
+use super::loose::{Form, Loose, Shape};
 
 #[derive(serde::Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", default)]
+#[derive(Default)]
 struct Entry {
-    #[serde(default)]
-    started_date_time: Option<String>,
-    #[serde(default)]
-    time: Option<f64>,
-    #[serde(default, rename = "serverIPAddress")]
-    server_ip: Option<String>,
-    request: Request,
-    #[serde(default)]
-    response: Option<Response>,
+    started_date_time: Loose<String>,
+    time: Loose<f64>,
+    #[serde(rename = "serverIPAddress")]
+    server_ip: Loose<String>,
+    request: Loose<Request>,
+    response: Loose<Response>,
 }
 
-#[derive(serde::Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 struct Request {
-    method: String,
-    url: String,
-    #[serde(default)]
-    headers: Vec<Header>,
-    #[serde(default)]
-    body_size: Option<i64>,
+    method: Loose<String>,
+    url: Loose<String>,
+    headers: Loose<Vec<Loose<Header>>>,
+    body_size: Loose<i64>,
 }
 
-#[derive(serde::Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 struct Response {
-    #[serde(default)]
-    status: Option<i64>,
-    #[serde(default)]
-    content: Option<Content>,
-    #[serde(default)]
-    body_size: Option<i64>,
+    status: Loose<i64>,
+    headers: Loose<Vec<Loose<Header>>>,
+    content: Loose<Content>,
+    #[serde(rename = "redirectURL")]
+    redirect_url: Loose<String>,
+    body_size: Loose<i64>,
 }
 
-#[derive(serde::Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 struct Content {
-    #[serde(default)]
-    mime_type: Option<String>,
+    mime_type: Loose<String>,
+    size: Loose<i64>,
 }
 
-#[derive(serde::Deserialize)]
+#[derive(Default, serde::Deserialize)]
+#[serde(default)]
 struct Header {
-    name: String,
-    value: String,
+    name: Loose<String>,
+    value: Loose<String>,
 }
+
+macro_rules! objects {
+    ($($name:ident)*) => {$(
+        impl Shape for $name {
+            const FORM: Form = Form::Object;
+        }
+    )*};
+}
+
+objects! { Entry Request Response Content Header }
 
 struct Take<'a> {
     exchange: &'a mut dyn FnMut(Exchange),
@@ -122,10 +130,12 @@ impl<'de> Visitor<'de> for Member<'_, '_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
         let mut state = self.0.borrow_mut();
         state.entries.get_or_insert(0);
-        while let Some(entry) = list.next_element::<Entry>()? {
+        while let Some(entry) = list.next_element::<Loose<Entry>>()? {
             let number = state.entries.map_or(1, |count| count + 1);
             state.entries = Some(number);
-            match entry.exchange() {
+            let entry =
+                entry.value("entry").and_then(|entry| entry.ok_or("`entry` is null".into()));
+            match entry.and_then(Entry::exchange) {
                 Ok(exchange) => (state.exchange)(exchange),
                 Err(fault) => (state.wrong)(number, &fault),
             }
@@ -136,61 +146,47 @@ impl<'de> Visitor<'de> for Member<'_, '_> {
 
 impl Entry {
     fn exchange(&self) -> Result<Exchange, String> {
-        let (scheme, rest) = self.request.url.split_once("://").ok_or("`url` has no scheme")?;
+        let request = self.request.value("request")?.ok_or("there is no `request`")?;
+        let url = request.url.value("url")?.ok_or("there is no `url`")?;
+        let method = request.method.value("method")?.ok_or("there is no `method`")?;
+        let (scheme, rest) = url.split_once("://").ok_or("`url` has no scheme")?;
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(end);
         let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
         let path = path.split('#').next().unwrap_or_default();
         let target = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-        let header = |wanted: &str| {
-            self.request
-                .headers
-                .iter()
-                .find(|field| field.name.eq_ignore_ascii_case(wanted))
-                .map(|field| field.value.as_str())
-        };
+        let fields = fields(&request.headers)?;
+        let host = fields.iter().find(|(name, _)| name.eq_ignore_ascii_case("host"));
         let default_port = if matches!(scheme, "https" | "wss") { 443 } else { 80 };
         let port = authority
             .rsplit_once(':')
             .and_then(|(_, port)| port.parse().ok())
             .unwrap_or(default_port);
-        let server = json::address(
-            "serverIPAddress",
-            self.server_ip.as_deref().filter(|ip| !ip.is_empty()),
-        )?
-        .map(|address| std::net::SocketAddr::new(address.ip(), port));
-        let time = json::time(&self.started_date_time.clone().into())?;
-        let status = json::status(self.response.as_ref().and_then(|response| response.status))?;
+        let ip = self.server_ip.value("serverIPAddress")?.map(String::as_str);
+        let server = json::address("serverIPAddress", ip.filter(|ip| !ip.is_empty()))?
+            .map(|address| std::net::SocketAddr::new(address.ip(), port));
+        let started = self.started_date_time.value("startedDateTime")?;
+        let response = self.response.value("response")?;
+        let status = response.map(|response| response.status.value("status")).transpose()?;
+        let status = json::status(status.flatten().copied())?;
         let mut exchange = Record {
-            method: &self.request.method,
-            host: Some(header("host").unwrap_or(authority)),
+            method,
+            host: Some(host.map_or(authority, |(_, value)| value)),
             target: &target,
             status,
-            time,
+            time: json::time(&started.cloned().into())?,
             client: None,
             server,
         }
         .exchange()?;
         exchange.server.set_port(port);
-        let size = |bytes: Option<i64>| bytes.and_then(|bytes| u64::try_from(bytes).ok());
-        exchange.request.body_bytes = size(self.request.body_size);
-        exchange.request.content_type = header("content-type").and_then(media_type);
-        exchange.request.auth =
-            match header("authorization").and_then(|value| value.split(' ').next()) {
-                Some(scheme) if scheme.eq_ignore_ascii_case("basic") => AuthScheme::Basic,
-                Some(scheme) if scheme.eq_ignore_ascii_case("bearer") => AuthScheme::Bearer,
-                Some(_) => AuthScheme::Other,
-                None => AuthScheme::None,
-            };
-        if let Some(response) = &self.response {
-            exchange.response.body_bytes = size(response.body_size);
-            exchange.response.content_type = response
-                .content
-                .as_ref()
-                .and_then(|content| content.mime_type.as_deref())
-                .and_then(media_type);
+        exchange.request = written_request(&exchange.method, &exchange.target, &fields);
+        exchange.request.body_bytes = size(request.body_size.value("bodySize")?);
+        if let Some(response) = response {
+            exchange.response = response.facts()?;
         }
-        let milliseconds = self.time.filter(|time| status.is_some() && (0.0..1e9).contains(time));
+        let time = self.time.value("time")?.copied();
+        let milliseconds = time.filter(|time| status.is_some() && (0.0..1e9).contains(time));
         exchange.latency_ns = milliseconds.and_then(|time| {
             u64::try_from(std::time::Duration::from_secs_f64(time / 1e3).as_nanos()).ok()
         });
@@ -198,9 +194,43 @@ impl Entry {
     }
 }
 
-fn media_type(value: &str) -> Option<std::sync::Arc<str>> {
-    let kind = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    (!kind.is_empty() && kind.len() <= 64).then(|| kind.into())
+impl Response {
+    fn facts(&self) -> Result<ResponseFacts, String> {
+        let mut fields = fields(&self.headers)?;
+        // Where a field is there twice, the last counts: the headers themselves.
+        if let Some(url) = self.redirect_url.value("redirectURL")?.filter(|url| !url.is_empty()) {
+            fields.insert(0, ("location", url));
+        }
+        let content = self.content.value("content")?;
+        let media = content.map(|content| content.mime_type.value("mimeType")).transpose()?;
+        if let Some(media) = media.flatten() {
+            fields.insert(0, ("content-type", media));
+        }
+        let mut facts = written_response(&fields);
+        // What came over the wire; from a cache, or where that is not known, what it was unpacked.
+        let unpacked = content.map(|content| content.size.value("size")).transpose()?;
+        let sizes = [size(self.body_size.value("bodySize")?), size(unpacked.flatten())];
+        let known = sizes.iter().flatten();
+        facts.body_bytes =
+            known.clone().find(|bytes| **bytes > 0).or(known.clone().next()).copied();
+        Ok(facts)
+    }
+}
+
+fn fields(headers: &Loose<Vec<Loose<Header>>>) -> Result<Vec<(&str, &str)>, String> {
+    let mut fields = Vec::new();
+    for header in headers.value("headers")?.into_iter().flatten() {
+        let Some(header) = header.value("headers")? else { continue };
+        let (name, value) = (header.name.value("name")?, header.value.value("value")?);
+        if let (Some(name), Some(value)) = (name, value) {
+            fields.push((name.as_str(), value.as_str()));
+        }
+    }
+    Ok(fields)
+}
+
+fn size(bytes: Option<&i64>) -> Option<u64> {
+    bytes.and_then(|bytes| u64::try_from(*bytes).ok())
 }
 
 #[cfg(test)]
@@ -225,6 +255,45 @@ mod tests {
         assert_eq!(exchanges[0].server, "10.0.0.9:8080".parse().unwrap());
         assert_eq!(exchanges[0].latency_ns, Some(12_500_000));
         assert_eq!((exchanges[1].server.port(), exchanges[1].status), (443, None));
+    }
+
+    #[test]
+    fn a_wrong_type_is_the_fault_of_its_entry_alone() {
+        let good = r#"{"request":{"method":"GET","url":"http://a/x"},"response":{"status":200}}"#;
+        let wrong = [
+            "7",
+            "null",
+            "[[]]",
+            r#"{"request":"none"}"#,
+            r#"{"request":{"method":["GET"],"url":"http://a/x"}}"#,
+            r#"{"request":{"method":"GET","url":{"a":[1,{"b":2}]}}}"#,
+            r#"{"request":{"method":"GET","url":"http://a/x"},"response":{"status":"200"}}"#,
+            r#"{"request":{"method":"GET","url":"http://a/x"},"response":{"status":200.5}}"#,
+            r#"{"request":{"method":"GET","url":"http://a/x","headers":[{"name":"a","value":1}]}}"#,
+            r#"{"request":{"method":"GET","url":"http://a/x"},"time":"long"}"#,
+        ];
+        for wrong in wrong {
+            let har = format!(r#"{{"log":{{"entries":[{good},{wrong},{good}]}}}}"#);
+            let (mut count, mut faults) = (0, Vec::new());
+            read(har.as_bytes(), |_| count += 1, |number, _| faults.push(number)).expect(wrong);
+            assert_eq!((count, faults), (2, vec![2]), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_was_answered_is_read() {
+        let har = r#"{"log":{"entries":[{"request":{"method":"GET","url":"http://a/x","headers":[{"name":"Cookie","value":"session=1"}]},
+            "response":{"status":302,"redirectURL":"http://a/login?next=1","bodySize":-1,"headers":[{"name":"Sunset","value":"Wed, 11 Nov 2026 11:11:11 GMT"}],
+            "content":{"size":153,"mimeType":"text/html; charset=utf-8"}}}]}}"#;
+        let mut exchanges = Vec::new();
+        read(har.as_bytes(), |exchange| exchanges.push(exchange), |_, fault| panic!("{fault}"))
+            .unwrap();
+        let response = &exchanges[0].response;
+        assert_eq!(response.location.as_deref(), Some("http://a/login"));
+        assert_eq!(response.content_type.as_deref(), Some("text/html"));
+        assert_eq!(response.body_bytes, Some(153));
+        assert!(response.sunset.is_some());
+        assert_eq!(exchanges[0].request.auth, sensor_core::http::AuthScheme::Cookie);
     }
 
     #[test]

@@ -111,6 +111,6 @@ fn port_of(host: &str) -> Option<u16> {
         .ok()
 }
 
-fn clip(text: &str) -> String {
+pub(super) fn clip(text: &str) -> String {
     text.chars().take(60).collect()
 }

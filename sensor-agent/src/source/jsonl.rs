@@ -1,11 +1,12 @@
-//! JSON lines of requests: `method`, `host`, `path`, `status`, optionally `time`, `client`, `server`.
+//! JSON lines of requests: `method`, `host`, `path`, `status`, optionally `time`, `client`, `server`; of the request `auth` and
+//! `user_agent`, of the response `content_type`, `response_body_bytes`, `location`, `deprecation`, `sunset` and `link`.
 //!
 //! A line that is wrong is reported with its number and counted, the others are used. Bound: [`LINE_BYTES_MAX`] a line.
 
 use std::borrow::Cow;
 use std::io::{self, BufRead, Read as _};
 
-use sensor_core::http::Exchange;
+use sensor_core::http::{AuthScheme, Exchange, written_request, written_response};
 
 use super::json::{self, Record};
 
@@ -28,6 +29,22 @@ struct Line<'a> {
     client: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     server: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    auth: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    user_agent: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    content_type: Option<Cow<'a, str>>,
+    #[serde(default)]
+    response_body_bytes: Option<u64>,
+    #[serde(borrow, default)]
+    location: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    deprecation: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    sunset: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    link: Option<Cow<'a, str>>,
 }
 
 /// Reads all lines: `take` gets each exchange, `wrong` the number and fault of each line that is none.
@@ -62,7 +79,7 @@ pub fn read<R: BufRead>(
 /// Reads one line.
 pub fn parse(text: &[u8]) -> Result<Exchange, String> {
     let line: Line<'_> = serde_json::from_slice(text).map_err(|error| error.to_string())?;
-    Record {
+    let mut exchange = Record {
         method: &line.method,
         host: line.host.as_deref(),
         target: &line.path,
@@ -71,7 +88,26 @@ pub fn parse(text: &[u8]) -> Result<Exchange, String> {
         client: json::address("client", line.client.as_deref())?,
         server: json::address("server", line.server.as_deref())?,
     }
-    .exchange()
+    .exchange()?;
+    let agent: Vec<_> = line.user_agent.iter().map(|agent| ("user-agent", &**agent)).collect();
+    exchange.request = written_request(&exchange.method, &exchange.target, &agent);
+    if let Some(word) = line.auth.as_deref() {
+        exchange.request.auth = AuthScheme::of_word(word)
+            .ok_or_else(|| format!("`auth` is no scheme: {:?}", json::clip(word)))?;
+    }
+    let fields: Vec<(&str, &str)> = [
+        ("content-type", &line.content_type),
+        ("location", &line.location),
+        ("deprecation", &line.deprecation),
+        ("sunset", &line.sunset),
+        ("link", &line.link),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| Some((name, value.as_deref()?)))
+    .collect();
+    exchange.response = written_response(&fields);
+    exchange.response.body_bytes = line.response_body_bytes;
+    Ok(exchange)
 }
 
 fn skip_line<R: BufRead>(input: &mut R) -> io::Result<()> {
@@ -91,6 +127,24 @@ fn skip_line<R: BufRead>(input: &mut R) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_answered_is_read_where_it_is_there() {
+        let line = br#"{"method":"GET","path":"/a","status":302,"auth":"bearer","user_agent":"kube-probe/1.29",
+            "content_type":"Text/HTML; charset=utf-8","response_body_bytes":153,"location":"/login?next=%2Fa","sunset":"Wed, 11 Nov 2026 11:11:11 GMT"}"#;
+        let exchange = parse(line).unwrap();
+        assert_eq!(exchange.request.auth, AuthScheme::Bearer);
+        assert_eq!(exchange.request.user_agent.as_deref(), Some("kube-probe"));
+        let response = exchange.response;
+        assert_eq!(response.content_type.as_deref(), Some("text/html"));
+        assert_eq!(
+            (response.body_bytes, response.location.as_deref()),
+            (Some(153), Some("/login"))
+        );
+        assert_eq!(response.sunset.as_deref(), Some("Wed, 11 Nov 2026 11:11:11 GMT"));
+        assert!(parse(br#"{"method":"GET","path":"/a","auth":"magic"}"#).is_err());
+        assert!(parse(br#"{"method":"GET","path":"/a","response_body_bytes":-1}"#).is_err());
+    }
 
     #[test]
     fn good_lines_are_used_and_wrong_ones_are_named() {

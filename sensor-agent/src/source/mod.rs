@@ -5,6 +5,7 @@ pub mod fragments;
 pub mod har;
 pub mod json;
 pub mod jsonl;
+mod loose;
 pub mod packet;
 pub mod pcap;
 pub mod recording;

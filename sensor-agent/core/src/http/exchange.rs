@@ -102,6 +102,43 @@ pub enum AuthScheme {
     Cookie,
 }
 
+impl AuthScheme {
+    /// Every scheme.
+    pub const ALL: [Self; 9] = [
+        Self::None,
+        Self::Basic,
+        Self::Bearer,
+        Self::Jwt,
+        Self::Digest,
+        Self::Other,
+        Self::ApiKeyHeader,
+        Self::ApiKeyQuery,
+        Self::Cookie,
+    ];
+
+    /// The word in rows, events and files.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Basic => "basic",
+            Self::Bearer => "bearer",
+            Self::Jwt => "jwt",
+            Self::Digest => "digest",
+            Self::Other => "other",
+            Self::ApiKeyHeader => "api_key_header",
+            Self::ApiKeyQuery => "api_key_query",
+            Self::Cookie => "cookie",
+        }
+    }
+
+    /// The scheme of a word.
+    #[must_use]
+    pub fn of_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|scheme| scheme.as_str() == word)
+    }
+}
+
 /// Who sent a segment, as the kernel saw it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OwnerHint {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use httparse::Header;
 
-use super::exchange::{AuthScheme, RequestFacts, ResponseFacts};
+use super::exchange::{AuthScheme, Method, RequestFacts, ResponseFacts};
 use super::framing::FramingFields;
 use crate::keyed_hash::siphash24;
 
@@ -104,6 +104,28 @@ pub(super) fn response_fields(headers: &[Header<'_>]) -> (ResponseFacts, Framing
         }
     }
     (facts, framing)
+}
+
+/// Facts of a request whose header fields were written down (HAR, JSON lines): as [`super::parse_request`] reads them.
+#[must_use]
+pub fn written_request(method: &Method, target: &[u8], fields: &[(&str, &str)]) -> RequestFacts {
+    let fields = request_fields(&headers(fields));
+    let mut facts = fields.facts.clone();
+    if facts.auth == AuthScheme::None && has_key_in_query(target) {
+        facts.auth = AuthScheme::ApiKeyQuery;
+    }
+    facts.preflight = *method == Method::Options && fields.asks_preflight();
+    facts
+}
+
+/// As [`written_request`], of a response.
+#[must_use]
+pub fn written_response(fields: &[(&str, &str)]) -> ResponseFacts {
+    response_fields(&headers(fields)).0
+}
+
+fn headers<'a>(fields: &[(&'a str, &'a str)]) -> Vec<Header<'a>> {
+    fields.iter().map(|(name, value)| Header { name, value: value.trim().as_bytes() }).collect()
 }
 
 /// Whether the target's query carries a key or token.

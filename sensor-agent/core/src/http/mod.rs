@@ -17,6 +17,7 @@ pub use chunked::{ChunkStep, Chunked};
 pub use detect::{Detect, preface, request, response, tls};
 pub(crate) use detect::{may_decide, skip_blank_lines, without_blank_lines};
 pub use exchange::{AuthScheme, Exchange, Method, OwnerHint, RequestFacts, ResponseFacts};
+pub use facts::{written_request, written_response};
 pub use forwarded::{FORWARDED_MAX, Forwarded, ForwardedHeader};
 pub use framing::Framing;
 pub use head::{HeadError, RequestHead, ResponseHead, parse_request, parse_response};

@@ -332,30 +332,10 @@ pub(super) fn auth_names(bits: u16) -> Vec<String> {
 
 /// The word for a scheme in rows and events.
 pub(crate) const fn auth_name(scheme: AuthScheme) -> &'static str {
-    match scheme {
-        AuthScheme::None => "none",
-        AuthScheme::Basic => "basic",
-        AuthScheme::Bearer => "bearer",
-        AuthScheme::Jwt => "jwt",
-        AuthScheme::Digest => "digest",
-        AuthScheme::Other => "other",
-        AuthScheme::ApiKeyHeader => "api_key_header",
-        AuthScheme::ApiKeyQuery => "api_key_query",
-        AuthScheme::Cookie => "cookie",
-    }
+    scheme.as_str()
 }
 
-const AUTH_SCHEMES: [AuthScheme; 9] = [
-    AuthScheme::None,
-    AuthScheme::Basic,
-    AuthScheme::Bearer,
-    AuthScheme::Jwt,
-    AuthScheme::Digest,
-    AuthScheme::Other,
-    AuthScheme::ApiKeyHeader,
-    AuthScheme::ApiKeyQuery,
-    AuthScheme::Cookie,
-];
+const AUTH_SCHEMES: [AuthScheme; 9] = AuthScheme::ALL;
 
 /// Bits of names as stored; unknown ones are left out.
 pub(super) fn auth_bits(names: &[String]) -> u16 {
