@@ -179,6 +179,11 @@ impl Catalogue {
         all
     }
 
+    /// What of the catalogue is about this service: the same number for services with the same documents, zero for none.
+    pub fn binding(&self, service: &ServiceView<'_>) -> u64 {
+        self.index.bind(service).digest()
+    }
+
     /// Whether any document names this service.
     pub fn names(&self, service: &ServiceView<'_>) -> bool {
         !self.index.bind(service).is_empty()

@@ -17,7 +17,7 @@ use super::{
     template::Template,
     trie::{Entry, Inserted, Trie},
 };
-use crate::http::Method;
+use crate::{http::Method, keyed_hash::siphash24};
 
 /// One template to insert: prefix and path as text, and what it declares.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -71,6 +71,17 @@ impl Bound {
 
     pub(super) fn is_empty(&self) -> bool {
         self.count == 0
+    }
+
+    /// The same for the same tries, in whatever order; zero for none.
+    pub(super) fn digest(&self) -> u64 {
+        let mut tries = self.tries;
+        let Some(tries) = tries.get_mut(..self.count).filter(|tries| !tries.is_empty()) else {
+            return 0;
+        };
+        tries.sort_unstable();
+        let bytes: Vec<u8> = tries.iter().flat_map(|trie| trie.to_le_bytes()).collect();
+        siphash24([0, 0], &bytes) | 1
     }
 }
 

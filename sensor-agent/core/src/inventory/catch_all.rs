@@ -201,7 +201,7 @@ impl Inventory {
 
     fn forget_template(&mut self, id: EndpointId) {
         let Some((service, template)) =
-            self.endpoint(id).map(|endpoint| (endpoint.service, endpoint.template.clone()))
+            self.endpoint(id).map(|it| (self.shown_as(it.service), it.template.clone()))
         else {
             return;
         };

@@ -46,6 +46,13 @@ impl Inventory {
         if catalogue.digest() != self.catalogue_digest {
             self.reload(catalogue);
         }
+        // Each look is at all endpoints: the more there are, the rarer it is.
+        if self.fold_later > 0 {
+            self.fold_later -= 1;
+        } else if self.fold_due {
+            self.fold_later = self.len() / ENDPOINTS_A_TICK;
+            self.fold(catalogue);
+        }
     }
 
     /// Makes the next exchange (or the next call of `set_catalogue`) read all declarations anew.
@@ -100,7 +107,7 @@ impl Inventory {
         let (bytes_max, segments_max) = (self.limits.template_bytes, self.limits.template_segments);
         if templating == Templating::Typed
             && self.segments.read(path, segments_max)
-            && let Some(service) = self.services.get(service.0 as usize)
+            && let Some(service) = self.services.get(self.shown_as(service).0 as usize)
         {
             service.learned.templates().write(&self.segments, bytes_max, &mut self.scratch);
             return TemplateText::Learned;
@@ -121,13 +128,10 @@ impl Inventory {
         if catalogue.is_empty() {
             return (unknown, None, None);
         }
-        let Some(service) = self.service(service) else { return (unknown, None, None) };
-        let Some(listener) = self.listeners.get(service.listener as usize) else {
-            return (unknown, None, None);
-        };
-        let declaration = with_view(listener.address, service.host.as_deref(), |view| {
-            catalogue.declare(view, method, path)
-        });
+        let anchor = self.service(self.shown_as(service)).and_then(|service| self.anchor(service));
+        let Some((address, host)) = anchor else { return (unknown, None, None) };
+        let declaration =
+            with_view(address, host.as_deref(), |view| catalogue.declare(view, method, path));
         let declared = Declared {
             kind: declaration.kind,
             deprecated: declaration.lifecycle.deprecated,
@@ -160,6 +164,8 @@ impl Inventory {
             let Ok(slot) = u32::try_from(slot) else { break };
             self.redeclare(EndpointId(slot), catalogue);
         }
+        self.fold_due = true;
+        self.fold_later = 0;
     }
 
     pub(super) fn redeclare(&mut self, id: EndpointId, catalogue: &Catalogue) {
@@ -226,5 +232,7 @@ impl Inventory {
 
 /// Segments that no document has.
 const NO_PATH: &[u8] = b"/%00no/%00such/%00path/%00at/%00all";
+/// Endpoints that are looked at for folding services, by tick on average.
+const ENDPOINTS_A_TICK: usize = 2_000;
 /// No catalogue was read yet.
 pub(super) const UNREAD: u64 = u64::MAX;

@@ -69,7 +69,7 @@ pub(super) enum Standing {
 
 /// An endpoint and its evidence.
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Endpoint {
     pub(super) service: ServiceId,
     pub(super) method: Method,
@@ -125,6 +125,7 @@ pub(super) struct Context<'a> {
     pub(super) owners: &'a mut Owners,
     pub(super) media: &'a mut Names,
     pub(super) query_names: &'a mut Names,
+    pub(super) client: IpAddr,
     /// Keyed hash of the client's address.
     pub(super) client_hash: u64,
     pub(super) sketch_bytes: &'a mut usize,
@@ -222,7 +223,7 @@ impl Endpoint {
         match self.clients.add(context.client_hash, may_grow) {
             Added::New => {
                 *context.sketch_bytes += self.clients.heap_bytes().saturating_sub(before);
-                self.add_caller(exchange.client.ip(), context.limits.callers);
+                self.add_caller(context.client, context.limits.callers);
             }
             Added::Refused => *context.sketches_refused += 1,
             Added::Known => {}

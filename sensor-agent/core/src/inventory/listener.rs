@@ -38,7 +38,7 @@ pub(super) struct Listener {
     pub(super) owner: Option<NameId>,
     /// Named services on it.
     pub(super) hosts: usize,
-    /// Names of its services, to find one by host.
+    /// Its services, to find one by host; one of several hosts comes with each of them.
     pub(super) services: Vec<(Option<Arc<str>>, super::service::ServiceId)>,
     /// Hashes of templates answered with 404, by credentials state.
     absent: [FewHashes<{ DISCRIMINATES_PATHS_MIN + 1 }>; 2],

@@ -78,6 +78,9 @@ struct EndpointRecord {
     listener: SocketAddr,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     host: Option<String>,
+    /// Of the service, where it has more than that one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    names: Vec<String>,
     method: String,
     template: String,
     first: UnixNs,
@@ -215,6 +218,7 @@ impl Inventory {
         let record = EndpointRecord {
             listener: listener.address,
             host: service.host.as_deref().map(str::to_owned),
+            names: service.other_names(),
             method: endpoint.method.as_str().to_owned(),
             template: endpoint.template.to_string(),
             first: endpoint.first,
@@ -262,6 +266,10 @@ impl Inventory {
         let service = self
             .restored_service(record.listener, record.host.as_deref())
             .ok_or(RestoreError::Full)?;
+        if let Some(entry) = self.services.get_mut(service.0 as usize) {
+            entry.restored = true;
+        }
+        self.restore_names(service, &record.names);
         let limits = self.limits;
         let hash = self.template_hash(&record.template);
         let unknown =

@@ -1,8 +1,8 @@
-//! A service: a listener and one of its host names, or the listener itself for requests by address.
+//! A service: listeners and host names that are one API, by what is known of them so far.
 //!
-//! A host name makes a service once a success proved it, or a document names it; until then, and beyond the bound, its
-//! requests belong to the listener. So forged names on a server that refuses them make none. (Names that are answered
-//! like any other name are told apart by the rules of proof that belong to discovery; this file is their place.)
+//! Counted apart at first: each listener's requests by address, and each host name that a success proved or a document
+//! names; until then, and beyond the bound, a name's requests belong to its listener. What turns out to be one is made
+//! one, or shown as one, by `fold`.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -11,6 +11,7 @@ use super::{
     host::HostName,
     learned::Learned,
     listener::Listener,
+    shown::HOSTS_MAX,
     table::Inventory,
 };
 use crate::{
@@ -26,10 +27,24 @@ pub(super) struct ServiceId(pub(super) u32);
 /// A listener with a host name, or without.
 #[derive(Debug)]
 pub(super) struct Service {
+    /// The listener that it is named after.
     pub(super) listener: u32,
+    /// All its listeners.
+    pub(super) listeners: Vec<u32>,
+    /// The host that it is named after.
     pub(super) host: Option<Arc<str>>,
-    /// As shown.
+    /// Hosts that were found to be the same, that one too.
+    pub(super) names: Vec<Arc<str>>,
+    /// Its name when it is shown by itself.
     pub(super) name: Arc<str>,
+    /// The service that it is shown as.
+    pub(super) shown: ServiceId,
+    /// Hosts that are listed where it is shown.
+    pub(super) hosts: Vec<Arc<str>>,
+    /// It was in the store: others are named after it.
+    pub(super) restored: bool,
+    /// All that it had is another service's now.
+    pub(super) gone: bool,
     /// Undeclared endpoints that are in the table, proven or not.
     pub(super) undeclared: usize,
     pub(super) requests: u64,
@@ -50,11 +65,24 @@ pub(super) struct Overflow {
 }
 
 impl Service {
-    pub(super) fn new(listener: u32, address: SocketAddr, host: Option<&str>) -> Self {
+    pub(super) fn new(
+        id: ServiceId,
+        listener: u32,
+        address: SocketAddr,
+        host: Option<&str>,
+    ) -> Self {
+        let host: Option<Arc<str>> = host.map(Into::into);
+        let names: Vec<Arc<str>> = host.iter().cloned().collect();
         Self {
             listener,
-            host: host.map(Into::into),
-            name: display_name(address, host),
+            listeners: vec![listener],
+            name: display_name(address, host.as_deref()),
+            shown: id,
+            hosts: names.clone(),
+            names,
+            host,
+            restored: false,
+            gone: false,
             undeclared: 0,
             requests: 0,
             serves_declared: false,
@@ -64,7 +92,28 @@ impl Service {
     }
 }
 
+impl Service {
+    /// Names beside the one that it is named after, as stored.
+    pub(super) fn other_names(&self) -> Vec<String> {
+        let others = self.names.iter().filter(|name| Some(*name) != self.host.as_ref());
+        others.take(HOSTS_MAX).map(ToString::to_string).collect()
+    }
+}
+
 impl Overflow {
+    pub(super) fn merge(&mut self, other: &Self) {
+        if other.observed == 0 {
+            return;
+        }
+        if self.observed == 0 {
+            self.first = other.first;
+        }
+        self.weighted.merge(&other.weighted);
+        self.observed += other.observed;
+        self.first = self.first.min(other.first);
+        self.last = self.last.max(other.last);
+    }
+
     pub(super) fn add(&mut self, status: Option<u16>, weight: u64, now: UnixNs) {
         if self.observed == 0 {
             self.first = now;
@@ -115,7 +164,7 @@ pub(super) fn named_identity(
 }
 
 /// A template whose parameters have no names: the same operation under another name keeps its identity.
-fn without_names(template: &str) -> String {
+pub(super) fn without_names(template: &str) -> String {
     let mut out = String::with_capacity(template.len());
     let mut name = false;
     for c in template.chars() {
@@ -153,17 +202,23 @@ impl Inventory {
         self.listeners.push(Listener::new(address));
         self.listener_ids.insert(address, id);
         self.add_service(id, None);
+        self.fold_due = true;
         Some(id)
     }
 
     /// Makes a service; the listener's own is its first.
     pub(super) fn add_service(&mut self, listener: u32, host: Option<&str>) -> ServiceId {
-        let id = ServiceId(u32::try_from(self.services.len()).unwrap_or(u32::MAX));
+        let free = self.services_free.pop();
+        let next = u32::try_from(self.services.len()).unwrap_or(u32::MAX);
+        let id = free.unwrap_or(ServiceId(next));
         if let Some(entry) = self.listeners.get_mut(listener as usize) {
-            let service = Service::new(listener, entry.address, host);
+            let service = Service::new(id, listener, entry.address, host);
             entry.services.push((service.host.clone(), id));
             entry.hosts += usize::from(host.is_some());
-            self.services.push(service);
+            match self.services.get_mut(id.0 as usize) {
+                Some(slot) => *slot = service,
+                None => self.services.push(service),
+            }
         }
         id
     }
@@ -192,13 +247,14 @@ impl Inventory {
         if outcome != Outcome::Success && !is_named(catalogue, name, entry.address) {
             return (own, Folding::Provisional);
         }
-        if entry.hosts >= self.limits.hosts_per_listener
-            || self.services.len() >= self.limits.services
-        {
+        let is_full = entry.hosts >= self.limits.hosts_per_listener
+            || self.services.len() - self.services_free.len() >= self.limits.services;
+        if is_full && !self.let_hosts_go(listener, own, catalogue) {
             self.losses.hosts_full += 1;
             return (own, Folding::Final);
         }
         let id = self.add_service(listener, Some(name));
+        self.fold_due = true;
         self.move_folded(own, id, self.template_hash(name), catalogue);
         (id, Folding::Final)
     }
@@ -219,7 +275,36 @@ impl Inventory {
         {
             return None;
         }
+        self.fold_due = true;
         Some(self.add_service(listener, host))
+    }
+
+    /// Takes back the names that a service had when it was stored.
+    pub(super) fn restore_names(&mut self, id: ServiceId, names: &[String]) {
+        let Some(entry) = self.services.get_mut(id.0 as usize) else { return };
+        let Some(listener) = self.listeners.get_mut(entry.listener as usize) else { return };
+        for name in names.iter().take(HOSTS_MAX) {
+            let name: Arc<str> = name.as_str().into();
+            if entry.names.contains(&name) || entry.names.len() > HOSTS_MAX {
+                continue;
+            }
+            if !listener.services.iter().any(|(known, _)| known.as_ref() == Some(&name)) {
+                listener.services.push((Some(Arc::clone(&name)), id));
+                listener.hosts += 1;
+            }
+            entry.names.push(name);
+        }
+    }
+
+    /// The service that this one is shown as.
+    pub(super) fn shown_as(&self, id: ServiceId) -> ServiceId {
+        self.services.get(id.0 as usize).map_or(id, |service| service.shown)
+    }
+
+    /// Address and host that a service is named after.
+    pub(super) fn anchor(&self, service: &Service) -> Option<(SocketAddr, Option<Arc<str>>)> {
+        let listener = self.listeners.get(service.listener as usize)?;
+        Some((listener.address, service.host.clone()))
     }
 }
 
@@ -236,8 +321,20 @@ pub(super) fn with_view<T>(
 
 /// Whether a document names this host, and not any host.
 pub(super) fn is_named(catalogue: &Catalogue, host: &str, address: SocketAddr) -> bool {
-    let named = |host| with_view(address, Some(host), |view| catalogue.names(view));
-    !catalogue.is_empty() && named(host) && !named(NO_HOST)
+    binding_of_name(catalogue, host, address).is_some()
+}
+
+/// The documents that name this host, and not any host.
+pub(super) fn binding_of_name(
+    catalogue: &Catalogue,
+    host: &str,
+    address: SocketAddr,
+) -> Option<u64> {
+    if catalogue.is_empty() {
+        return None;
+    }
+    let binding = |host| with_view(address, Some(host), |view| catalogue.binding(view));
+    Some(binding(host)).filter(|found| *found > 0 && *found != binding(NO_HOST))
 }
 
 /// A host that no document names (RFC 2606).

@@ -95,9 +95,18 @@ pub struct Inventory {
     /// The client counted last and its hash: the next one is often the same.
     pub(super) last_client: (IpAddr, u64),
     pub(super) hasher: FixedState,
+    /// The client of the exchange that is looked at.
+    client: IpAddr,
     pub(super) listeners: Vec<Listener>,
     pub(super) listener_ids: HashMap<SocketAddr, u32, FixedState>,
     pub(super) services: Vec<Service>,
+    pub(super) services_free: Vec<ServiceId>,
+    /// Something came that may show services to be one.
+    pub(super) fold_due: bool,
+    /// Ticks for which that can wait.
+    pub(super) fold_later: usize,
+    /// Services that took others in since declarations were read.
+    pub(super) merged_into: Vec<ServiceId>,
     pub(super) endpoints: Vec<Option<Box<Endpoint>>>,
     pub(super) free: Vec<u32>,
     pub(super) index: HashTable<u32>,
@@ -137,10 +146,15 @@ impl Inventory {
         Self {
             window_ns: WINDOW_NS_DEFAULT,
             client_key: key,
+            client: UNSPECIFIED,
             last_client: (UNSPECIFIED, client_hash(key, UNSPECIFIED)),
             listeners: Vec::new(),
             listener_ids: HashMap::with_hasher(hasher.clone()),
             services: Vec::new(),
+            services_free: Vec::new(),
+            fold_due: false,
+            fold_later: 0,
+            merged_into: Vec::new(),
             endpoints: Vec::new(),
             free: Vec::new(),
             index: HashTable::new(),
@@ -215,8 +229,20 @@ impl Inventory {
         self.index.is_empty()
     }
 
-    /// Counts one exchange. Time is the exchange's own.
+    /// Counts one exchange of the client that the packets name. Time is the exchange's own.
     pub fn observe(&mut self, exchange: &Exchange, role: Role, catalogue: &Catalogue) -> Observed {
+        self.observe_of(exchange, exchange.client.ip(), role, catalogue)
+    }
+
+    /// Counts one exchange of a client, which is another one than the packets name where a trusted proxy speaks for it.
+    pub fn observe_of(
+        &mut self,
+        exchange: &Exchange,
+        client: IpAddr,
+        role: Role,
+        catalogue: &Catalogue,
+    ) -> Observed {
+        self.client = client;
         self.totals.exchanges += 1;
         match role {
             Role::Transit => {
@@ -394,7 +420,7 @@ impl Inventory {
         let Some(endpoint) = self.endpoints.get_mut(id.0 as usize).and_then(Option::as_mut) else {
             return;
         };
-        let client = exchange.client.ip();
+        let client = self.client;
         if self.last_client.0 != client {
             self.last_client = (client, client_hash(self.client_key, client));
         }
@@ -403,6 +429,7 @@ impl Inventory {
             owners: &mut self.owners,
             media: &mut self.media,
             query_names: &mut self.query_names,
+            client: self.client,
             client_hash: self.last_client.1,
             sketch_bytes: &mut self.sketch_bytes,
             sketches_refused: &mut self.losses.sketches_refused,
@@ -422,7 +449,10 @@ impl Inventory {
             service.serves_declared = true;
         }
         let Some(listener) = self.listeners.get_mut(service.listener as usize) else { return };
-        listener.owner = endpoint.owner.or(listener.owner);
+        if endpoint.owner.is_some() && endpoint.owner != listener.owner {
+            listener.owner = endpoint.owner;
+            self.fold_due = true;
+        }
         match outcome {
             Outcome::Absent | Outcome::Moved => {
                 endpoint.note_absent(path_hash);
@@ -458,6 +488,7 @@ impl Inventory {
             self.totals.probing = self.totals.probing.saturating_sub(earlier);
             self.totals.endpoints += earlier;
             self.discovered.push(id);
+            self.fold_due = true;
         }
         self.totals.endpoints += 1;
         Observed::Endpoint(id)

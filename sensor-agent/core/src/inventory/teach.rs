@@ -39,6 +39,7 @@ impl Inventory {
         if !teaches(exchange, outcome) {
             return Leaf::NONE;
         }
+        let service = self.shown_as(service);
         let Some(entry) = self.services.get_mut(service.0 as usize) else { return Leaf::NONE };
         let before = entry.learned.nodes();
         let room = before + self.limits.learned_nodes.saturating_sub(self.learned_nodes);
@@ -67,7 +68,7 @@ impl Inventory {
             return;
         }
         let Some(endpoint) = self.endpoint(id) else { return };
-        let service = endpoint.service;
+        let service = self.shown_as(endpoint.service);
         if !is_unknown(endpoint.declared.kind) || is_grpc(exchange) {
             return;
         }
@@ -93,7 +94,7 @@ impl Inventory {
             let Ok(slot) = u32::try_from(slot) else { break };
             let id = EndpointId(slot);
             let Some(endpoint) = self.endpoint(id) else { continue };
-            if endpoint.service == service
+            if self.shown_as(endpoint.service) == service
                 && is_unknown(endpoint.declared.kind)
                 && !self.is_verbatim(endpoint)
             {
@@ -141,7 +142,7 @@ impl Inventory {
 
     fn renewed(&self, id: EndpointId, text: &mut Vec<u8>) -> Option<Arc<str>> {
         let endpoint = self.endpoint(id)?;
-        let service = self.services.get(endpoint.service.0 as usize)?;
+        let service = self.services.get(self.shown_as(endpoint.service).0 as usize)?;
         let found = service.learned.templates().renew(&endpoint.template, text);
         let template = std::str::from_utf8(text).ok()?;
         let other = found
@@ -180,7 +181,9 @@ impl Inventory {
             return;
         }
         let Some(endpoint) = self.endpoint(id) else { return };
-        let Some(service) = self.services.get(endpoint.service.0 as usize) else { return };
+        let Some(service) = self.services.get(self.shown_as(endpoint.service).0 as usize) else {
+            return;
+        };
         let mut text = Vec::new();
         service.learned.previous().write(&self.segments, self.limits.template_bytes, &mut text);
         let Ok(wider) = std::str::from_utf8(&text) else { return };

@@ -16,7 +16,6 @@ use super::{
         LatencyRow,
     },
     service::{Service, ServiceId, identity, is_named, with_view},
-    slots::Key,
     sources::Gate,
     table::{EndpointId, Inventory, Observed},
 };
@@ -115,17 +114,30 @@ impl Inventory {
         let addresses: Vec<String> =
             self.listeners.iter().map(|listener| listener.address.to_string()).collect();
         order.extend(self.endpoints.iter().flatten().filter_map(|endpoint| {
-            let service = self.service(endpoint.service)?;
+            let service = self.service(self.shown_as(endpoint.service))?;
             let address = addresses.get(service.listener as usize)?;
             let place = Place(&service.name, address, &endpoint.template, endpoint.method.as_str());
             Some((place, Made::Endpoint(endpoint)))
         }));
-        order.sort_by_key(|(place, _)| *place);
+        // Those that are not joined stay behind those that are.
+        order.sort_by_key(|(place, entry)| (*place, entry.is_apart()));
         let mut last: Option<EndpointRow> = None;
-        for (_, entry) in order {
+        let mut order = order.into_iter().peekable();
+        while let Some((place, entry)) = order.next() {
             let row = match entry {
                 Made::Row(row) => Some(row.clone()),
-                Made::Endpoint(endpoint) => self.shown_row(endpoint, now, mask),
+                Made::Endpoint(endpoint) => {
+                    let mut one: Option<Endpoint> = None;
+                    // Counted apart, shown as one: the evidence of all decides.
+                    while let Some((_, Made::Endpoint(other))) =
+                        order.next_if(|(next, entry)| *next == place && endpoint.joins(entry))
+                    {
+                        let one = one.get_or_insert_with(|| endpoint.clone());
+                        one.absorb(other.clone(), &self.limits);
+                        one.service = self.shown_as(one.service);
+                    }
+                    self.shown_row(one.as_ref().unwrap_or(endpoint), now, mask)
+                }
             };
             let Some(row) = row.filter(|row| filter.wants(row)) else { continue };
             match &mut last {
@@ -161,7 +173,8 @@ impl Inventory {
     #[must_use]
     pub fn names_of(&self, id: EndpointId) -> Option<(Arc<str>, Arc<str>)> {
         let endpoint = self.endpoint(id)?;
-        Some((Arc::clone(&self.service(endpoint.service)?.name), Arc::clone(&endpoint.template)))
+        let service = self.service(self.shown_as(endpoint.service))?;
+        Some((Arc::clone(&service.name), Arc::clone(&endpoint.template)))
     }
 
     /// The normalised host that an exchange was sent to; none where it names the listener.
@@ -226,7 +239,7 @@ impl Inventory {
         evaluated: Evaluated,
         mask: &Mask,
     ) -> Option<EndpointRow> {
-        let service = self.service(endpoint.service)?;
+        let service = self.service(self.shown_as(endpoint.service))?;
         let listener = self.listeners.get(service.listener as usize)?;
         let host = service.host.as_deref();
         let owner = |id| self.owners.names.name(id).cloned();
@@ -239,7 +252,7 @@ impl Inventory {
             ),
             service: service.name.to_string(),
             listener: listener.address.to_string(),
-            hosts: service.host.iter().map(ToString::to_string).collect(),
+            hosts: service.hosts.iter().map(ToString::to_string).collect(),
             method: endpoint.method.as_str().to_owned(),
             path_template: endpoint.template.to_string(),
             kind: Kind::of_endpoint(endpoint),
@@ -281,12 +294,21 @@ impl Inventory {
         }
         let mut open: HashMap<(u32, String, String), (u64, ServiceId, Declared)> = HashMap::new();
         let mut called: HashSet<(u32, String, String)> = HashSet::new();
-        for (id, service) in (0_u32..).zip(&self.services) {
-            let id = ServiceId(id);
-            for operation in self.operations_of(service, catalogue) {
+        let seen = self.declared_and_seen();
+        let serving: HashSet<ServiceId> = (0_u32..)
+            .map(ServiceId)
+            .zip(&self.services)
+            .filter(|(_, service)| service.serves_declared && !service.gone)
+            .map(|(id, _)| self.shown_as(id))
+            .collect();
+        for (id, service) in (0_u32..).map(ServiceId).zip(&self.services) {
+            if service.gone || service.shown != id {
+                continue;
+            }
+            for operation in self.operations_of(service, serving.contains(&id), catalogue) {
                 let key = key_of(&operation);
                 let (method, template) = (&operation.operation.method, operation.template);
-                if self.find(&Key { service: id, folded_host: 0, method, template }).is_some() {
+                if seen.contains(&(id, method, template)) {
                     called.insert(key);
                     continue;
                 }
@@ -311,17 +333,27 @@ impl Inventory {
             .collect()
     }
 
+    /// Declared operations that were asked for, by the service that they are shown at.
+    fn declared_and_seen(&self) -> HashSet<(ServiceId, &Method, &str)> {
+        self.endpoints
+            .iter()
+            .flatten()
+            .filter(|it| it.folded_host == 0 && !it.declared.is_undeclared())
+            .map(|it| (self.shown_as(it.service), &it.method, &*it.template))
+            .collect()
+    }
+
     fn operations_of<'c>(
         &self,
         service: &Service,
+        serves_declared: bool,
         catalogue: &'c Catalogue,
     ) -> Vec<DeclaredOperation<'c>> {
         let Some(listener) = self.listeners.get(service.listener as usize) else {
             return Vec::new();
         };
         let host = service.host.as_deref();
-        if !service.serves_declared
-            && !host.is_some_and(|host| is_named(catalogue, host, listener.address))
+        if !serves_declared && !host.is_some_and(|host| is_named(catalogue, host, listener.address))
         {
             return Vec::new();
         }
@@ -338,7 +370,7 @@ impl Inventory {
         let declared = Declared { kind, deprecated: false, sunset: UnixNs(0) };
         (0_u32..)
             .zip(&self.services)
-            .filter(|(_, service)| service.overflow.observed > 0)
+            .filter(|(_, service)| service.overflow.observed > 0 && !service.gone)
             .filter_map(|(id, service)| {
                 let overflow = service.overflow;
                 let method = Method::parse("*")?;
@@ -383,6 +415,22 @@ fn place_of(row: &EndpointRow) -> Place<'_> {
 enum Made<'a> {
     Row(&'a EndpointRow),
     Endpoint(&'a Endpoint),
+}
+
+impl Made<'_> {
+    /// Whether it stands for itself: a row, or what was asked under a host that nothing proved.
+    fn is_apart(&self) -> bool {
+        match self {
+            Self::Row(_) => true,
+            Self::Endpoint(endpoint) => endpoint.folded_host != 0,
+        }
+    }
+}
+
+impl Endpoint {
+    fn joins(&self, other: &Made<'_>) -> bool {
+        self.folded_host == 0 && !other.is_apart()
+    }
 }
 
 fn key_of(operation: &DeclaredOperation<'_>) -> (u32, String, String) {

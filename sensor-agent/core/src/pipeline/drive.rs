@@ -237,6 +237,8 @@ impl Pipeline {
             tap(&assembled);
             stages.on_assembled(assembled);
         });
+        let stages = &mut self.stages;
+        stages.inventory.fold(&stages.catalogue);
         self.stages.inventory.learn_all();
         self.next_tell = UnixNs(0);
         self.next_snapshot = UnixNs(0);

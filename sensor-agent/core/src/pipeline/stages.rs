@@ -152,7 +152,8 @@ impl Stages {
             self.limit(&exchange);
         }
         self.detect(&exchange);
-        let observed = self.inventory.observe(&exchange, role, &self.catalogue);
+        let client = self.sources.client_behind(&exchange);
+        let observed = self.inventory.observe_of(&exchange, client, role, &self.catalogue);
         if role == Role::Server {
             self.sources.observe(&exchange, self.inventory.gate(observed));
         }

@@ -284,3 +284,33 @@ fn a_detector_decides_about_flows_by_their_name_in_the_kernel_within_bounds() {
     }
     assert!(!pipeline.add_detector(Box::new(Censor("censored".into()))));
 }
+
+#[test]
+fn a_caller_behind_a_trusted_proxy_is_the_one_that_it_speaks_for() {
+    for (trusted, callers) in [(true, 3), (false, 1)] {
+        let mut pipeline = Pipeline::new(Settings {
+            trusted_proxies: if trusted {
+                vec!["192.0.2.0/24".parse().expect("a prefix")]
+            } else {
+                Vec::new()
+            },
+            ..Settings::default()
+        });
+        for user in 1..=3 {
+            let mut one = exchange("/a", 200, "10.0.0.2:80", "192.0.2.7:40000");
+            let head =
+                format!("GET /a HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 203.0.113.{user}\r\n\r\n");
+            one.request.forwarded =
+                crate::http::parse_request(head.as_bytes()).expect("a head").facts.forwarded;
+            pipeline.on_exchange(one);
+        }
+        pipeline.finish(&mut |_| {});
+        let view = pipeline.view(pipeline.last(), &RowFilter::default());
+        let row = &view.endpoints[0];
+        assert_eq!(
+            (row.clients, row.callers.len()),
+            (callers, usize::try_from(callers).expect("few"))
+        );
+        assert_eq!(row.callers.contains(&"203.0.113.2".to_owned()), trusted, "{:?}", row.callers);
+    }
+}
