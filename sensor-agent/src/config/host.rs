@@ -1,12 +1,12 @@
 //! What the host knows that keeps it manageable: resolvers, gateways, ssh peers, interfaces.
 //!
 //! Read from /etc/resolv.conf, /proc/net and /sys/class/net; what cannot be read is empty. The texts are parsed here by
-//! pure functions. Bounds: [`FILE_BYTES_MAX`] of each file, [`PEERS_MAX`] ssh peers.
+//! pure functions. Bounds: [`FILE_BYTES_MAX`] of each file, [`CONNECTIONS_MAX`] connections, [`PEERS_MAX`] ssh peers.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File},
-    io::Read as _,
+    io::{BufRead, BufReader, Read as _},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::SystemTime,
 };
@@ -17,7 +17,9 @@ use super::policy_file::unix_ns;
 
 /// Bytes read of one file.
 const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
-/// ssh peers at most; each takes a failsafe entry.
+/// Connections of one address family that are looked at; they are read one by one.
+const CONNECTIONS_MAX: usize = 2_097_152;
+/// Peers at most; each takes a failsafe entry.
 const PEERS_MAX: usize = 16;
 /// Own addresses that are known at most.
 const OWN_MAX: usize = 1_024;
@@ -27,22 +29,37 @@ const KUBELET: (u16, u16) = (10_250, 10_250);
 /// Gathers the facts. `boot` is `CLOCK_BOOTTIME` now; `ssh_ports` as in the policy's failsafe.
 #[must_use]
 pub fn host_facts(boot: MonoNs, ssh_ports: &[(u16, u16)], upstreams: Vec<SocketAddr>) -> HostFacts {
+    host_facts_knowing(&[], boot, ssh_ports, upstreams)
+}
+
+/// The same; peers that are known come first, in their order, as long as they are connected: more of them than there is room for cannot
+/// push them out.
+#[must_use]
+pub fn host_facts_knowing(
+    known: &[IpAddr],
+    boot: MonoNs,
+    ssh_ports: &[(u16, u16)],
+    upstreams: Vec<SocketAddr>,
+) -> HostFacts {
     let mut gateways = gateways4(&read("/proc/net/route"));
     gateways.extend(gateways6(&read("/proc/net/ipv6_route")));
-    let mut ssh_peers = peers(&read("/proc/net/tcp"), ssh_ports);
-    ssh_peers.extend(peers(&read("/proc/net/tcp6"), ssh_ports));
-    let mut kubelet_peers = peers(&read("/proc/net/tcp"), &[KUBELET]);
-    kubelet_peers.extend(peers(&read("/proc/net/tcp6"), &[KUBELET]));
+    let mut peers = [Peers::new(known, ssh_ports), Peers::new(known, &[KUBELET])];
+    for path in ["/proc/net/tcp", "/proc/net/tcp6"] {
+        if let Ok(file) = File::open(path) {
+            look_for(&mut peers, BufReader::with_capacity(64 * 1024, file));
+        }
+    }
+    let [ssh_peers, kubelet_peers] = peers.map(Peers::found);
     HostFacts {
         api_servers: api_servers(|name| std::env::var(name).ok()),
-        kubelet_peers: kubelet_peers.into_iter().take(PEERS_MAX).collect(),
+        kubelet_peers,
         own: own(),
         now: unix_ns(SystemTime::now()),
         boot,
         interfaces: interfaces(),
         resolvers: resolvers(&read("/etc/resolv.conf")),
         gateways,
-        ssh_peers: ssh_peers.into_iter().take(PEERS_MAX).collect(),
+        ssh_peers,
         upstreams,
         ..HostFacts::default()
     }
@@ -129,20 +146,62 @@ fn gateways6(text: &str) -> Vec<IpAddr> {
     gateways.into_iter().take(PEERS_MAX).collect()
 }
 
-/// Remote addresses of established connections (state 01) to the ports, from /proc/net/tcp or tcp6.
-fn peers(text: &str, ports: &[(u16, u16)]) -> BTreeSet<IpAddr> {
-    let fits = |port: u16| ports.iter().any(|(low, high)| (*low..=*high).contains(&port));
-    text.lines()
-        .skip(1)
-        .filter_map(|line| {
-            let mut words = line.split_whitespace().skip(1);
-            let (local, remote, state) = (words.next()?, words.next()?, words.next()?);
-            let (_, port) = local.split_once(':')?;
-            let port = u16::from_str_radix(port, 16).ok()?;
-            (state == "01" && fits(port)).then(|| address(remote.split_once(':')?.0))?
-        })
-        .filter(|address| !address.is_loopback())
-        .collect()
+/// Remote addresses of established connections to some ports: those that are known, and some of the others.
+struct Peers<'a> {
+    known: &'a [IpAddr],
+    ports: &'a [(u16, u16)],
+    connected: BTreeSet<IpAddr>,
+    others: BTreeSet<IpAddr>,
+}
+
+impl<'a> Peers<'a> {
+    const fn new(known: &'a [IpAddr], ports: &'a [(u16, u16)]) -> Self {
+        Self { known, ports, connected: BTreeSet::new(), others: BTreeSet::new() }
+    }
+
+    fn add(&mut self, port: u16, peer: IpAddr) {
+        if !self.ports.iter().any(|(low, high)| (*low..=*high).contains(&port)) {
+            return;
+        }
+        if self.known.contains(&peer) {
+            self.connected.insert(peer);
+        } else {
+            self.others.insert(peer);
+            if self.others.len() > PEERS_MAX {
+                self.others.pop_last();
+            }
+        }
+    }
+
+    fn found(self) -> Vec<IpAddr> {
+        let known = self.known.iter().filter(|peer| self.connected.contains(peer));
+        let mut found: Vec<IpAddr> = known.copied().collect();
+        found.extend(self.others);
+        found.truncate(PEERS_MAX);
+        found
+    }
+}
+
+/// Reads /proc/net/tcp or tcp6: established connections (state 01), a line each.
+fn look_for(peers: &mut [Peers<'_>], text: impl BufRead) {
+    let lines = text.split(b'\n').skip(1).take(CONNECTIONS_MAX).map_while(Result::ok);
+    for line in lines {
+        let Ok(line) = std::str::from_utf8(&line) else { continue };
+        let Some((port, peer)) = connection(line) else { continue };
+        for peers in &mut *peers {
+            peers.add(port, peer);
+        }
+    }
+}
+
+/// Own port and remote address of an established connection with another host.
+fn connection(line: &str) -> Option<(u16, IpAddr)> {
+    let mut words = line.split_whitespace().skip(1);
+    let (local, remote, state) = (words.next()?, words.next()?, words.next()?);
+    let (_, port) = local.split_once(':')?;
+    let port = u16::from_str_radix(port, 16).ok()?;
+    let peer = (state == "01").then(|| address(remote.split_once(':')?.0))??;
+    (!peer.is_loopback()).then_some((port, peer))
 }
 
 /// An address of /proc/net/tcp*: words of 32 bits in memory order.
@@ -168,6 +227,31 @@ fn address(hex: &str) -> Option<IpAddr> {
 mod tests {
     use super::*;
 
+    fn peers(text: &str, ports: &[(u16, u16)]) -> Vec<IpAddr> {
+        let mut peers = [Peers::new(&[], ports)];
+        look_for(&mut peers, text.as_bytes());
+        peers.map(Peers::found).concat()
+    }
+
+    #[test]
+    fn who_was_there_before_is_not_pushed_out_by_many() {
+        let known: [IpAddr; 3] =
+            [[203, 0, 113, 9], [203, 0, 113, 8], [203, 0, 113, 7]].map(IpAddr::from);
+        let mut peers = [Peers::new(&known, &[(22, 22)])];
+        let row = |address: [u8; 4]| {
+            let hex = u32::from_ne_bytes(address);
+            format!(" 0: 0500000A:0016 {hex:08X}:D431 01 x\n")
+        };
+        let mut text = String::from("  sl\n");
+        // Far more than the first 4 MiB of the table, the known ones last.
+        text.extend((0..150_000_u32).map(|n| row((0x0100_0000 + n).to_be_bytes())));
+        text.extend([row([203, 0, 113, 7]), row([203, 0, 113, 9])]);
+        look_for(&mut peers, text.as_bytes());
+        let [found] = peers.map(Peers::found);
+        assert_eq!(found.len(), PEERS_MAX);
+        assert_eq!(found[..3], [known[0], known[2], [1, 0, 0, 0].into()]);
+    }
+
     #[cfg(target_endian = "little")]
     #[test]
     fn the_kernel_s_tables_are_read() {
@@ -176,15 +260,9 @@ mod tests {
         let route6 = "00000000000000000000000000000000 00 00000000000000000000000000000000 00 fe800000000000000000000000000001 00000400 1 0 3 eth0\n";
         assert_eq!(gateways6(route6), ["fe80::1".parse::<IpAddr>().expect("address")]);
         let tcp = "  sl  local_address rem_address   st\n   0: 0500000A:0016 0900000A:D431 01 x\n   1: 0500000A:0016 0A00000A:D431 06 x\n   2: 0500000A:0050 0B00000A:D431 01 x\n";
-        assert_eq!(
-            peers(tcp, &[(22, 22)]).into_iter().collect::<Vec<_>>(),
-            ["10.0.0.9".parse::<IpAddr>().expect("address")]
-        );
+        assert_eq!(peers(tcp, &[(22, 22)]), ["10.0.0.9".parse::<IpAddr>().expect("address")]);
         let tcp6 = "  sl\n   0: 00000000000000000000000000000000:0016 0000000000000000FFFF00000900000A:D431 01 x\n";
-        assert_eq!(
-            peers(tcp6, &[(22, 22)]).into_iter().collect::<Vec<_>>(),
-            ["10.0.0.9".parse::<IpAddr>().expect("address")]
-        );
+        assert_eq!(peers(tcp6, &[(22, 22)]), ["10.0.0.9".parse::<IpAddr>().expect("address")]);
     }
 
     #[test]

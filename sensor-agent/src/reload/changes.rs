@@ -106,6 +106,7 @@ impl PolicyFile {
         let until = MonoNs(kernel::now().0.saturating_add(time_ns));
         let install = Install::Provisional { until_ns: until.0 };
         let kept_safe = terms.ssh.as_deref().and_then(ssh_peer);
+        let operator = kept_safe.as_ref().map(|rule| rule.networks.clone());
         let mut changed = self.asking(|all| {
             let (layers, lists, forced) =
                 all.not_hazardous(layers, host, Insists::of(terms.force))?;
@@ -116,10 +117,24 @@ impl PolicyFile {
             until_unix_ns: wanted.now.0.saturating_add(time_ns),
             back_to_generation: changed.before.generation,
         });
+        changed.notes.push(match operator {
+            Some(networks) => format!(
+                "your ssh connection is protected while the policy is on trial: {}",
+                networks.iter().map(|net| net.addr().to_string()).collect::<Vec<_>>().join(", ")
+            ),
+            None => "no ssh connection of yours was found (SSH_CONNECTION): only what failsafe keeps is protected while the policy is on trial".into(),
+        });
         self.provisional = Some(Provisional { back, watched, applied, text: wanted.text, until });
         self.kept.provisional = true;
         self.write_kept(&mut changed);
         Ok(changed)
+    }
+
+    /// Says who makes the next changes, by the `SSH_CONNECTION` of the one who asks: that peer has its place among those that stay
+    /// protected before all others.
+    pub fn called_by(&mut self, connection: Option<&str>) {
+        let peer = connection.and_then(ssh_peer);
+        self.caller = peer.and_then(|rule| rule.networks.first().map(IpNet::addr));
     }
 
     /// Makes what is provisional permanent.

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     audit::Hash,
-    config::{ListFiles, PolicyFileError, Watched, host_facts, read_watched_policy},
+    config::{ListFiles, PolicyFileError, Watched, host_facts_knowing, read_watched_policy},
     control::PolicyStatus,
     kernel::{Install, Kernel},
     telemetry::events::{self, Emit as _},
@@ -47,10 +47,11 @@ pub struct Host<'a> {
 
 impl Host<'_> {
     /// What it knows of itself, for a policy whose failsafe has these ports of sshd: their peers must be known before its rules are in
-    /// force.
+    /// force. Those that are known already keep their place.
     #[must_use]
-    pub fn facts(&self, ssh_ports: &[(u16, u16)]) -> HostFacts {
-        let facts = host_facts(crate::kernel::now(), ssh_ports, self.upstreams.to_vec());
+    pub fn facts(&self, known: &[IpAddr], ssh_ports: &[(u16, u16)]) -> HostFacts {
+        let now = crate::kernel::now();
+        let facts = host_facts_knowing(known, now, ssh_ports, self.upstreams.to_vec());
         HostFacts { protected: self.protected.to_vec(), ..facts }
     }
 }
@@ -75,6 +76,8 @@ pub struct PolicyFile {
     pub(super) lists: ListFiles,
     refused_lists: Watched,
     again: Again,
+    /// The ssh peer of who makes a change.
+    pub(super) caller: Option<IpAddr>,
     /// What was tried last failed for a reason of the moment.
     for_the_moment: bool,
     /// Entries of what was tried last.
@@ -153,6 +156,7 @@ impl PolicyFile {
             lists: ListFiles::default(),
             refused_lists: Watched::default(),
             again: Again::default(),
+            caller: None,
             for_the_moment: false,
             tried: 0,
             status,
@@ -219,7 +223,7 @@ impl PolicyFile {
     ) -> Result<(Layers, Lists, Vec<String>), String> {
         let policy = layers.merged()?;
         let lists = self.lists.load(&policy).map_err(|error| error.to_string())?;
-        let facts = host.facts(&policy.failsafe.ssh_ports);
+        let facts = host.facts(&self.known_peers(), &policy.failsafe.ssh_ports);
         let found: Vec<_> = policy::hazards(&policy, &lists, &facts)
             .into_iter()
             .filter(|hazard| {
@@ -264,6 +268,14 @@ impl PolicyFile {
     /// What a document is checked against.
     pub(super) fn demands(&self, changed: UnixNs) -> Demands {
         Demands { changed, reasons: self.reason.clone().into_iter().collect() }
+    }
+
+    /// Peers that are protected already, whoever changes the policy just now first.
+    #[must_use]
+    pub fn known_peers(&self) -> Vec<IpAddr> {
+        let facts = self.in_force.as_ref().map(|in_force| &in_force.facts);
+        let protected = facts.map(|facts| [&facts.ssh_peers[..], &facts.kubelet_peers].concat());
+        self.caller.into_iter().chain(protected.unwrap_or_default()).collect()
     }
 
     /// Where ssh listens by the failsafe of the policy in force.
@@ -429,7 +441,7 @@ impl PolicyFile {
         if let Some(kept_safe) = kept_safe {
             Arc::make_mut(&mut policy).failsafe.also.push(kept_safe);
         }
-        let facts = host.facts(&policy.failsafe.ssh_ports);
+        let facts = host.facts(&self.known_peers(), &policy.failsafe.ssh_ports);
         self.apply(policy, lists, facts, host.kernel, install)?;
         self.layers = layers;
         self.status.sha256 = self.layers.sha256().to_string();
@@ -483,6 +495,15 @@ impl PolicyFile {
                 warning: &warning,
             }
             .emit();
+        }
+        if compiled.counts.failsafe_left_out > 0 {
+            let warning = format!(
+                "{} peers of ssh or kubelet that are connected now are not protected: there is no room for more failsafe entries; name their network in failsafe.ssh.management",
+                compiled.counts.failsafe_left_out
+            );
+            let warned =
+                events::PolicyWarning { origin: &self.status.origin, line: 0, warning: &warning };
+            warned.emit();
         }
         self.told(&compiled, &facts);
         let requests = Arc::new(policy.request_rules(&facts, &lists));

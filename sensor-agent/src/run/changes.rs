@@ -46,9 +46,12 @@ impl Shared {
                 }
             })
         };
-        let outcome = right_generation(terms, &before)
-            .and_then(|()| begin())
-            .and_then(|()| self.make(&mut policy, change, body, &who));
+        let outcome = right_generation(terms, &before).and_then(|()| begin()).and_then(|()| {
+            policy.called_by(terms.ssh.as_deref());
+            let outcome = self.make(&mut policy, change, body, &who);
+            policy.called_by(None);
+            outcome
+        });
         let noted = self.note(action, who, reason, [before, policy.version()], &outcome);
         self.show(&policy);
         Ok(self.answer(outcome?, noted, policy.status()))

@@ -226,7 +226,7 @@ impl Watch {
                 }
             }
             When::Host => {
-                let facts = host.facts(&policy.ssh_ports());
+                let facts = host.facts(&policy.known_peers(), &policy.ssh_ports());
                 if !policy.host_changed(&facts) {
                     return;
                 }

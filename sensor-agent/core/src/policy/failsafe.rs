@@ -200,9 +200,22 @@ fn read_networks(
     networks
 }
 
+/// Entries, and peers that found no room among them.
+pub(super) struct Kept {
+    pub(super) entries: Vec<Entry>,
+    pub(super) left_out: usize,
+}
+
 impl Failsafe {
-    /// All rules in force on a host, with the addresses it knows.
+    /// All rules in force on a host, with the addresses it knows; those that anyone can add to by connecting come last.
     pub fn rules(&self, facts: &HostFacts) -> Vec<FailsafeRule> {
+        let mut rules = self.configured(facts);
+        rules.extend(self.learned(facts));
+        rules
+    }
+
+    /// What operators and the host's own configuration name.
+    fn configured(&self, facts: &HostFacts) -> Vec<FailsafeRule> {
         let rule = |name: &str, networks: Vec<IpNet>, ports: Vec<(u16, u16)>, protocol, side| {
             FailsafeRule { name: name.into(), networks, ports, protocol, side }
         };
@@ -222,15 +235,6 @@ impl Failsafe {
             tcp,
             Side::Ours,
         ));
-        if self.keeps(Builtin::SshEstablished) {
-            rules.push(rule(
-                "ssh peers",
-                hosts(&facts.ssh_peers),
-                self.ssh_ports.clone(),
-                tcp,
-                Side::Ours,
-            ));
-        }
         if self.keeps(Builtin::Dns) {
             rules.push(rule(
                 "resolvers",
@@ -265,13 +269,6 @@ impl Failsafe {
         }
         if self.keeps(Builtin::Kubernetes) {
             rules.extend(facts.api_servers.iter().map(|server| service("API server", *server)));
-            rules.push(rule(
-                "kubelet",
-                hosts(&facts.kubelet_peers),
-                vec![(10250, 10250)],
-                tcp,
-                Side::Ours,
-            ));
         }
         if self.keeps(Builtin::Upstream) {
             rules.extend(
@@ -286,23 +283,55 @@ impl Failsafe {
         self.builtin.contains(&builtin)
     }
 
-    /// Map entries of all rules; an error says how many there would be.
-    pub(super) fn entries(&self, facts: &HostFacts) -> Result<Vec<Entry>, String> {
-        let mut entries = Vec::new();
-        for rule in self.rules(facts) {
-            let ports =
-                if rule.ports.is_empty() { vec![(0, u16::MAX)] } else { rule.ports.clone() };
-            for network in &rule.networks {
-                entries.extend(ports.iter().map(|range| entry(&rule, network, *range)));
+    /// Peers that are connected now, each in the order in which the host gives them.
+    fn learned(&self, facts: &HostFacts) -> Vec<FailsafeRule> {
+        let peers = [
+            (Builtin::SshEstablished, "ssh peers", &facts.ssh_peers, self.ssh_ports.clone()),
+            (Builtin::Kubernetes, "kubelet", &facts.kubelet_peers, vec![(10250, 10250)]),
+        ];
+        let wanted = peers
+            .into_iter()
+            .filter(|(builtin, _, peers, _)| self.keeps(*builtin) && !peers.is_empty());
+        let rules = wanted.map(|(_, name, peers, ports)| {
+            let mut networks: Vec<IpNet> = Vec::new();
+            for peer in peers.iter().map(|peer| IpNet::from(peer.to_canonical())) {
+                if !networks.contains(&peer) {
+                    networks.push(peer);
+                }
             }
-        }
-        if entries.len() > FAILSAFE_MAX as usize {
+            let (protocol, side) = (Some(Protocol::Tcp), Side::Ours);
+            FailsafeRule { name: name.into(), networks, ports, protocol, side }
+        });
+        rules.collect()
+    }
+
+    /// Map entries of all rules; an error says how many there would be. Peers that were learned get the room that is left: who connects
+    /// to a port of ours cannot make a policy fail, nor push out what is configured.
+    pub(super) fn entries(&self, facts: &HostFacts) -> Result<Kept, String> {
+        const MAX: usize = FAILSAFE_MAX as usize;
+        let configured = self.configured(facts);
+        // Counted before one is made: networks times ports of a hostile file are more than memory holds.
+        let count = configured.iter().fold(0_usize, |sum, rule| {
+            sum.saturating_add(rule.networks.len().saturating_mul(rule.ports.len().max(1)))
+        });
+        if count > MAX {
             return Err(format!(
-                "{} failsafe entries (addresses times ports) are over the limit of {FAILSAFE_MAX}; join networks into wider prefixes",
-                entries.len()
+                "{count} failsafe entries (addresses times ports) are over the limit of {FAILSAFE_MAX}; join networks into wider prefixes"
             ));
         }
-        Ok(entries)
+        let mut kept = Kept { entries: Vec::with_capacity(MAX), left_out: 0 };
+        for rule in configured.iter().chain(&self.learned(facts)) {
+            let any = [(0, u16::MAX)];
+            let ports = if rule.ports.is_empty() { &any[..] } else { &rule.ports };
+            for network in &rule.networks {
+                if kept.entries.len() + ports.len() > MAX {
+                    kept.left_out += 1;
+                } else {
+                    kept.entries.extend(ports.iter().map(|range| entry(rule, network, *range)));
+                }
+            }
+        }
+        Ok(kept)
     }
 }
 
@@ -347,5 +376,47 @@ fn entry(rule: &FailsafeRule, network: &IpNet, (port_min, port_max): (u16, u16))
         port_min,
         port_max,
         name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::parse, *};
+    use crate::time::UnixNs;
+
+    fn failsafe(text: &str) -> Failsafe {
+        parse("p.yaml", text.as_bytes(), UnixNs(0)).unwrap().failsafe
+    }
+
+    #[test]
+    fn who_connects_takes_the_room_that_is_left_and_no_more() {
+        let peer = |n: u8| IpAddr::from([203, 0, 113, n]);
+        let facts =
+            HostFacts { ssh_peers: (0..16).rev().map(peer).collect(), ..HostFacts::default() };
+        let ports = "failsafe: {ssh: {ports: [22, 2222, 2200-2209, 22000, 23000]}}\n";
+        let kept = failsafe(ports).entries(&facts).unwrap();
+        assert!(kept.entries.len() <= 64 && kept.left_out > 0, "{}", kept.left_out);
+        // The host's order is the order of importance.
+        let has = |n: u8| {
+            let address = std::net::Ipv4Addr::new(203, 0, 113, n).to_ipv6_mapped().octets();
+            kept.entries.iter().filter(|entry| entry.addr == address).count()
+        };
+        assert_eq!((has(15), has(0)), (5, 0));
+        let own = failsafe("failsafe: {ssh: {management: [192.0.2.0/24]}}\n");
+        assert_eq!(own.entries(&facts).unwrap().left_out, 0);
+    }
+
+    #[test]
+    fn networks_times_ports_are_counted_before_they_are_made() {
+        let many = |count: u32, one: &dyn Fn(u32) -> String| {
+            (0..count).map(one).collect::<Vec<_>>().join(", ")
+        };
+        let networks = many(20_000, &|n| format!("10.{}.{}.0/25", n / 250, n % 250));
+        let ports = many(20_000, &|n| (n * 2 + 1).to_string());
+        let text = format!(
+            "failsafe:\n  also:\n    - {{name: x, networks: [{networks}], ports: [{ports}]}}\n"
+        );
+        let error = failsafe(&text).entries(&HostFacts::default()).err().unwrap();
+        assert!(error.starts_with("4000000"), "{error}");
     }
 }

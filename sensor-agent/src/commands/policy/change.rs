@@ -3,6 +3,7 @@
 use anyhow::{Context as _, Result};
 use sensor_proto::json::rfc3339;
 
+use super::session::ssh_connection;
 use crate::{
     commands::{Exit, Prerequisite, output, place::Place},
     control::{AskError, Change, ChangeView, Terms, tell},
@@ -88,13 +89,10 @@ impl Common {
             reason: self.reason.clone(),
             if_generation: self.if_generation,
             force,
-            ssh: std::env::var("SSH_CONNECTION").ok().filter(|text| text.len() <= SSH_BYTES_MAX),
+            ssh: ssh_connection(),
         }
     }
 }
-
-/// Two addresses and two ports.
-const SSH_BYTES_MAX: usize = 128;
 
 /// Has the agent make a change and shows what came of it.
 pub(super) fn send(common: &Common, change: &Change, body: &[u8]) -> Result<Exit> {

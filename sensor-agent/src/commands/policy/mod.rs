@@ -8,6 +8,7 @@ mod diff;
 mod explain;
 mod export;
 mod list;
+mod session;
 
 use anyhow::Result;
 

@@ -10,6 +10,7 @@ use super::{
     super::{
         error::{PolicyError, PolicyErrors},
         facts::{HostFacts, RuleState},
+        failsafe::Kept,
         list::Lists,
         model::Policy,
     },
@@ -62,6 +63,8 @@ pub struct Counts {
     pub limits: usize,
     /// Failsafe entries.
     pub failsafe: usize,
+    /// Connected peers that found no room among them.
+    pub failsafe_left_out: usize,
 }
 
 /// What a policy comes to, before it is built.
@@ -127,6 +130,15 @@ impl Policy {
         })
     }
 
+    /// Prefixes of all rules and their lists, as they are written.
+    pub fn prefixes(&self, lists: &Lists) -> usize {
+        let of = |rule: &super::super::model::Rule| {
+            let listed = rule.lists.iter().filter_map(|name| lists.find(name));
+            rule.clients.len() + listed.map(|list| list.len()).sum::<usize>()
+        };
+        self.rules.iter().map(of).sum()
+    }
+
     /// What the policy comes to on this host, nothing built yet.
     pub fn size(&self, facts: &HostFacts, lists: &Lists) -> Result<Size, PolicyErrors> {
         let mut numbers = Numbers::default();
@@ -154,14 +166,7 @@ impl Policy {
         let refused = |error| PolicyErrors::new(&self.file, vec![error]);
         let whole =
             |message: String| refused(PolicyError { line: None, field: String::new(), message });
-        let prefixes: usize = self
-            .rules
-            .iter()
-            .map(|rule| {
-                let listed = rule.lists.iter().filter_map(|name| lists.find(name));
-                rule.clients.len() + listed.map(|list| list.len()).sum::<usize>()
-            })
-            .sum();
+        let prefixes = self.prefixes(lists);
         if prefixes > PREFIXES_MAX {
             let message =
                 format!("{prefixes} prefixes of clients are over the limit of {PREFIXES_MAX}");
@@ -182,15 +187,15 @@ impl Policy {
                 Entries { keys: Vec::new(), lengths: [0; 3], merged: 0 }
             })
         });
-        let failsafe = self.failsafe.entries(facts).unwrap_or_else(|message| {
+        let kept = self.failsafe.entries(facts).unwrap_or_else(|message| {
             errors.push(PolicyError { line: None, field: "failsafe".into(), message });
-            Vec::new()
+            Kept { entries: Vec::new(), left_out: 0 }
         });
         errors.dedup_by(|next, kept| next.message == kept.message);
         if !errors.is_empty() {
             return Err(PolicyErrors::new(&self.file, errors));
         }
-        Ok(Plan::new(four, six, chains, failsafe, self.digest_with(lists)))
+        Ok(Plan::new(four, six, chains, kept, self.digest_with(lists)))
     }
 
     /// Digest of the policy with its lists.
@@ -221,6 +226,7 @@ impl Plan {
             rules: self.chains.rules.len() - 1,
             limits: self.chains.limits.len() - 1,
             failsafe: self.failsafe.len(),
+            failsafe_left_out: self.left_out,
         }
     }
 }

@@ -13,6 +13,7 @@ use sensor_ebpf::abi::{
 use zerocopy::transmute;
 
 use super::{
+    super::failsafe::Kept,
     buckets::{Buckets, NoRoom},
     built::PolicyImage,
     chains::Chains,
@@ -31,6 +32,8 @@ pub(super) struct Plan {
     pub(super) six: [Entries<Key6>; 3],
     pub(super) chains: Chains,
     pub(super) failsafe: Vec<Failsafe>,
+    /// Peers that found no room in it.
+    pub(super) left_out: usize,
     pub(super) digest: u64,
     anchors: Anchors,
     sizes: Sizes,
@@ -50,7 +53,7 @@ impl Plan {
         four: [Entries<Key4>; 3],
         six: [Entries<Key6>; 3],
         chains: Chains,
-        failsafe: Vec<Failsafe>,
+        Kept { entries: failsafe, left_out }: Kept,
         digest: u64,
     ) -> Self {
         let [block6, ..] = &six;
@@ -63,7 +66,7 @@ impl Plan {
             entries6: Buckets::<1>::count_for(six.iter().map(|list| list.keys.len()).sum()),
             anchors6: Buckets::<2>::count_for(members6::anchors(&block6.keys, anchors)),
         };
-        Self { four, six, chains, failsafe, digest, anchors, sizes }
+        Self { four, six, chains, failsafe, left_out, digest, anchors, sizes }
     }
 
     fn blocks4(&self) -> bool {
