@@ -1,6 +1,7 @@
 //! The list files of a policy on disk to [`Lists`]; a file that did not change is not read again.
 //!
-//! Bounds: those of the core's `ListReader`; 64 KiB of a file in memory at a time.
+//! Bounds: those of the core's `ListReader`; 64 KiB of a file in memory at a time; of all lists together the prefixes that a policy can have,
+//! and the memory that there is room for.
 
 use std::{
     collections::HashMap,
@@ -13,7 +14,10 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use sensor_core::policy::{List, ListReader, ListRef, Lists, Policy};
+use sensor_core::policy::{
+    LIST_BYTES_MAX, LIST_MEMORY_MAX, List, ListReader, ListRef, Lists, Policy, PolicyError,
+    PolicyErrors, image::PREFIXES_MAX,
+};
 
 use super::{
     plain_file,
@@ -26,6 +30,8 @@ const CHUNK_BYTES: usize = 64 * 1024;
 #[derive(Debug, Default)]
 pub struct ListFiles {
     read: HashMap<ListRef, (u64, Arc<List>)>,
+    /// Bytes of memory that are left, where that is known.
+    room: Option<fn() -> Option<u64>>,
     /// Files that were last asked for: a file that was refused is read again only when it changed.
     watched: Watched,
 }
@@ -58,18 +64,39 @@ impl Watched {
 }
 
 impl ListFiles {
+    /// Reads nothing that there is no room for.
+    #[must_use]
+    pub fn within(room: fn() -> Option<u64>) -> Self {
+        Self { room: Some(room), ..Self::default() }
+    }
+
     /// The lists that a policy names, those that changed read again. Nothing is forgotten on a mistake.
     pub fn load(&mut self, policy: &Policy) -> Result<Lists, PolicyFileError> {
         self.watched = Watched::of(policy);
         let mut lists = Lists::default();
-        let mut read = HashMap::new();
+        let (mut read, mut prefixes) = (HashMap::new(), 0);
         for name in policy.rules.iter().flat_map(|rule| &rule.lists) {
             let key = ListRef { line: 0, ..name.clone() };
             let seen = fingerprint(Path::new(&*name.path));
             let list = match read.get(&key).or_else(|| self.read.get(&key)) {
                 Some((before, list)) if *before == seen && seen != 0 => Arc::clone(list),
-                _ => Arc::new(read_list(name)?),
+                _ => Arc::new(read_list(name, self.room.and_then(|room| room()))?),
             };
+            prefixes += list.len();
+            if prefixes > PREFIXES_MAX {
+                let message = format!(
+                    "lists of more than {prefixes} prefixes are over the limit of {PREFIXES_MAX} for a policy"
+                );
+                return Err(PolicyErrors {
+                    file: policy.file.clone(),
+                    errors: vec![PolicyError {
+                        line: Some(name.line),
+                        field: "lists".into(),
+                        message,
+                    }],
+                }
+                .into());
+            }
             lists.insert(name, Arc::clone(&list));
             read.insert(key, (seen, list));
         }
@@ -108,11 +135,32 @@ pub fn read_lists(policy: &Policy) -> Result<Lists, PolicyFileError> {
     ListFiles::default().load(policy)
 }
 
-fn read_list(name: &ListRef) -> Result<List, PolicyFileError> {
+fn read_list(name: &ListRef, room: Option<u64>) -> Result<List, PolicyFileError> {
     let path = Path::new(&*name.path);
     let failed = |source| PolicyFileError::List { path: path.to_owned(), line: name.line, source };
     let mut file = plain_file::open(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
+    let refused = |message: String| {
+        let error = PolicyError { line: None, field: String::new(), message };
+        PolicyErrors { file: name.path.to_string(), errors: vec![error] }
+    };
+    if metadata.len() > LIST_BYTES_MAX {
+        let message = format!(
+            "{} bytes are over the limit of {LIST_BYTES_MAX} bytes for a list file",
+            metadata.len()
+        );
+        return Err(refused(message).into());
+    }
+    // A short line of IPv6 takes half as much again.
+    let needed = metadata.len().saturating_add(metadata.len() / 2).min(LIST_MEMORY_MAX);
+    if let Some(room) = room.filter(|room| *room < needed) {
+        let message = format!(
+            "may take {} KiB of memory to read, and {} KiB are left; raise the memory limit, or list less",
+            needed.div_ceil(1024),
+            room / 1024
+        );
+        return Err(refused(message).into());
+    }
     let changed = unix_ns(metadata.modified().unwrap_or(UNIX_EPOCH));
     let mut reader = ListReader::new(name, &name.path, changed);
     let mut chunk = vec![0; CHUNK_BYTES];

@@ -120,7 +120,7 @@ pub struct EnforcementStatus {
     pub other_layouts: Vec<String>,
     /// Silence of the agent after which rules only monitor; 0 = never.
     pub stale_open_after_ms: u64,
-    /// Kernel memory that the agent's cgroup has room for; none = no limit.
+    /// Memory that the agent's cgroup, or the host, has room for; none = not known.
     #[serde(default)]
     pub memory_left_bytes: Option<u64>,
     /// Links that could not be pinned: they end with the agent.

@@ -7,6 +7,7 @@ mod changes;
 mod fingerprint;
 mod kept;
 mod layers;
+mod pace;
 mod policy;
 mod shown;
 mod spared;

@@ -10,8 +10,8 @@ use std::{
 use ipnet::IpNet;
 use sensor_core::{
     policy::{
-        self, Demands, FailsafeRule, HostFacts, Lists, Policy, ReasonPattern, RequestRules,
-        hazards,
+        self, Demands, FailsafeRule, HostChange, HostFacts, Lists, Policy, ReasonPattern,
+        RequestRules, hazards,
         image::{Compiled, Numbers, PolicyImage},
     },
     time::{MonoNs, UnixNs},
@@ -23,6 +23,7 @@ use super::{
     fingerprint,
     kept::{Keep, Kept, KeptApplied, KeptRule},
     layers::{self, Added, Base, Layers, Origin},
+    pace::{Pace, Urgency},
     spared::Spared,
     waiting,
 };
@@ -30,7 +31,7 @@ use crate::{
     audit::Hash,
     config::{ListFiles, PolicyFileError, Watched, host_facts_knowing, read_watched_policy},
     control::PolicyStatus,
-    kernel::{Install, Kernel},
+    kernel::{self, Install, Kernel},
     telemetry::events::{self, Emit as _},
 };
 
@@ -76,6 +77,7 @@ pub struct PolicyFile {
     pub(super) lists: ListFiles,
     refused_lists: Watched,
     again: Again,
+    pace: Pace,
     /// The ssh peer of who makes a change.
     pub(super) caller: Option<IpAddr>,
     /// What was tried last failed for a reason of the moment.
@@ -153,9 +155,10 @@ impl PolicyFile {
             provisional: None,
             numbers: None,
             unread: (!problems.is_empty()).then(|| problems.join("; ")),
-            lists: ListFiles::default(),
+            lists: ListFiles::within(kernel::kernel_memory_left),
             refused_lists: Watched::default(),
             again: Again::default(),
+            pace: Pace::default(),
             caller: None,
             for_the_moment: false,
             tried: 0,
@@ -194,22 +197,18 @@ impl PolicyFile {
         self.provisional.is_none() && (self.files_changed() || self.is_due_again())
     }
 
-    /// Whether the host changed so that the same policy compiles to something else (an interface came, a rule expired).
+    /// Whether the host changed so that the same policy compiles to something else (an interface came that a rule names, a rule expired, a
+    /// peer of ssh connected), and whether it is time to look after that: outsiders connect as often as they like.
     #[must_use]
     pub fn host_changed(&self, facts: &HostFacts) -> bool {
-        self.provisional.is_none()
-            && self.in_force.as_ref().is_some_and(|in_force| {
-                let before = &in_force.facts;
-                let expired = |rule: &policy::Rule| {
-                    rule.expires.is_some_and(|at| at > before.now && at <= facts.now)
-                };
-                before.interfaces != facts.interfaces
-                    || before.resolvers != facts.resolvers
-                    || before.gateways != facts.gateways
-                    || before.ssh_peers != facts.ssh_peers
-                    || before.upstreams != facts.upstreams
-                    || in_force.policy.rules.iter().any(expired)
-            })
+        let Some(in_force) = self.in_force.as_ref().filter(|_| self.provisional.is_none()) else {
+            return false;
+        };
+        match in_force.policy.change_between(&in_force.facts, facts) {
+            HostChange::None => false,
+            HostChange::Host => self.pace.allows(facts.boot, Urgency::Soon),
+            HostChange::Peers => self.pace.allows(facts.boot, Urgency::AtLeisure),
+        }
     }
 
     /// Refuses rules that are more likely a mistake than meant, unless somebody insists: then the layers say so, and the ids are told.
@@ -348,7 +347,9 @@ impl PolicyFile {
         let Some(in_force) = &self.in_force else { return Ok(()) };
         let (policy, lists) = (Arc::clone(&in_force.policy), in_force.lists.clone());
         let refused = self.status.error.clone();
+        let start = facts.boot;
         let outcome = self.apply(policy, lists, facts, kernel, Install::Confirmed);
+        self.pace.took(start, kernel::now(), outcome.is_ok());
         // The file as it is now may still be the one that was refused.
         self.status.error = refused.or_else(|| outcome.clone().err());
         outcome
@@ -463,8 +464,28 @@ impl PolicyFile {
             // The kernel may go on counting under the numbers of an agent before this one.
             kernel.kept().as_deref().and_then(Numbers::from_bytes).unwrap_or_default()
         });
-        let mut compiled =
-            policy.compile(&facts, &lists, numbers).map_err(|errors| errors.to_string())?;
+        // What does not fit is refused before it is made: a process that takes too much is killed.
+        self.tried = policy.prefixes(&lists) as u64;
+        let mut no_room = false;
+        let mut fits = |needed: u64| match kernel::memory_room() {
+            Some(room) if room.bytes < needed => {
+                no_room = true;
+                Err(format!(
+                    "needs {} KiB of memory in the kernel and to build it, and {} leaves {} KiB; raise the limit, or list less",
+                    needed.div_ceil(1024),
+                    room.by,
+                    room.bytes / 1024
+                ))
+            }
+            _ => Ok(()),
+        };
+        let compiled = fits(policy.planning_bytes(&lists)).and_then(|()| {
+            policy
+                .compile_where(&facts, &lists, numbers, |size| fits(size.bytes_at_most()))
+                .map_err(|errors| errors.to_string())
+        });
+        self.for_the_moment = no_room;
+        let mut compiled = compiled?;
         // Before the kernel counts by them: the next agent must never take a number for another rule's.
         if let Err(error) = kernel.keep(&numbers.to_bytes(Kernel::KEPT_BYTES_MAX)) {
             let error = error.to_string();

@@ -230,7 +230,10 @@ impl Watch {
                 if !policy.host_changed(&facts) {
                     return;
                 }
-                if let Err(error) = policy.recompile(facts, &shared.facts.kernel) {
+                let told = policy.status().error.clone();
+                if let Err(error) = policy.recompile(facts, &shared.facts.kernel)
+                    && told.is_none()
+                {
                     shared.tell_policy(PolicyChange::Refused { error }, policy.status());
                 }
             }

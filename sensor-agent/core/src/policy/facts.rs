@@ -7,6 +7,7 @@ use std::{
 
 use ipnet::IpNet;
 
+use super::model::{Policy, Rule};
 use crate::time::{MonoNs, UnixNs};
 
 /// What the agent knows of the host when a policy is compiled.
@@ -36,6 +37,42 @@ pub struct HostFacts {
     pub own: Vec<IpAddr>,
 }
 
+/// What of a host became another so that a policy compiles to something else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostChange {
+    /// Nothing.
+    None,
+    /// Who is connected: anyone can bring that about.
+    Peers,
+    /// The host itself, or what time it is.
+    Host,
+}
+
+impl Policy {
+    /// What of a host became another that this policy names.
+    pub fn change_between(&self, before: &HostFacts, now: &HostFacts) -> HostChange {
+        if self.rules.is_empty() {
+            return HostChange::None;
+        }
+        let other = |rule: &Rule| {
+            let expired = rule.expires.is_some_and(|at| at > before.now && at <= now.now);
+            let name = rule.when.interface.as_deref();
+            let index =
+                |facts: &HostFacts| name.and_then(|name| facts.interfaces.get(name)).copied();
+            expired || index(before) != index(now)
+        };
+        if self.rules.iter().any(other) {
+            return HostChange::Host;
+        }
+        match (self.failsafe.entries(before), self.failsafe.entries(now)) {
+            (Ok(before), Ok(now)) if before.configured() != now.configured() => HostChange::Host,
+            (Ok(before), Ok(now)) if before.learned() != now.learned() => HostChange::Peers,
+            (Ok(_), Ok(_)) | (Err(_), Err(_)) => HostChange::None,
+            (Ok(_), Err(_)) | (Err(_), Ok(_)) => HostChange::Host,
+        }
+    }
+}
+
 /// Why a rule is not in force now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Inactive {
@@ -52,4 +89,38 @@ pub enum RuleState {
     Active,
     /// Not now.
     Inactive(Inactive),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::parse, *};
+
+    #[test]
+    fn a_host_is_another_only_where_a_rule_or_the_failsafe_names_it() {
+        let text =
+            b"block:\n  - {id: a, clients: [192.0.2.1], interface: eth1, expires: 2030-01-01}\n";
+        let policy = parse("p.yaml", text, UnixNs(0)).unwrap();
+        let address = |last: u8| IpAddr::from([10, 0, 0, last]);
+        let before = HostFacts { ssh_peers: vec![address(1), address(2)], ..HostFacts::default() };
+        let check = |change: &dyn Fn(&mut HostFacts), expected| {
+            let mut now = before.clone();
+            change(&mut now);
+            assert_eq!(policy.change_between(&before, &now), expected, "{now:?}");
+        };
+        let interface = |name: &str| BTreeMap::from([(name.to_owned(), 7)]);
+        check(&|_| {}, HostChange::None);
+        check(&|now| now.interfaces = interface("veth1234"), HostChange::None);
+        check(&|now| now.interfaces = interface("eth1"), HostChange::Host);
+        check(&|now| now.own.push(address(9)), HostChange::None);
+        check(&|now| now.resolvers.push(address(9)), HostChange::Host);
+        check(&|now| now.gateways.push(address(9)), HostChange::Host);
+        check(&|now| now.ssh_peers.push(address(9)), HostChange::Peers);
+        check(&|now| now.kubelet_peers.push(address(9)), HostChange::Peers);
+        check(&|now| now.ssh_peers.reverse(), HostChange::None);
+        check(&|now| now.now = UnixNs(u64::MAX), HostChange::Host);
+        let nothing = parse("p.yaml", b"version: 1\n", UnixNs(0)).unwrap();
+        let mut now = before.clone();
+        now.ssh_peers.clear();
+        assert_eq!(nothing.change_between(&before, &now), HostChange::None);
+    }
 }

@@ -5,13 +5,18 @@
 //! management networks, DNS of the host's resolvers, DHCP of the gateways and on the link, loopback, the API server and kubelet's
 //! peers, the sensor's upstream. Neighbour discovery and ARP are neither TCP nor UDP and never judged.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+};
 
 use ipnet::IpNet;
 use sensor_ebpf::abi::{
     image::Failsafe as Entry,
     policy::{FAILSAFE_MAX, FailsafeSide},
 };
+
+use zerocopy::IntoBytes;
 
 use super::{
     duration::shown,
@@ -204,6 +209,26 @@ fn read_networks(
 pub(super) struct Kept {
     pub(super) entries: Vec<Entry>,
     pub(super) left_out: usize,
+    /// How many of the first are configured.
+    configured: usize,
+}
+
+impl Kept {
+    /// None at all.
+    pub(super) const fn nothing() -> Self {
+        Self { entries: Vec::new(), left_out: 0, configured: 0 }
+    }
+
+    /// Entries that nobody can bring about by connecting.
+    pub(super) fn configured(&self) -> &[Entry] {
+        self.entries.get(..self.configured).unwrap_or_default()
+    }
+
+    /// Those of connected peers, in any order.
+    pub(super) fn learned(&self) -> BTreeSet<&[u8]> {
+        let entries = self.entries.get(self.configured..).unwrap_or_default();
+        entries.iter().map(IntoBytes::as_bytes).collect()
+    }
 }
 
 impl Failsafe {
@@ -319,7 +344,7 @@ impl Failsafe {
                 "{count} failsafe entries (addresses times ports) are over the limit of {FAILSAFE_MAX}; join networks into wider prefixes"
             ));
         }
-        let mut kept = Kept { entries: Vec::with_capacity(MAX), left_out: 0 };
+        let mut kept = Kept { entries: Vec::with_capacity(MAX), left_out: 0, configured: count };
         for rule in configured.iter().chain(&self.learned(facts)) {
             let any = [(0, u16::MAX)];
             let ports = if rule.ports.is_empty() { &any[..] } else { &rule.ports };

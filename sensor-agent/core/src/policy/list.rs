@@ -13,7 +13,7 @@ use crate::time::UnixNs;
 
 mod read;
 
-pub use read::{LIST_BYTES_MAX, LIST_LINES_MAX, ListReader};
+pub use read::{LIST_BYTES_MAX, LIST_LINES_MAX, LIST_MEMORY_MAX, ListReader};
 
 /// Prefixes in one list file, after those that are there twice are joined.
 pub const LIST_ENTRIES_MAX: usize = 2_000_000;

@@ -30,11 +30,12 @@ mod tests;
 pub use diff::{Difference, RuleChange, diff};
 pub use error::{PolicyError, PolicyErrors};
 pub use export::export;
-pub use facts::{HostFacts, Inactive, RuleState};
+pub use facts::{HostChange, HostFacts, Inactive, RuleState};
 pub use failsafe::{Builtin, Failsafe, FailsafeRule, Side};
 pub use hazards::{Hazard, hazards};
 pub use list::{
-    LIST_BYTES_MAX, LIST_ENTRIES_MAX, LIST_LINES_MAX, List, ListFacts, ListReader, Lists,
+    LIST_BYTES_MAX, LIST_ENTRIES_MAX, LIST_LINES_MAX, LIST_MEMORY_MAX, List, ListFacts, ListReader,
+    Lists,
 };
 pub use model::{
     About, Conditions, Direction, LimitKey, LimitTerms, ListFormat, ListRef, OnError, Policy,

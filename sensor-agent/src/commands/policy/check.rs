@@ -106,10 +106,10 @@ fn checked(file: &Path, force: bool, config: &Config) -> Result<Checked, PolicyF
         return Err(refused(&policy, &found).into());
     }
     // Before anything is built: what does not fit may not fit here either.
-    let (needed, room) = (policy.size(&facts, &lists)?.bytes, room(config));
+    let (needed, room) = (policy.size(&facts, &lists)?.bytes_at_most(), room(config));
     if let Some(room) = room.filter(|room| *room < needed) {
         let message = format!(
-            "needs {} KiB of kernel memory, and the cgroup's limit leaves {} KiB; raise the limit, or list less",
+            "needs {} KiB of memory in the kernel and to build it, and the agent's limit leaves {} KiB; raise the limit, or list less",
             needed.div_ceil(1024),
             room / 1024
         );

@@ -76,6 +76,14 @@ pub struct Size {
     pub bytes: u64,
 }
 
+impl Size {
+    /// Bytes that are taken while the policy is put in force: in the kernel, and as much in the agent, which builds the image; of allow
+    /// rules the agent keeps one more.
+    pub fn bytes_at_most(&self) -> u64 {
+        self.bytes * if self.counts.allow > 0 { 3 } else { 2 }
+    }
+}
+
 impl Compiled {
     /// Hits by rule of the policy, from those by number.
     pub fn hits_by_rule(&self, hits: &[RuleHits]) -> Vec<RuleHits> {
@@ -104,6 +112,17 @@ impl Policy {
         lists: &Lists,
         numbers: &mut Numbers,
     ) -> Result<Compiled, PolicyErrors> {
+        self.compile_where(facts, lists, numbers, |_| Ok(()))
+    }
+
+    /// The same where there is room for it: `fits` is asked once the size is known and before anything of that size is made.
+    pub fn compile_where(
+        &self,
+        facts: &HostFacts,
+        lists: &Lists,
+        numbers: &mut Numbers,
+        fits: impl FnOnce(&Size) -> Result<(), String>,
+    ) -> Result<Compiled, PolicyErrors> {
         let mut next = numbers.clone();
         let (slots, fresh) = next.assign(self.rules.iter().map(|rule| &*rule.about.id));
         let terms = Terms::new(self, facts, lists);
@@ -114,6 +133,10 @@ impl Policy {
                 *place = Some(rule);
             }
         }
+        fits(&Size { counts: plan.counts(), bytes: plan.bytes() }).map_err(|message| {
+            let error = PolicyError { line: None, field: String::new(), message };
+            PolicyErrors::new(&self.file, vec![error])
+        })?;
         let image = plan.build().map_err(|NoRoom| self.collides())?;
         *numbers = next;
         Ok(Compiled {
@@ -137,6 +160,11 @@ impl Policy {
             rule.clients.len() + listed.map(|list| list.len()).sum::<usize>()
         };
         self.rules.iter().map(of).sum()
+    }
+
+    /// Bytes of memory that it takes to find out what the policy comes to: a word or three for each prefix.
+    pub fn planning_bytes(&self, lists: &Lists) -> u64 {
+        (self.prefixes(lists) * size_of::<super::family::Key6>()) as u64
     }
 
     /// What the policy comes to on this host, nothing built yet.
@@ -189,7 +217,7 @@ impl Policy {
         });
         let kept = self.failsafe.entries(facts).unwrap_or_else(|message| {
             errors.push(PolicyError { line: None, field: "failsafe".into(), message });
-            Kept { entries: Vec::new(), left_out: 0 }
+            Kept::nothing()
         });
         errors.dedup_by(|next, kept| next.message == kept.message);
         if !errors.is_empty() {

@@ -53,7 +53,7 @@ impl Plan {
         four: [Entries<Key4>; 3],
         six: [Entries<Key6>; 3],
         chains: Chains,
-        Kept { entries: failsafe, left_out }: Kept,
+        Kept { entries: failsafe, left_out, .. }: Kept,
         digest: u64,
     ) -> Self {
         let [block6, ..] = &six;

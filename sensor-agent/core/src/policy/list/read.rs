@@ -23,6 +23,8 @@ pub const LIST_LINES_MAX: u64 = 20_000_000;
 const LINE_BYTES_MAX: usize = 512;
 /// Entries that are read before those that are there twice are joined.
 const PENDING_MAX: usize = LIST_ENTRIES_MAX + LIST_ENTRIES_MAX / 4;
+/// Memory that a list takes while it is read, at most.
+pub const LIST_MEMORY_MAX: u64 = (PENDING_MAX * size_of::<(u64, u64, u32)>()) as u64;
 /// What a header line of a CSV file begins with.
 const HEADERS: [&str; 8] =
     ["address", "ip", "cidr", "network", "prefix", "client", "ip_address", "src"];
