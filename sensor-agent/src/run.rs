@@ -28,7 +28,7 @@ use crate::{
     config::{CatalogueFolder, Config, MetricsListen},
     control::{Access, Listener},
     kernel::{self, Kernel, caps},
-    reload::PolicyFile,
+    reload::{PolicyFile, Switched},
     sink::{Identity, Prepared},
     source::ring_buffer::RingThread,
     store::{Opened, random_id},
@@ -67,6 +67,9 @@ pub fn run(config: &Config) -> Result<()> {
     let (kernel, ring) = Kernel::prepare(&object, kernel_config).map_err(prerequisite)?;
     let kernel = Arc::new(kernel);
     caps::give_up_start_only().context("give up capabilities")?;
+    // Before anything is attached: what was switched off drops nothing, not one packet.
+    let switched = Switched::of(&config.store);
+    live::settle_switch(&kernel, &switched, config.mode);
 
     let identity = Identity {
         sensor_id: store.identity.sensor_id.clone(),
@@ -106,6 +109,7 @@ pub fn run(config: &Config) -> Result<()> {
         health: config.policy_health.clone(),
         not_pinned: not_pinned.clone(),
         trusted_proxies: config.trusted_proxies.clone(),
+        switched,
     };
     let policy =
         PolicyFile::new(config.policy.as_deref(), &config.store, config.require_reason.clone());

@@ -95,7 +95,7 @@ mod linux {
             if before.is_empty() && tell(&config.socket, off) {
                 let word = if off { "OFF, every rule only monitors" } else { "on" };
                 output::print(&format!(
-                    "enforcement {word}; nothing is pinned: it ends with the agent\n"
+                    "enforcement {word}; nothing is pinned: without an agent no rule is carried out\n"
                 ))?;
                 return Ok(Exit::Done);
             }

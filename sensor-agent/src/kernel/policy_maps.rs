@@ -33,7 +33,7 @@ use super::{
     object,
     patience::{is_for_the_moment, patiently},
     pod::Wire,
-    room::{Room, memory_room},
+    room,
     settings::SettingsMap,
     sys,
 };
@@ -75,13 +75,13 @@ pub enum ApplyError {
     Image(&'static str),
     /// It would not fit.
     #[error(
-        "the policy needs {} KiB of kernel memory and {} leaves {} KiB; the policy before stays in force", .needed / 1024, .room.by, .room.bytes / 1024
+        "the policy needs {} KiB of kernel memory and the cgroup's limit leaves {} KiB; the policy before stays in force", .needed / 1024, .room / 1024
     )]
     NoRoom {
         /// Bytes of the image.
         needed: u64,
-        /// What is left.
-        room: Room,
+        /// Bytes that are left.
+        room: u64,
     },
     /// The kernel said no.
     #[error("write map {name}: {source}")]
@@ -165,7 +165,7 @@ impl PolicyMaps {
         let needed = (image.lines.as_bytes().len()
             + image.any4.as_bytes().len()
             + image.filter6.as_bytes().len()) as u64;
-        if let Some(room) = memory_room().filter(|room| room.bytes < needed) {
+        if let Some(room) = room::kernel_memory_left().filter(|room| *room < needed) {
             return Err(ApplyError::NoRoom { needed, room });
         }
         let used = settings.policy & POLICY_SLOT;

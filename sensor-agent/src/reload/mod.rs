@@ -11,6 +11,7 @@ mod pace;
 mod policy;
 mod shown;
 mod spared;
+mod switched;
 mod waiting;
 
 pub use author::Author;
@@ -18,3 +19,4 @@ pub use changes::{CONFIRM_MAX, Changed, Wanted};
 pub use layers::{ADDED_BYTES_MAX, ADDED_RULES_MAX};
 pub use policy::{Host, PolicyFile};
 pub use spared::Spared;
+pub use switched::{AtStart, Switched};

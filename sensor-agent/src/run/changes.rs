@@ -70,10 +70,16 @@ impl Shared {
             let kernel = &self.facts.kernel;
             let was = kernel.settings().enforcement_off == 0;
             kernel.set_enforcement(on).map_err(|error| format!("write the settings: {error}"))?;
+            let mut notes = Vec::new();
+            if let Err(error) = self.facts.switched.keep(kernel) {
+                notes.push(format!(
+                    "the store cannot keep it: after a reboot it is as it was before: {error}"
+                ));
+            }
             let word = |on| if on { "on" } else { "off" };
             let diff = vec![format!("~ enforcement {} (was {})", word(on), word(was))];
             let (before, after) = (version.clone(), version.clone());
-            Ok(Changed { before, after, diff, notes: Vec::new() })
+            Ok(Changed { before, after, diff, notes })
         });
         let (who, reason) = (who(peer, terms), terms.reason.clone());
         let versions = [version.clone(), version];

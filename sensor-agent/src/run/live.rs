@@ -26,7 +26,7 @@ use crate::{
         self, HookKind, InterfaceState, Kernel, KernelConfig, Namespace, Owners, PinConfig,
         PinError, PinMode, Pins, Selection, caps::Needs,
     },
-    reload::Spared,
+    reload::{AtStart, Spared, Switched},
     sink::{Feed, SinkStatus, encode},
     source::{
         budget::Sampling,
@@ -425,6 +425,25 @@ pub(super) fn open_pins(
         Err(error) if kernel.pin == PinMode::Always => Err(error),
         Err(error) => Ok(Some(error.to_string())),
     }
+}
+
+/// Makes kernel and store agree on whether enforcement is switched off, and says so when it is.
+pub(super) fn settle_switch(kernel: &Kernel, switched: &Switched, mode: Mode) {
+    let outcome = switched.settle(kernel);
+    if let Err(error) = &outcome {
+        tracing::warn!(%error, "whether enforcement is switched off cannot be kept in the store");
+    }
+    if mode != Mode::Enforce || kernel.settings().enforcement_off == 0 {
+        return;
+    }
+    let since = match outcome {
+        Ok(AtStart::OffAgain) => "it was when an earlier run ended",
+        _ => "it was before this start",
+    };
+    tracing::warn!(
+        since,
+        "enforcement is switched off, every rule only monitors: `sensor-agent enforcement on` switches it on"
+    );
 }
 
 /// Capabilities beyond the usual.

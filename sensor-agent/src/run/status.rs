@@ -29,7 +29,7 @@ use crate::{
     },
     drops::Guard,
     kernel::{self, Chain, HookKind, InterfaceState, InterfaceStatus, Kernel},
-    reload::PolicyFile,
+    reload::{PolicyFile, Switched},
     sink::{Gauge, Identity},
     source::ring_buffer::RingCounts,
     telemetry::{Own, http::Source},
@@ -54,6 +54,8 @@ pub(super) struct Facts {
     /// Why links and maps are not pinned where they should be.
     pub(super) not_pinned: Option<String>,
     pub(super) trusted_proxies: Vec<IpNet>,
+    /// The switch of enforcement, as the store has it.
+    pub(super) switched: Switched,
 }
 
 /// What the reload thread tells.

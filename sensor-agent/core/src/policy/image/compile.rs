@@ -126,14 +126,15 @@ impl Policy {
         let mut next = numbers.clone();
         let (slots, fresh) = next.assign(self.rules.iter().map(|rule| &*rule.about.id));
         let terms = Terms::new(self, facts, lists);
-        let plan = self.plan(facts, lists, &terms, &slots, &mut next)?;
+        let (plan, left_out) = self.plan(facts, lists, &terms, &slots, &mut next)?;
+        let counts = Counts { failsafe_left_out: left_out, ..plan.counts() };
         let mut owners = vec![None; slots.iter().max().map_or(0, |most| wide(*most) + 1)];
         for (slot, rule) in slots.iter().zip(0..) {
             if let Some(place) = owners.get_mut(wide(*slot)).filter(|_| *slot > 0) {
                 *place = Some(rule);
             }
         }
-        fits(&Size { counts: plan.counts(), bytes: plan.bytes() }).map_err(|message| {
+        fits(&Size { counts, bytes: plan.bytes() }).map_err(|message| {
             let error = PolicyError { line: None, field: String::new(), message };
             PolicyErrors::new(&self.file, vec![error])
         })?;
@@ -146,7 +147,7 @@ impl Policy {
                 .states()
                 .map(|state| state.map_or_else(RuleState::Inactive, |()| RuleState::Active))
                 .collect(),
-            counts: plan.counts(),
+            counts,
             bytes: image.bytes(),
             digest: plan.digest,
             image,
@@ -172,8 +173,9 @@ impl Policy {
         let mut numbers = Numbers::default();
         let (slots, _) = numbers.assign(self.rules.iter().map(|rule| &*rule.about.id));
         let terms = Terms::new(self, facts, lists);
-        let plan = self.plan(facts, lists, &terms, &slots, &mut numbers)?;
-        Ok(Size { counts: plan.counts(), bytes: plan.bytes() })
+        let (plan, left_out) = self.plan(facts, lists, &terms, &slots, &mut numbers)?;
+        let counts = Counts { failsafe_left_out: left_out, ..plan.counts() };
+        Ok(Size { counts, bytes: plan.bytes() })
     }
 
     fn collides(&self) -> PolicyErrors {
@@ -183,6 +185,7 @@ impl Policy {
         PolicyErrors::new(&self.file, vec![error])
     }
 
+    /// The plan, and how many peers found no room in the failsafe.
     fn plan(
         &self,
         facts: &HostFacts,
@@ -190,7 +193,7 @@ impl Policy {
         terms: &Terms,
         slots: &[u32],
         numbers: &mut Numbers,
-    ) -> Result<Plan, PolicyErrors> {
+    ) -> Result<(Plan, usize), PolicyErrors> {
         let refused = |error| PolicyErrors::new(&self.file, vec![error]);
         let whole =
             |message: String| refused(PolicyError { line: None, field: String::new(), message });
@@ -223,7 +226,8 @@ impl Policy {
         if !errors.is_empty() {
             return Err(PolicyErrors::new(&self.file, errors));
         }
-        Ok(Plan::new(four, six, chains, kept, self.digest_with(lists)))
+        let Kept { entries, left_out, .. } = kept;
+        Ok((Plan::new(four, six, chains, entries, self.digest_with(lists)), left_out))
     }
 
     /// Digest of the policy with its lists.
@@ -254,7 +258,7 @@ impl Plan {
             rules: self.chains.rules.len() - 1,
             limits: self.chains.limits.len() - 1,
             failsafe: self.failsafe.len(),
-            failsafe_left_out: self.left_out,
+            failsafe_left_out: 0,
         }
     }
 }

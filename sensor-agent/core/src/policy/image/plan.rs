@@ -13,7 +13,6 @@ use sensor_ebpf::abi::{
 use zerocopy::transmute;
 
 use super::{
-    super::failsafe::Kept,
     buckets::{Buckets, NoRoom},
     built::PolicyImage,
     chains::Chains,
@@ -32,8 +31,6 @@ pub(super) struct Plan {
     pub(super) six: [Entries<Key6>; 3],
     pub(super) chains: Chains,
     pub(super) failsafe: Vec<Failsafe>,
-    /// Peers that found no room in it.
-    pub(super) left_out: usize,
     pub(super) digest: u64,
     anchors: Anchors,
     sizes: Sizes,
@@ -53,7 +50,7 @@ impl Plan {
         four: [Entries<Key4>; 3],
         six: [Entries<Key6>; 3],
         chains: Chains,
-        Kept { entries: failsafe, left_out, .. }: Kept,
+        failsafe: Vec<Failsafe>,
         digest: u64,
     ) -> Self {
         let [block6, ..] = &six;
@@ -66,7 +63,7 @@ impl Plan {
             entries6: Buckets::<1>::count_for(six.iter().map(|list| list.keys.len()).sum()),
             anchors6: Buckets::<2>::count_for(members6::anchors(&block6.keys, anchors)),
         };
-        Self { four, six, chains, failsafe, left_out, digest, anchors, sizes }
+        Self { four, six, chains, failsafe, digest, anchors, sizes }
     }
 
     fn blocks4(&self) -> bool {
