@@ -63,9 +63,18 @@ impl Inventory {
             listening,
             missing: if enough { MissingEvidence::Enough } else { MissingEvidence::TooLittle },
             observed: self.watch.observed(now, self.window_ns),
-            covered: self.covered(listener, now),
+            covered: self.covered_everywhere(endpoint, now),
         });
         Evaluated { decision, lifecycle, activity }
+    }
+
+    /// Whether silence of an endpoint's service proves that nobody called: at every listener that it has.
+    fn covered_everywhere(&self, endpoint: &Endpoint, now: UnixNs) -> Covered {
+        let Some(service) = self.service(self.shown_as(endpoint.service)) else {
+            return self.covered(0, now);
+        };
+        let mut each = service.listeners.iter().map(|listener| self.covered(*listener, now));
+        each.find(|covered| *covered != Covered::Yes).unwrap_or(Covered::Yes)
     }
 
     /// Whether silence of a listener over the window proves that nobody called.

@@ -251,3 +251,19 @@ fn a_service_keeps_its_identity_over_a_restart_and_when_pods_come_and_go() {
     let ids = |rows: Vec<EndpointRow>| rows.into_iter().map(|row| row.id).collect::<BTreeSet<_>>();
     assert_eq!(ids(second.rows_at(2)), ids(before));
 }
+
+#[test]
+fn silence_proves_something_only_where_every_listener_of_the_service_is_readable() {
+    let mut bench = Bench::new(&[SHOP]);
+    for server in ["10.0.0.2:80", "10.0.0.3:80"] {
+        bench.call(&Call { server, ..get("/users", 200) });
+    }
+    let state = |bench: &mut Bench| {
+        let rows = bench.rows_at(100).into_iter();
+        rows.filter(|row| row.path_template == "/old").map(|row| row.state).collect::<Vec<_>>()
+    };
+    assert_eq!(state(&mut bench), [State::Dormant]);
+    let tls = ListenerTotals { opened: 10, http: 5, tls: 5, ..Default::default() };
+    bench.inventory.listener_totals("10.0.0.3:80".parse().expect("an address"), tls);
+    assert_eq!(state(&mut bench), [State::NotCovered]);
+}
