@@ -10,6 +10,7 @@ mod head;
 mod hello;
 mod known;
 mod lenient;
+mod link;
 mod proxy;
 mod reader;
 
@@ -23,5 +24,6 @@ pub use framing::Framing;
 pub use head::{HeadError, RequestHead, ResponseHead, parse_request, parse_response};
 pub use hello::{ClientHello, HelloError, TlsVersion, parse_hello};
 pub(crate) use known::KnownHeads;
+pub use link::LifeLinks;
 pub use proxy::{ProxyHeader, parse_proxy};
 pub use reader::{Kind, Position, Reader, Step};

@@ -12,9 +12,11 @@ use super::{
     evidence::{ByClass, Outcome, Times},
     kind::Sights,
     latency::LatencySketch,
+    life::{Announced, Dating},
     listener::{Credentials, FewHashes},
     names::{NameId, NameSet, Names},
     owners::Owners,
+    path::{Target, Templating, write_template},
     query,
     service::ServiceId,
 };
@@ -22,7 +24,7 @@ use crate::{
     http::{AuthScheme, Exchange, Method},
     keyed_hash::siphash24,
     limits::{InventoryLimits, MISSING_VALUES_MIN},
-    state::{DeclarationKind, Lifecycle, State},
+    state::{DeclarationKind, State},
     time::UnixNs,
 };
 
@@ -38,16 +40,6 @@ pub(super) struct Declared {
 impl Declared {
     pub(super) const fn is_undeclared(self) -> bool {
         self.kind.is_undeclared()
-    }
-
-    /// Where it stands at `now`.
-    pub(super) fn lifecycle(self, now: UnixNs) -> Lifecycle {
-        match (self.deprecated, self.sunset) {
-            (_, sunset) if sunset > UnixNs(0) && sunset <= now => Lifecycle::SunsetPassed,
-            (true, UnixNs(0)) => Lifecycle::Deprecated,
-            (true, _) => Lifecycle::DeprecatedSunsetAhead,
-            (false, _) => Lifecycle::Supported,
-        }
     }
 }
 
@@ -104,6 +96,8 @@ pub(super) struct Endpoint {
     pub(super) redirect: u32,
     /// Successes that are not known to be catch-all.
     pub(super) proofs: Proofs,
+    /// What its responses announce.
+    pub(super) announced: Option<Box<Announced>>,
     /// Last redirect and last refusal.
     pub(super) redirected_as: Option<Answer>,
     pub(super) refused_as: Option<Answer>,
@@ -169,6 +163,7 @@ impl Endpoint {
             absent_paths: FewHashes::default(),
             redirect: 0,
             proofs: Proofs::default(),
+            announced: None,
             redirected_as: None,
             refused_as: None,
             sights: Sights::default(),
@@ -201,6 +196,10 @@ impl Endpoint {
         self.denied |= matches!(exchange.status, Some(401 | 403));
         self.auth |= 1 << exchange.request.auth as u16;
         self.sights.note(exchange, outcome);
+        let found = Announced::of(exchange, |location| successor(location, context.limits));
+        if found.is_some() || self.announced.is_some() {
+            Announced::note(&mut self.announced, found, outcome, Dating::of(exchange));
+        }
         self.observe_sketches(exchange, context);
         self.observe_names(exchange, query, context);
         match outcome {
@@ -302,6 +301,7 @@ impl Endpoint {
             self.proof = Proof::Success;
         }
         self.proofs.merge(&other.proofs);
+        Announced::merge(&mut self.announced, other.announced);
         self.sights.merge(other.sights);
         self.redirected_as = self.redirected_as.or(other.redirected_as);
         self.refused_as = self.refused_as.or(other.refused_as);
@@ -311,6 +311,15 @@ impl Endpoint {
         self.told = self.told.or(other.told);
         self.dirty = true;
     }
+}
+
+/// The path of a link as a template by shape: values in it are not kept.
+fn successor(location: &str, limits: &InventoryLimits) -> Box<str> {
+    let Target::Path { path, .. } = Target::parse(location.as_bytes()) else { return "/".into() };
+    let mut out = Vec::new();
+    let (bytes, segments) = (limits.template_bytes, limits.template_segments);
+    write_template(path, Templating::Typed, bytes, segments, &mut out);
+    std::str::from_utf8(&out).unwrap_or("/").into()
 }
 
 /// Client address to the hash that sketches take.

@@ -5,13 +5,14 @@ use std::borrow::Cow;
 use super::{
     endpoint::Endpoint,
     evidence::{Redirects, Unreached},
+    life::{Effective, effective},
     path::has_parameter,
     table::Inventory,
 };
 use crate::{
     limits::MISSING_CALLS_MIN,
     state::{
-        Activity, Covered, Decision, DeclarationKind, Existence, Inputs, Lifecycle, Listening,
+        Activity, Covered, Decision, DeclarationKind, Existence, Inputs, Listening,
         MissingEvidence, NotCovered, Operator, Role, State, decide,
     },
     time::UnixNs,
@@ -21,7 +22,7 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Evaluated {
     pub(super) decision: Decision,
-    pub(super) lifecycle: Lifecycle,
+    pub(super) life: Effective,
     pub(super) activity: Activity,
 }
 
@@ -52,7 +53,8 @@ impl Inventory {
             self.is_proven(endpoint) || redirected || listening == Listening::Discriminates;
         let enough = u64::from(endpoint.absent_calls) >= MISSING_CALLS_MIN
             && (!has_parameter(&endpoint.template) || endpoint.absent_paths.is_full());
-        let lifecycle = endpoint.declared.lifecycle(now);
+        let life = effective(endpoint.declared, endpoint.announced.as_deref(), now);
+        let lifecycle = life.lifecycle;
         let decision = decide(&Inputs {
             role: Role::Server,
             operator: Operator::Nothing,
@@ -65,7 +67,7 @@ impl Inventory {
             observed: self.watch.observed(now, self.window_ns),
             covered: self.covered_everywhere(endpoint, now),
         });
-        Evaluated { decision, lifecycle, activity }
+        Evaluated { decision, life, activity }
     }
 
     /// Whether silence of an endpoint's service proves that nobody called: at every listener that it has.

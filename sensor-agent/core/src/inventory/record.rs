@@ -14,6 +14,7 @@ use super::{
     evidence::{ByClass, Times},
     kind::Sights,
     latency::LatencySketch,
+    life::Announced,
     names::{NameSet, Names},
     service::{identity, named_identity},
     table::Inventory,
@@ -109,6 +110,8 @@ struct EndpointRecord {
     refused_in: u8,
     #[serde(default)]
     sights: Sights,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    announced: Option<Announced>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     denied: bool,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -242,6 +245,7 @@ impl Inventory {
             refused_in: endpoint.refused_in,
             denied: endpoint.denied,
             sights: endpoint.sights,
+            announced: endpoint.announced.as_deref().cloned(),
             split: endpoint.split,
         };
         let body = serde_json::to_vec(&record).ok()?;
@@ -279,6 +283,7 @@ impl Inventory {
         endpoint.proof = if record.proven { Proof::Success } else { Proof::NotYet };
         endpoint.proofs.firm = record.proven;
         endpoint.sights = record.sights;
+        endpoint.announced = record.announced.map(Box::new);
         (endpoint.first, endpoint.last) = (record.first, record.last);
         (endpoint.times, endpoint.weighted) = (record.times, record.weighted);
         (endpoint.observed, endpoint.sampled) = (record.observed, record.sampled);

@@ -76,6 +76,18 @@ pub struct EndpointRow {
     pub declaration: DeclarationKind,
     /// Where it stands in its life.
     pub lifecycle: Lifecycle,
+    /// From when its responses say it is deprecated, also when that is ahead (RFC 9745).
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub deprecation_unix_ns: Option<UnixNs>,
+    /// Its sunset: the document's, else that of its responses (RFC 8594).
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub sunset_unix_ns: Option<UnixNs>,
+    /// Path of the next version as its responses link it, as a template.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub successor: Option<String>,
+    /// What its responses say of its life that was not used, and why.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub drift: Option<String>,
     /// What was answered in the window.
     pub activity: Activity,
     /// First request, none when never called.

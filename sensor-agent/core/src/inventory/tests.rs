@@ -2,6 +2,7 @@
 
 mod hostile;
 mod learned;
+mod life;
 mod order;
 mod removed;
 mod services;

@@ -11,6 +11,7 @@ use super::{
     endpoint::{Declared, Endpoint, Proof, auth_names},
     evaluate::{Evaluated, reason},
     host::{HOST_BYTES_MAX, HostName},
+    life::Drift,
     row::{
         Accuracy, CoverageRow, EgressRow, EndpointRow, INVENTORY_SCHEMA, InventoryView, Kind,
         LatencyRow,
@@ -261,7 +262,15 @@ impl Inventory {
             reason: reason(evaluated.decision).into_owned(),
             not_covered: evaluated.decision.reason,
             declaration: endpoint.declared.kind,
-            lifecycle: evaluated.lifecycle,
+            lifecycle: evaluated.life.lifecycle,
+            deprecation_unix_ns: evaluated.life.deprecation,
+            sunset_unix_ns: evaluated.life.sunset,
+            successor: endpoint
+                .announced
+                .as_ref()
+                .and_then(|it| it.successor.as_ref())
+                .map(ToString::to_string),
+            drift: drift_text(evaluated.life.drift).map(ToOwned::to_owned),
             activity: evaluated.activity,
             first_seen_unix_ns: called.then_some(endpoint.first),
             last_seen_unix_ns: called.then_some(endpoint.last),
@@ -447,6 +456,18 @@ fn declared(operation: &DeclaredOperation<'_>) -> Declared {
         kind: operation.kind,
         deprecated: lifecycle.deprecated,
         sunset: lifecycle.sunset.unwrap_or_default(),
+    }
+}
+
+const fn drift_text(drift: Drift) -> Option<&'static str> {
+    match drift {
+        Drift::None => None,
+        Drift::SunsetsDiffer => {
+            Some("responses name another sunset than the document, which counts")
+        }
+        Drift::SunsetBeforeDeprecation => {
+            Some("responses name a sunset before their deprecation: it is ignored")
+        }
     }
 }
 
