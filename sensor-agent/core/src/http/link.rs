@@ -25,7 +25,12 @@ impl LifeLinks {
                 return;
             };
             // A comma in quotes ends no link, but `rel` has none.
-            let end = after.find(",<").or_else(|| after.find(", <")).unwrap_or(after.len());
+            let end = after
+                .match_indices(',')
+                .find(|(at, _)| {
+                    after.get(at + 1..).is_some_and(|next| next.trim_start().starts_with('<'))
+                })
+                .map_or(after.len(), |(at, _)| at);
             let (parameters, next) = after.split_at_checked(end).unwrap_or((after, ""));
             rest = next;
             for relation in relations(parameters) {
