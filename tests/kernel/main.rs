@@ -29,6 +29,7 @@ mod policy;
 mod reload;
 mod requests;
 mod reset;
+mod room;
 mod safety;
 mod sources;
 mod switch;

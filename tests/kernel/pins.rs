@@ -171,6 +171,12 @@ impl Host {
         serde_json::from_str(&text).unwrap()
     }
 
+    /// Ends an agent and takes out what it left, as a reboot does.
+    fn kill_and_unpin(&self, sensor: Sensor) {
+        kill(sensor);
+        self.detach();
+    }
+
     /// Removes everything of this test's sensor, and nothing of another one that runs on this machine.
     fn detach(&self) {
         let layouts = self.layouts();
@@ -457,6 +463,45 @@ fn what_is_switched_off_stays_off_over_an_upgrade() {
     sleep(Duration::from_millis(200));
     assert_eq!(flood.leaked(), 0);
     kill(upgraded);
+    host.detach();
+}
+
+#[test]
+fn what_is_switched_off_stays_off_over_an_observing_run_and_a_reboot() {
+    if !is_root_or_skips("what_is_switched_off_stays_off_over_an_observing_run") {
+        return;
+    }
+    let host = Host::new();
+    let switched_off = |sensor: &Sensor| {
+        let status = sensor.status().unwrap();
+        status["enforcement"]["switched_off"].as_bool().unwrap()
+    };
+    // Told the agent itself, by its socket.
+    let sensor = host.sensor(&[]);
+    let (done, text) = host.agent(&["enforcement", "off"]);
+    assert!(done && switched_off(&sensor), "{text}");
+    sensor.stop().unwrap();
+    let observing = host.options(&[]).with(&["--mode", "observe"]);
+    let arguments: Vec<_> = observing.arguments.iter().skip(2).cloned().collect();
+    let observing = SensorOptions { arguments, ..observing };
+    Sensor::start(&host.lab, &host.server, &observing).unwrap().stop().unwrap();
+    // Nothing is pinned now, as after a reboot.
+    let sensor = host.sensor(&[]);
+    assert!(switched_off(&sensor), "it came back switched on");
+    let (done, text) = host.agent(&["enforcement", "on"]);
+    assert!(done && !switched_off(&sensor), "{text}");
+    host.kill_and_unpin(sensor);
+    let sensor = host.sensor(&[]);
+    assert!(!switched_off(&sensor), "it was switched on");
+    // Switched with no agent alive: what is pinned is newer than the store.
+    let (done, text) = host.agent(&["enforcement", "off"]);
+    assert!(done, "{text}");
+    kill(sensor);
+    let (done, text) = host.agent(&["enforcement", "on"]);
+    assert!(done, "{text}");
+    let sensor = host.sensor(&[]);
+    assert!(!switched_off(&sensor), "the store overrules what is pinned");
+    kill(sensor);
     host.detach();
 }
 
