@@ -14,12 +14,11 @@ pub(super) fn parse(text: &str) -> Option<UnixNs> {
 fn http_date(text: &str) -> Option<UnixNs> {
     let parts: Vec<&str> =
         text.split([' ', ',', '-']).filter(|part| !part.is_empty()).take(8).collect();
-    let (day, month, year, time) = match *parts.as_slice() {
-        // `Sun, 06 Nov 1994 08:49:37 GMT` and `Sunday, 06-Nov-94 08:49:37 GMT`; `Sun Nov  6 08:49:37 1994`.
-        [_, day, month, year, time, "GMT" | "UTC"] | [_, month, day, time, year] => {
-            (day, month, year, time)
-        }
-        _ => return None,
+    // `Sun, 06 Nov 1994 08:49:37 GMT` and `Sunday, 06-Nov-94 08:49:37 GMT`; `Sun Nov  6 08:49:37 1994`.
+    let ([_, day, month, year, time, "GMT" | "UTC"] | [_, month, day, time, year]) =
+        *parts.as_slice()
+    else {
+        return None;
     };
     let month = MONTHS.iter().position(|name| name.eq_ignore_ascii_case(month))? + 1;
     let year: u32 = match (year.len(), year.parse().ok()?) {
