@@ -10,8 +10,8 @@ use crate::{
         flow_key::{FlowKey, Tuple},
         settings::Settings,
     },
-    packet::{Link, Outcome, PacketBytes, TcpFlags, parse},
-    tables::{CHARGED_PACKET, FIRST_TUPLE, Tables},
+    packet::{Headers, Link, Outcome, PacketBytes, TcpFlags, parse},
+    tables::{CHARGED_ANYWHERE, CHARGED_CONNECTION, CHARGED_PACKET, FIRST_TUPLE, Tables},
     tracker::{self, Class, Common, Flow, Position, Whole, flow_flag, state, stream_flag},
     verdict::{Decision, concerns, high, low, now},
     work::Work,
@@ -37,6 +37,7 @@ pub fn judge<P: PacketBytes, T: Tables>(
     tables.count(Counter::Sightings);
     work.cursor.now_ns = 0;
     work.headers.first_fragment = 0;
+    work.headers.later_fragment = 0;
     work.headers.ip_id = 0;
     work.headers.tcp_flags = 0;
     work.cursor.resume = 0;
@@ -467,21 +468,34 @@ fn make_alias<T: Tables>(tables: &T, work: &mut Work) {
     tracker::send_alias(tables, work, 0);
 }
 
+/// Where the bytes begin by which a segment is known: a SYN has no payload, but options that NAT leaves alone behind the MSS (timestamps).
+#[inline(always)]
+fn first_bytes(headers: &Headers) -> u32 {
+    let options = headers.payload.wrapping_sub(headers.transport);
+    if headers.tcp_flags & TcpFlags::SYN != 0 && options >= 36 {
+        headers.transport + 28
+    } else {
+        headers.payload
+    }
+}
+
 /// Key of this segment in `RECENT`.
 #[inline(never)]
 pub(crate) fn recent_key<P: PacketBytes>(purpose: u8, packet: &P, work: &mut Work) {
     let headers = &work.headers;
-    // A SYN has no payload, but options that NAT leaves alone behind the MSS (timestamps).
-    let at = if headers.tcp_flags & TcpFlags::SYN != 0
-        && headers.payload.wrapping_sub(headers.transport) >= 36
-    {
-        headers.transport + 28
+    let hash = if purpose == CHARGED_CONNECTION {
+        // A retransmission has the same addresses; its options differ (timestamps).
+        let tuple = &headers.tuple;
+        let ports = (u64::from(tuple.src_port) << 16) | u64::from(tuple.dst_port);
+        let ends = mix(high(&tuple.src) ^ low(&tuple.src), high(&tuple.dst) ^ low(&tuple.dst));
+        mix(ends, ports)
+    } else if purpose == CHARGED_ANYWHERE {
+        0
     } else {
-        headers.payload
+        mix(packet.load_payload(first_bytes(headers)), u64::from(headers.tuple.protocol))
     };
-    let first = packet.load_payload(at);
     let key = &mut work.recent;
-    key.hash = mix(first, u64::from(headers.tuple.protocol));
+    key.hash = hash;
     key.seq = headers.seq;
     key.ack = headers.ack;
     key.len = headers.payload_len;

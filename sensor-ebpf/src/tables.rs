@@ -47,8 +47,10 @@ pub enum ListenerEvent {
 pub const FIRST_TUPLE: u8 = 0;
 /// [`RecentKey::purpose`]: a packet was charged to a limit.
 pub const CHARGED_PACKET: u8 = 1;
-/// [`RecentKey::purpose`]: a SYN was charged to a limit of connections.
+/// [`RecentKey::purpose`]: a SYN of these addresses was charged to a limit of connections.
 pub const CHARGED_CONNECTION: u8 = 2;
+/// [`RecentKey::purpose`]: the same, whatever addresses another hook sees.
+pub const CHARGED_ANYWHERE: u8 = 3;
 
 /// Key of `RECENT`: what stays the same when a segment passes several hooks and NAT.
 #[repr(C, align(8))]
@@ -56,7 +58,7 @@ pub const CHARGED_CONNECTION: u8 = 2;
     Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
 pub struct RecentKey {
-    /// Hash of the first payload bytes (SYN: of the options).
+    /// Hash of the first payload bytes (SYN: of the options); [`CHARGED_CONNECTION`]: of the addresses and ports, [`CHARGED_ANYWHERE`]: 0.
     pub hash: u64,
     /// Sequence number.
     pub seq: u32,
@@ -68,7 +70,7 @@ pub struct RecentKey {
     pub ip_id: u32,
     /// TCP flags.
     pub flags: u8,
-    /// [`FIRST_TUPLE`], [`CHARGED_PACKET`] or [`CHARGED_CONNECTION`].
+    /// [`FIRST_TUPLE`], [`CHARGED_PACKET`], [`CHARGED_CONNECTION`] or [`CHARGED_ANYWHERE`].
     pub purpose: u8,
     /// Always zero.
     pub pad: [u8; 6],
@@ -141,8 +143,10 @@ pub struct FragmentVerdict {
     pub hits: u32,
     /// Which end the rule listed: 0 source, 1 destination.
     pub end: u32,
-    /// Always zero.
-    pub pad: u32,
+    /// Its source port, which the later ones do not have.
+    pub src_port: u16,
+    /// Its destination port.
+    pub dst_port: u16,
 }
 
 const _: () = assert!(size_of::<FragmentVerdict>() == 24);

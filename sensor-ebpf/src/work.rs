@@ -135,6 +135,14 @@ pub const PORTS_UNKNOWN: u32 = 2;
 /// Rules that monitor, for one packet: a verdict on its flow and on each end, a block rule for each end, one of the limits;
 /// a power of two.
 pub const NOTED_MAX: usize = 8;
+/// Value of [`Search::exempt`]: rules may drop this packet.
+pub const NOT_EXEMPT: u32 = 1;
+/// Value of [`Search::exempt`]: no rule drops this packet.
+pub const EXEMPT: u32 = 2;
+/// Value of [`Search::exempt`]: a limit applies, so it is to be asked before anything is charged.
+pub const ASK_EXEMPT: u32 = 3;
+/// Value of [`Search::exempt`]: it was asked and is not, and the limits are walked once more.
+pub const WALKED_AGAIN: u32 = 4;
 /// Bit of an element of [`Search::noted`].
 pub const OF_A_LIMIT: u32 = 1 << 31;
 
@@ -220,7 +228,8 @@ pub struct Search {
     pub noted: [u32; NOTED_MAX],
     /// Their number.
     pub noted_count: u32,
-    /// Whether failsafe or the allowlist exempts the packet: 0 not asked yet, 1 no, 2 yes.
+    /// Whether failsafe or the allowlist exempts the packet: 0 not asked yet, [`NOT_EXEMPT`], [`EXEMPT`],
+    /// [`ASK_EXEMPT`] or [`WALKED_AGAIN`].
     pub exempt: u32,
     /// Bit 0: the packet was counted as one that a block rule would have dropped; bit 1: a limit.
     pub would_counted: u32,

@@ -66,7 +66,7 @@ impl TcpFlags {
 pub struct Headers {
     /// Addresses and ports in the packet's direction.
     pub tuple: Tuple,
-    /// TCP sequence number.
+    /// TCP sequence number; of a later fragment its offset.
     pub seq: u32,
     /// TCP acknowledgement number.
     pub ack: u32,
@@ -86,8 +86,8 @@ pub struct Headers {
     pub tcp_flags: u8,
     /// 1 when more fragments follow this first one.
     pub first_fragment: u8,
-    /// Always zero.
-    pub pad: u8,
+    /// 1 for a later fragment: its ports are those of its first, where that is known.
+    pub later_fragment: u8,
 }
 
 /// Parses the headers of a packet.

@@ -66,7 +66,7 @@ pub(super) fn ipv4<P: PacketBytes>(packet: &P, at: u32, headers: &mut Headers) -
         return Outcome::NotTransport;
     }
     if fragment & FRAGMENT_OFFSET_MASK != 0 {
-        return without_ports(headers, Outcome::LaterFragment);
+        return later(transport, fragment & FRAGMENT_OFFSET_MASK, headers);
     }
     headers.first_fragment = u8::from(fragment & MORE_FRAGMENTS != 0);
     transport_header(packet, transport, end, headers)
@@ -121,7 +121,7 @@ fn extensions<P: PacketBytes>(packet: &P, at: u32, end: u32, headers: &mut Heade
                     // Behind an extension header the first fragment has what only it can tell.
                     return match following {
                         PROTO_TCP | PROTO_UDP | HOP_BY_HOP | ROUTING | AUTHENTICATION
-                        | DESTINATION | MOBILITY => without_ports(headers, Outcome::LaterFragment),
+                        | DESTINATION | MOBILITY => later(transport + 8, fragment >> 3, headers),
                         _ => Outcome::NotTransport,
                     };
                 }
@@ -141,6 +141,16 @@ fn extensions<P: PacketBytes>(packet: &P, at: u32, end: u32, headers: &mut Heade
         return transport_header(packet, transport, end, headers);
     }
     without_ports(headers, Outcome::ExtensionLimit)
+}
+
+/// A later fragment: its offset tells it from the others of its packet.
+#[inline(always)]
+fn later(payload: u32, offset: u16, headers: &mut Headers) -> Outcome {
+    headers.later_fragment = 1;
+    headers.payload = payload;
+    headers.seq = u32::from(offset);
+    headers.ack = 0;
+    without_ports(headers, Outcome::LaterFragment)
 }
 
 /// The scratch still has the ports of another packet.

@@ -14,7 +14,7 @@ use crate::{
         settings::{POLICY_ALLOW4, POLICY_ALLOW6},
     },
     tables::{Hit, Tables},
-    work::{NOTED_MAX, OF_A_LIMIT, Work},
+    work::{EXEMPT, NOT_EXEMPT, NOTED_MAX, OF_A_LIMIT, Work},
 };
 
 /// IP protocol number of TCP: nothing else can be reset.
@@ -24,19 +24,21 @@ const TCP: u8 = 6;
 #[inline(never)]
 pub(super) fn end<T: Tables>(reason: DropReason, tables: &T, work: &mut Work) -> Decision {
     let (hits, action, side) = (work.search.hits, work.search.action, work.search.end);
-    set_exempt(true, work);
-    if failsafe::is_failsafe(tables, work) {
-        tables.count(Counter::Failsafe);
-        return Decision::Pass;
+    if work.search.exempt != NOT_EXEMPT {
+        work.search.exempt = EXEMPT;
+        if failsafe::is_failsafe(tables, work) {
+            tables.count(Counter::Failsafe);
+            return Decision::Pass;
+        }
+        if allowed(tables, work) {
+            tables.count(Counter::Allowed);
+            let now = now(tables, work);
+            let search = &work.search;
+            tables.hit(search.hits, Hit::Would, search.packets.into(), search.bytes.into(), now);
+            return Decision::Pass;
+        }
+        work.search.exempt = NOT_EXEMPT;
     }
-    if allowed(tables, work) {
-        tables.count(Counter::Allowed);
-        let now = now(tables, work);
-        let search = &work.search;
-        tables.hit(search.hits, Hit::Would, search.packets.into(), search.bytes.into(), now);
-        return Decision::Pass;
-    }
-    set_exempt(false, work);
     work.search.hits = hits;
     work.search.end = side;
     if !tables.enforcing() {
@@ -51,8 +53,8 @@ pub(super) fn end<T: Tables>(reason: DropReason, tables: &T, work: &mut Work) ->
     dropped(reason, tables, work);
     let limit = matches!(reason, DropReason::Limit | DropReason::Network);
     let headers = &work.headers;
-    let told =
-        headers.tuple.protocol == TCP && work.search.no_ports == 0 && headers.first_fragment == 0;
+    let fragment = headers.first_fragment | headers.later_fragment != 0;
+    let told = headers.tuple.protocol == TCP && work.search.no_ports == 0 && !fragment;
     match (limit, action == Action::Reset as u32 && told) {
         (false, false) => Decision::Blocked,
         (false, true) => Decision::BlockedReset,
@@ -142,10 +144,7 @@ pub(super) fn note(reason: DropReason, work: &mut Work) {
 /// Counts the rules that were noted, unless the packet is one that no rule could drop; the packet itself, unless it is dropped.
 #[inline(never)]
 pub(super) fn monitored<T: Tables>(decision: Decision, tables: &T, work: &mut Work) {
-    if work.search.exempt == 0 {
-        set_exempt(failsafe::is_failsafe(tables, work) || allowed(tables, work), work);
-    }
-    if work.search.exempt == EXEMPT {
+    if is_exempt(tables, work) {
         return;
     }
     let now = now(tables, work);
@@ -166,27 +165,30 @@ pub(super) fn monitored<T: Tables>(decision: Decision, tables: &T, work: &mut Wo
     }
 }
 
-/// Value of `Search::exempt`: no rule drops this packet.
-const EXEMPT: u32 = 2;
-
-#[inline(always)]
-fn set_exempt(exempt: bool, work: &mut Work) {
-    work.search.exempt = if exempt { EXEMPT } else { 1 };
+/// Whether no rule drops the packet, because failsafe or an allow rule keeps it. Counts nothing.
+#[inline(never)]
+pub(super) fn is_exempt<T: Tables>(tables: &T, work: &mut Work) -> bool {
+    if work.search.exempt != EXEMPT && work.search.exempt != NOT_EXEMPT {
+        let exempt = failsafe::is_failsafe(tables, work) || allowed(tables, work);
+        work.search.exempt = if exempt { EXEMPT } else { NOT_EXEMPT };
+    }
+    work.search.exempt == EXEMPT
 }
 
-/// Whether a drop of the packet would be one in the end. Counts nothing.
-#[inline(never)]
-pub(super) fn would_drop<T: Tables>(tables: &T, work: &mut Work) -> bool {
-    tables.enforcing()
-        && in_force(tables, work)
-        && !failsafe::is_failsafe(tables, work)
-        && !allowed(tables, work)
+/// Whether it is worth asking: of most packets it is known at once that nothing keeps them. Leaves the look-up at hand as it is.
+#[inline(always)]
+pub(super) fn may_be_exempt<T: Tables>(tables: &T, work: &Work) -> bool {
+    work.search.policy & allow_flag(work) != 0 || failsafe::may_be(tables, work)
+}
+
+#[inline(always)]
+fn allow_flag(work: &Work) -> u64 {
+    if work.headers.family == 4 { POLICY_ALLOW4 } else { POLICY_ALLOW6 }
 }
 
 #[inline(always)]
 fn allowed<T: Tables>(tables: &T, work: &mut Work) -> bool {
-    let flag = if work.headers.family == 4 { POLICY_ALLOW4 } else { POLICY_ALLOW6 };
-    if work.search.policy & flag == 0 {
+    if work.search.policy & allow_flag(work) == 0 {
         return false;
     }
     allows(End::Source, tables, work) || allows(End::Destination, tables, work)

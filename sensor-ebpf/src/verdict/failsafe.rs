@@ -37,6 +37,13 @@ pub(super) fn is_failsafe<T: Tables>(tables: &T, work: &mut Work) -> bool {
     work.search.found != 0
 }
 
+/// Whether a failsafe entry may name this packet; leaves the look-up at hand as it is.
+#[inline(always)]
+pub(super) fn may_be<T: Tables>(tables: &T, work: &Work) -> bool {
+    let Some(lists) = line(1, tables, work) else { return false };
+    Field::FAILSAFE_COUNT.of(lists) != 0 && may_name(tables, work)
+}
+
 /// Whether an entry may name the packet, by its ports and the first bytes of its addresses. Most floods end here.
 #[inline(always)]
 fn may_name<T: Tables>(tables: &T, work: &Work) -> bool {

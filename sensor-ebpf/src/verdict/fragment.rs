@@ -1,4 +1,5 @@
-//! Later fragments take the verdict of their first (RFC 791 section 3.2; only the first has ports).
+//! Later fragments take the verdict of their first (RFC 791 section 3.2; only the first has ports); where it passed they pay for
+//! themselves, to the limits of its ports.
 //!
 //! Bound: the `FRAGMENTS` table and [`REASSEMBLY_NS`]. Unknown: rules without a port condition still apply, counted.
 
@@ -10,7 +11,7 @@ use super::{
 use crate::{
     abi::{counter::Counter, dynamic::DropReason},
     tables::Tables,
-    work::Work,
+    work::{PORTS_KNOWN, Work},
 };
 
 /// Linux keeps fragments for 30 s (IPv4) or 60 s (IPv6).
@@ -26,9 +27,19 @@ fn key(work: &mut Work) {
     work.fragment.protocol = if work.headers.family == 4 { work.headers.tuple.protocol } else { 0 };
 }
 
-/// The verdict of the first fragment; `None` when it was not seen.
+/// What is known of a later fragment by its first.
+pub(super) enum First {
+    /// It was not seen.
+    Unknown,
+    /// It passed; its ports are now the fragment's.
+    Passed,
+    /// The fragment is dropped as it was.
+    Dropped(Decision),
+}
+
+/// Asks for the first of a later fragment.
 #[inline(never)]
-pub(super) fn later<T: Tables>(tables: &T, work: &mut Work) -> Option<Decision> {
+pub(super) fn later<T: Tables>(tables: &T, work: &mut Work) -> First {
     key(work);
     let now = now(tables, work);
     let first = tables
@@ -36,10 +47,13 @@ pub(super) fn later<T: Tables>(tables: &T, work: &mut Work) -> Option<Decision> 
         .filter(|first| now.saturating_sub(first.time_ns) < REASSEMBLY_NS);
     let Some(first) = first else {
         tables.count(Counter::FragmentUnknown);
-        return None;
+        return First::Unknown;
     };
     if first.reason == 0 || !tables.enforcing() || !in_force(tables, work) {
-        return Some(Decision::Pass);
+        work.headers.tuple.src_port = first.src_port;
+        work.headers.tuple.dst_port = first.dst_port;
+        work.search.no_ports = PORTS_KNOWN;
+        return First::Passed;
     }
     work.search.hits = first.hits;
     work.search.end = first.end;
@@ -51,7 +65,7 @@ pub(super) fn later<T: Tables>(tables: &T, work: &mut Work) -> Option<Decision> 
         _ => DropReason::Block,
     };
     dropped(reason, tables, work);
-    Some(if limit { Decision::Limited } else { Decision::Blocked })
+    First::Dropped(if limit { Decision::Limited } else { Decision::Blocked })
 }
 
 /// Remembers the verdict of a first fragment.
@@ -64,5 +78,7 @@ pub(super) fn remember<T: Tables>(decision: Decision, tables: &T, work: &mut Wor
     verdict.reason = if matches!(decision, Decision::Pass) { 0 } else { work.drop_key.reason };
     verdict.hits = work.search.hits;
     verdict.end = work.search.end;
+    verdict.src_port = work.headers.tuple.src_port;
+    verdict.dst_port = work.headers.tuple.dst_port;
     tables.set_fragment(&work.fragment, &work.fragment_verdict);
 }

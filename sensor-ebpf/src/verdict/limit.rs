@@ -10,7 +10,7 @@ use zerocopy::transmute_ref;
 use super::{
     client::{cell, penalise},
     connections,
-    end::note,
+    end::{in_force, is_exempt, may_be_exempt, note},
     header::line,
     lookup::{End, rule},
     requests::{has_payload, look_ahead, remember},
@@ -24,8 +24,8 @@ use crate::{
         policy::LIMIT_FRACTION_BITS,
     },
     packet::{PacketBytes, TcpFlags},
-    tables::{CHARGED_CONNECTION, CHARGED_PACKET, Step, Tables},
-    work::Work,
+    tables::{CHARGED_ANYWHERE, CHARGED_CONNECTION, CHARGED_PACKET, Step, Tables},
+    work::{ASK_EXEMPT, NOT_EXEMPT, WALKED_AGAIN, Work},
 };
 
 /// Swaps that are tried before a packet is admitted uncharged.
@@ -116,9 +116,36 @@ pub(super) fn reason(work: &Work) -> DropReason {
     if work.search.of_network != 0 { DropReason::Network } else { DropReason::Limit }
 }
 
-/// Charges all limits of the packet's source; true when one that drops is exceeded (its rule is in `work.search`).
+/// Charges all limits of the packet's source; true when one that drops is exceeded (its rule is in `work.search`). Whom failsafe or an
+/// allow rule keeps is charged nothing: else it would use up what it shares with others.
 #[inline(never)]
 pub(super) fn exceeds<P: PacketBytes, T: Tables>(packet: &P, tables: &T, work: &mut Work) -> bool {
+    connections::begin(work);
+    if !walk(packet, tables, work) {
+        return false;
+    }
+    if work.search.exempt == ASK_EXEMPT {
+        // The walk stopped at the first limit that applies, with nothing charged; these look-ups take its place in the scratch.
+        if is_exempt(tables, work) {
+            return false;
+        }
+        work.search.exempt = WALKED_AGAIN;
+        if !walk(packet, tables, work) {
+            return false;
+        }
+    }
+    let found = work.search.found != 0;
+    connections::settle(found, tables, work);
+    if work.search.packet_seen == FIRST_TIME || work.search.syn_seen == FIRST_TIME {
+        charged(found, packet, tables, work);
+    }
+    note(DropReason::Limit, work);
+    found
+}
+
+/// Goes through the limits of the packet's source; false when there are none.
+#[inline(always)]
+fn walk<P: PacketBytes, T: Tables>(packet: &P, tables: &T, work: &mut Work) -> bool {
     if !tables.begin(ListId::Limit, End::Source, work) {
         return false;
     }
@@ -128,14 +155,10 @@ pub(super) fn exceeds<P: PacketBytes, T: Tables>(packet: &P, tables: &T, work: &
     work.search.syn_seen = UNKNOWN;
     work.search.standing = 0;
     work.search.completion = 0;
-    connections::begin(work);
     if !tables.repeat(STEPS_MAX, &mut ChargeEach { packet, tables, work }) {
         tables.count(Counter::LookupLimit);
     }
-    let found = work.search.found != 0;
-    connections::settle(found, tables, work);
-    note(DropReason::Limit, work);
-    found
+    true
 }
 
 struct ChargeEach<'a, P, T> {
@@ -162,6 +185,15 @@ impl<P: PacketBytes, T: Tables> Step for ChargeEach<'_, P, T> {
         };
         if limit.by_agent != 0 || !applies(ListId::Limit, rule, self.tables, work) {
             return ControlFlow::Continue(());
+        }
+        if work.search.exempt == WALKED_AGAIN {
+            work.search.exempt = NOT_EXEMPT;
+        } else if work.search.exempt == 0 {
+            if may_be_exempt(self.tables, work) {
+                work.search.exempt = ASK_EXEMPT;
+                return ControlFlow::Break(());
+            }
+            work.search.exempt = NOT_EXEMPT;
         }
         let monitors = rule.action == Action::Monitor as u8;
         if !monitors {
@@ -237,7 +269,7 @@ fn things(kind: u8, work: &Work) -> Option<u32> {
     }
 }
 
-/// [`seen_before`], asked once for a packet however many limits it has: the first of them remembers the packet.
+/// [`seen_before`], asked once for a packet however many limits it has.
 #[inline(always)]
 fn charged_before<P: PacketBytes, T: Tables>(
     purpose: u8,
@@ -250,7 +282,14 @@ fn charged_before<P: PacketBytes, T: Tables>(
     if known != UNKNOWN {
         return known == SEEN;
     }
-    let seen = if seen_before(purpose, packet, tables, work) { SEEN } else { FIRST_TIME };
+    let seen = if connection {
+        connection_seen(packet, tables, work)
+    } else if tables.settings().hooks < 2 {
+        ALONE
+    } else {
+        crate::judge::recent_key(CHARGED_PACKET, packet, work);
+        if elsewhere(tables, work) { SEEN } else { FIRST_TIME }
+    };
     if connection {
         work.search.syn_seen = seen;
     } else {
@@ -262,32 +301,66 @@ fn charged_before<P: PacketBytes, T: Tables>(
 const UNKNOWN: u32 = 0;
 const FIRST_TIME: u32 = 1;
 const SEEN: u32 = 2;
+/// No other hook can see it.
+const ALONE: u32 = 3;
 
-/// Whether this packet was charged already. A sighting by another hook within a second is the same packet, one by the
-/// same hook a real repeat (charged again, but for a SYN). Only asked where more than one hook is attached, or for a SYN.
+/// Whether `work.recent` was seen by another hook within a second: then it is the same packet, whatever its addresses are now. One by the
+/// same hook is a real repeat.
 #[inline(always)]
-fn seen_before<P: PacketBytes, T: Tables>(
-    purpose: u8,
-    packet: &P,
-    tables: &T,
-    work: &mut Work,
-) -> bool {
-    if tables.settings().hooks < 2 && purpose == CHARGED_PACKET {
+fn elsewhere<T: Tables>(tables: &T, work: &mut Work) -> bool {
+    let now = now(tables, work);
+    if !tables.recent(&work.recent, &mut work.seen) {
         return false;
     }
-    let now = now(tables, work);
-    crate::judge::recent_key(purpose, packet, work);
-    if tables.recent(&work.recent, &mut work.seen) {
-        let first = &work.seen;
-        let age = now.saturating_sub(first.time_ns);
-        let same_hook = first.ifindex == tables.ifindex() && first.hook == tables.hook(work);
-        if purpose == CHARGED_CONNECTION && age < SAME_SYN_NS {
-            return true;
-        }
-        if !same_hook && age < SAME_SEGMENT_NS {
-            return true;
+    let first = &work.seen;
+    let same_hook = first.ifindex == tables.ifindex() && first.hook == tables.hook(work);
+    !same_hook && now.saturating_sub(first.time_ns) < SAME_SEGMENT_NS
+}
+
+/// Whether a SYN is one that was charged: of the same addresses and ports and with the same number (a retransmission), or the same segment at
+/// another hook. What was refused was not remembered, so it is charged when it comes again and there is room.
+#[inline(never)]
+fn connection_seen<P: PacketBytes, T: Tables>(packet: &P, tables: &T, work: &mut Work) -> u32 {
+    let time = now(tables, work);
+    crate::judge::recent_key(CHARGED_CONNECTION, packet, work);
+    if tables.recent(&work.recent, &mut work.seen)
+        && work.seen.tuple == work.headers.tuple
+        && time.saturating_sub(work.seen.time_ns) < SAME_SYN_NS
+    {
+        return SEEN;
+    }
+    if tables.settings().hooks < 2 {
+        return FIRST_TIME;
+    }
+    crate::judge::recent_key(CHARGED_ANYWHERE, packet, work);
+    if !elsewhere(tables, work) {
+        return FIRST_TIME;
+    }
+    // Under these addresses its retransmissions are known from now on, too.
+    work.tuple = work.headers.tuple;
+    crate::judge::recent_key(CHARGED_CONNECTION, packet, work);
+    crate::judge::remember(time, tables, work);
+    SEEN
+}
+
+/// Remembers what was charged, if the packet goes on.
+#[inline(never)]
+fn charged<P: PacketBytes, T: Tables>(found: bool, packet: &P, tables: &T, work: &mut Work) {
+    if found && tables.enforcing() && in_force(tables, work) {
+        return;
+    }
+    let time = now(tables, work);
+    work.tuple = work.headers.tuple;
+    if work.search.packet_seen == FIRST_TIME {
+        crate::judge::recent_key(CHARGED_PACKET, packet, work);
+        crate::judge::remember(time, tables, work);
+    }
+    if work.search.syn_seen == FIRST_TIME {
+        crate::judge::recent_key(CHARGED_CONNECTION, packet, work);
+        crate::judge::remember(time, tables, work);
+        if tables.settings().hooks > 1 {
+            crate::judge::recent_key(CHARGED_ANYWHERE, packet, work);
+            crate::judge::remember(time, tables, work);
         }
     }
-    crate::judge::remember(now, tables, work);
-    false
 }

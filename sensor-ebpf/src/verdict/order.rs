@@ -3,7 +3,8 @@
 use super::{
     connections, dynamic,
     end::{end, monitored, note},
-    fragment, limit,
+    fragment::{self, First},
+    limit,
     lookup::{End, resolve},
     proof, requests, reset,
 };
@@ -77,16 +78,19 @@ pub fn decide<P: PacketBytes, T: Tables>(
         return Decision::OwnReset;
     }
     prepare(outcome, packet, tables, work);
-    if matches!(outcome, Outcome::LaterFragment)
-        && let Some(decision) = fragment::later(tables, work)
-    {
-        return decision;
+    let mut rules = true;
+    if matches!(outcome, Outcome::LaterFragment) {
+        match fragment::later(tables, work) {
+            First::Dropped(decision) => return decision,
+            First::Passed => rules = false,
+            First::Unknown => {}
+        }
     }
     let flags = work.headers.tcp_flags;
     if T::LIMITS && flags & (TcpFlags::FIN | TcpFlags::RST) != 0 && connections::may_end(work) {
         connections::end(flags & TcpFlags::RST != 0, tables, work);
     }
-    let decision = match wanted(packet, tables, work) {
+    let decision = match wanted(rules, packet, tables, work) {
         Some(reason) => end(reason, tables, work),
         None => Decision::Pass,
     };
@@ -105,14 +109,17 @@ pub fn decide<P: PacketBytes, T: Tables>(
     decision
 }
 
-/// Who wants to drop the packet: the rule is `work.search.hits` and `work.search.action`, the end `work.search.end`.
+/// Who wants to drop the packet: the rule is `work.search.hits` and `work.search.action`, the end `work.search.end`. Without `rules` only
+/// limits are asked.
 #[inline(always)]
 fn wanted<P: PacketBytes, T: Tables>(
+    rules: bool,
     packet: &P,
     tables: &T,
     work: &mut Work,
 ) -> Option<DropReason> {
-    if tables.settings().verdicts != 0
+    if rules
+        && tables.settings().verdicts != 0
         && let Some(reason) = dynamic::verdict(tables, work)
     {
         return Some(reason);
@@ -123,7 +130,9 @@ fn wanted<P: PacketBytes, T: Tables>(
     } else {
         (policy & POLICY_BLOCK6, policy & POLICY_LIMIT6)
     };
-    if block != 0 && (blocked(End::Source, tables, work) || blocked(End::Destination, tables, work))
+    if rules
+        && block != 0
+        && (blocked(End::Source, tables, work) || blocked(End::Destination, tables, work))
     {
         return Some(DropReason::Block);
     }

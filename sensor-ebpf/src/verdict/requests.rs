@@ -10,7 +10,7 @@ use zerocopy::transmute_ref;
 
 use super::{
     client::{cell, penalise},
-    end::{end, monitored, note, would_drop},
+    end::{end, in_force, monitored, note},
     header::line,
     limit::{Charge, Cost, TatCell, charge, reason},
     lookup::{End, rule},
@@ -76,7 +76,7 @@ pub(super) fn look_ahead<T: Tables>(limit: &Limit, rule: &Rule, tables: &T, work
 /// Forgets that there is no room where nothing would be dropped in the end: then the tracker goes on, and what it finds is charged.
 #[inline(always)]
 pub(super) fn settle<T: Tables>(tables: &T, work: &mut Work) {
-    if work.requests.over != 0 && !would_drop(tables, work) {
+    if work.requests.over != 0 && !(tables.enforcing() && in_force(tables, work)) {
         work.requests.over = 0;
     }
 }

@@ -6,7 +6,7 @@ use crate::{
         image::{ListId, RULE_INCLUDE_SHARED, Rule, canary},
     },
     tables::{Hit, Tables},
-    work::{PORTS_UNKNOWN, Work},
+    work::{PORTS_UNKNOWN, WALKED_AGAIN, Work},
 };
 
 /// Whether all conditions of a rule hold for the end that is looked up. The clock is read only for a rule with a time.
@@ -61,6 +61,9 @@ fn skips_shared<T: Tables>(rule: &Rule, tables: &T, work: &mut Work) -> bool {
     let until = tables.shared_until(if work.search.end == 0 { &tuple.src } else { &tuple.dst });
     if until == 0 || now(tables, work) >= until {
         return false;
+    }
+    if work.search.exempt == WALKED_AGAIN {
+        return true;
     }
     tables.count(Counter::SharedSkipped);
     let now = now(tables, work);

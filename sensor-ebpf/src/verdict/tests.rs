@@ -315,3 +315,165 @@ fn later_fragments_take_the_verdict_of_their_first() {
     assert_eq!(host.see(Link::Ethernet, &first), Decision::Blocked);
     assert_eq!(host.see(Link::Ethernet, &later), Decision::Blocked);
 }
+
+fn syn(from: (u8, u8, u16), seq: u32) -> Segment {
+    Segment { flags: TcpFlags::SYN, seq, ..segment(from, (9, 2, 80)) }
+}
+
+#[test]
+fn a_refused_syn_is_charged_again_and_passes_when_there_is_room() {
+    let mut host = limited(LimitKind::Connections, 1);
+    assert_eq!(host.see(Link::Ethernet, &syn((0, 1, 4000), 1).frame()), Decision::Pass);
+    let refused = syn((0, 1, 4001), 2).frame();
+    for _ in 0..3 {
+        assert_eq!(host.see(Link::Ethernet, &refused), Decision::Limited);
+        host.now_ns += 100_000_000;
+    }
+    host.now_ns += 1_000_000_000;
+    assert_eq!(host.see(Link::Ethernet, &refused), Decision::Pass);
+    assert_eq!(host.see(Link::Ethernet, &syn((0, 1, 4002), 3).frame()), Decision::Limited);
+}
+
+#[test]
+fn a_fixed_sequence_number_is_charged_for_each_port_and_client() {
+    let host = limited(LimitKind::Connections, 2);
+    let passed = (0..10)
+        .filter(|at| host.see(Link::Ethernet, &syn((0, 1, 4000 + at), 7).frame()) == Decision::Pass)
+        .count();
+    assert_eq!(passed, 2);
+}
+
+#[test]
+fn a_retransmitted_syn_with_a_new_timestamp_is_one_connection_behind_address_translation_too() {
+    let mut host = limited(LimitKind::Connections, 1);
+    host.settings.hooks = 4;
+    for (at, wait) in (0_u8..).zip([0, 1, 2, 4, 8]) {
+        host.now_ns += wait * 1_000_000_000;
+        for (ifindex, to) in [(1, (9, 2, 80)), (2, (9, 3, 8080))] {
+            host.ifindex = ifindex;
+            let syn = Segment { flags: TcpFlags::SYN, ..segment((0, 1, 4000), to) };
+            // MSS, SACK permitted, timestamps (RFC 7323), window scale.
+            let options = [2, 4, 5, 180, 4, 2, 8, 10, 0, 0, 0, at, 0, 0, 0, 0, 1, 3, 3, 7];
+            let frame = with_options(&syn, &options);
+            assert_eq!(host.see(Link::Ethernet, &frame), Decision::Pass, "sent {at} times");
+        }
+    }
+    // One a second came back meanwhile, and no more than one fits.
+    host.ifindex = 1;
+    let other = |port| Segment { flags: TcpFlags::SYN, ..segment((0, 1, port), (9, 2, 80)) };
+    assert_eq!(host.see(Link::Ethernet, &other(4001).frame()), Decision::Pass);
+    assert_eq!(host.see(Link::Ethernet, &other(4002).frame()), Decision::Limited);
+}
+
+/// The segment with TCP options: a whole number of words.
+fn with_options(segment: &Segment, options: &[u8]) -> Vec<u8> {
+    let mut frame = segment.frame();
+    frame.truncate(54);
+    frame.extend(options);
+    frame[17] += u8::try_from(options.len()).unwrap();
+    frame[46] += u8::try_from(options.len() / 4).unwrap() << 4;
+    frame
+}
+
+/// A fragment of a packet of a client: IP flags and offset in units of eight bytes.
+fn fragment(from: (u8, u8, u16), id: u8, more: bool, offset: u8) -> Vec<u8> {
+    let mut frame = segment(from, (9, 2, 80)).frame();
+    frame[19] = id;
+    frame[20] = u8::from(more) << 5;
+    frame[21] = offset;
+    frame
+}
+
+#[test]
+fn later_fragments_of_a_first_that_passed_are_charged_to_the_limits_of_its_ports() {
+    let mut host = Host { enforce: true, ..Host::default() };
+    let mut draft = Draft::default();
+    let of_port = |port, hits| Rule {
+        port_min: port,
+        port_max: port,
+        share: u32::MAX,
+        hits,
+        action: Action::Reset as u8,
+        ..Rule::default()
+    };
+    draft.rules.extend([of_port(80, 1), of_port(81, 2)]);
+    for rule in [1, 2] {
+        draft.limits.push(Limit {
+            increment: SECOND,
+            tolerance: SECOND * if rule == 1 { 5 } else { 1 },
+            rule,
+            next: if rule == 1 { 2 } else { 0 },
+            state: rule,
+            kind: LimitKind::Packets as u8,
+            prefix_v4: 32,
+            ..Limit::default()
+        });
+    }
+    draft.list(ListId::Limit, mapped(0, 0), 112, 1);
+    host.install(&draft);
+    let mut passed = 0;
+    for id in 0..4 {
+        for offset in [0, 2, 4] {
+            let frame = fragment((0, 1, 4000), id, offset < 4, offset);
+            let decision = host.see(Link::Ethernet, &frame);
+            assert!([Decision::Pass, Decision::Limited].contains(&decision), "{decision:?}");
+            passed += u32::from(decision == Decision::Pass);
+        }
+    }
+    assert_eq!(passed, 5);
+    assert_eq!(host.hits.borrow().get(&1).unwrap().packets, 7);
+}
+
+#[test]
+fn fragments_at_two_hooks_are_charged_once_each() {
+    let mut host = limited(LimitKind::Packets, 3);
+    host.settings.hooks = 4;
+    let mut passed = 0;
+    for offset in [0, 2, 4, 6] {
+        for ifindex in [1, 2] {
+            host.ifindex = ifindex;
+            let frame = fragment((0, 1, 4000), 7, offset < 6, offset);
+            passed += u32::from(host.see(Link::Ethernet, &frame) == Decision::Pass);
+        }
+    }
+    assert_eq!(passed, 6);
+}
+
+#[test]
+fn whom_an_allow_rule_or_failsafe_keeps_uses_up_nothing_that_others_share() {
+    for kept_by_failsafe in [false, true] {
+        let mut host = Host { enforce: true, ..Host::default() };
+        let mut draft = Draft::default();
+        let any = Rule { port_max: u16::MAX, share: u32::MAX, ..Rule::default() };
+        draft.rules.push(Rule { hits: 1, action: Action::Drop as u8, ..any });
+        draft.rules.push(Rule { hits: 2, ..any });
+        // All share three packets.
+        draft.limits.push(Limit {
+            increment: SECOND,
+            tolerance: SECOND * 3,
+            rule: 1,
+            kind: LimitKind::Packets as u8,
+            ..Limit::default()
+        });
+        draft.list(ListId::Limit, mapped(0, 0), 112, 1);
+        if kept_by_failsafe {
+            draft.failsafe.push(Failsafe {
+                addr: mapped(0, 1),
+                prefix_len: 128,
+                side: FailsafeSide::Ours as u8,
+                port_max: u16::MAX,
+                ..Failsafe::default()
+            });
+        } else {
+            draft.list(ListId::Allow, mapped(0, 1), 128, 2);
+        }
+        host.install(&draft);
+        for _ in 0..20 {
+            let kept = segment((0, 1, 4000), (9, 2, 80)).frame();
+            assert_eq!(host.see(Link::Ethernet, &kept), Decision::Pass);
+        }
+        let other = segment((0, 3, 4000), (9, 2, 80)).frame();
+        let passed = (0..9).filter(|_| host.see(Link::Ethernet, &other) == Decision::Pass).count();
+        assert_eq!(passed, 3, "failsafe {kept_by_failsafe}");
+    }
+}

@@ -89,12 +89,22 @@ impl Model {
         allow.map_or(wanted, |rule| Decided::Allowed(rule.id.clone()))
     }
 
+    /// Whether no rule could drop the packet: limits do not charge it then.
+    fn is_kept(&self, packet: &Packet, (from, to): (End, End), ifindex: u32) -> bool {
+        let allowed =
+            [from, to].iter().any(|end| !self.asked(List::Allow, packet, *end, ifindex).is_empty());
+        allowed || self.is_failsafe(packet)
+    }
+
     /// What the limits say: first of the packet itself, then of the requests in it.
     fn limited(&mut self, packet: &Packet, ends: (End, End), ifindex: u32) -> Decided {
+        self.ledger.note_answer(packet);
         let rules = self.limits_asked(packet, ends.0, ifindex);
+        if !rules.is_empty() && self.is_kept(packet, ends, ifindex) {
+            return Decided::Pass;
+        }
         if let Some(rule) = self.charge(&rules, packet) {
-            let wanted = Decided::Limited(rule.id.clone(), resets(rule, packet));
-            return self.unless_kept(wanted, packet, ends, ifindex);
+            return Decided::Limited(rule.id.clone(), resets(rule, packet));
         }
         if packet.requests() == 0 {
             return Decided::Pass;
@@ -102,10 +112,8 @@ impl Model {
         let refused = rules.iter().find(|rule| {
             rule.action != Action::Monitor && !self.ledger.has_room_for_a_request(rule, packet)
         });
-        let decided = refused.map_or(Decided::Pass, |rule| {
-            let wanted = Decided::Limited(rule.id.clone(), resets(rule, packet));
-            self.unless_kept(wanted, packet, ends, ifindex)
-        });
+        let decided = refused
+            .map_or(Decided::Pass, |rule| Decided::Limited(rule.id.clone(), resets(rule, packet)));
         if !matches!(decided, Decided::Limited(..)) {
             for rule in &rules {
                 self.ledger.charge_requests(rule, packet);
@@ -158,7 +166,6 @@ impl Model {
 
     /// Charges everything but requests; gives the rule that the packet exceeds.
     fn charge<'r>(&mut self, rules: &'r [Rule], packet: &Packet) -> Option<&'r Rule> {
-        self.ledger.note_answer(packet);
         let exceeded = rules.iter().find(|rule| self.ledger.exceeds(rule, packet));
         self.ledger.connections.settle(packet, exceeded.is_some());
         exceeded

@@ -144,6 +144,10 @@ impl RequestLimits {
             .iter()
             .filter_map(|limit| Some((limit.meant.applies(&asked)?, limit)))
             .collect();
+        if rules.allow.iter().any(|allow| allow.applies(&asked).is_some()) {
+            // Charged nothing: else it would use up what it shares with others.
+            return;
+        }
         // Stable: rules of one prefix stay in the order of the file.
         matched.sort_by_key(|(len, _)| std::cmp::Reverse(*len));
         let mut final_len = None;
@@ -156,9 +160,6 @@ impl RequestLimits {
                 final_len = Some(len);
             }
             let Some(wait_ns) = self.charge(limit, who, exchange.time) else { continue };
-            if rules.allow.iter().any(|allow| allow.applies(&asked).is_some()) {
-                continue;
-            }
             let monitors = limit.action == RuleAction::Monitor
                 || shared.get(index(limit.key)).is_none_or(|shared| *shared);
             self.count(&limit.rule, monitors, exchange.time);

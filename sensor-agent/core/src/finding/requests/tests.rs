@@ -171,6 +171,24 @@ limits:
 }
 
 #[test]
+fn whom_an_allow_rule_keeps_uses_up_nothing_that_others_share() {
+    let text = "\
+allow:
+  - {id: ours, clients: [203.0.113.65]}
+limits:
+  - {id: all, requests: {rate: 2}, key: forwarded, client_prefix: {ipv4: 24}}
+";
+    let mut bench = Bench::new(text);
+    for _ in 0..10 {
+        bench.ask(Ask { client: "203.0.113.65", source: "203.0.113.65", ..ASK });
+    }
+    for _ in 0..3 {
+        bench.ask(Ask { client: "203.0.113.1", source: "203.0.113.1", ..ASK });
+    }
+    assert_eq!(bench.hits("all"), (1, 0));
+}
+
+#[test]
 fn a_new_policy_forgives_nobody_and_tables_are_bounded() {
     let mut bench = Bench::new(&policy("key: forwarded"));
     for _ in 0..12 {
