@@ -14,7 +14,7 @@ use sensor_tests::{
 use serde_json::Value;
 
 const SERVERS: &str = "server { listen 80; listen 81; location / { return 200 '{}'; } }";
-/// 32 of 92 clients, three times: above the default of 5 %, below a share of its own, and one client alone.
+/// 32 of its clients, three times: above the default of 5 %, below a share of its own, and one client alone.
 const POLICY: &str = "\
 version: 1
 block:
@@ -29,6 +29,7 @@ struct Scene {
     server: Namespace,
     _nginx: Nginx,
     folder: PathBuf,
+    policy: PathBuf,
     _lab: Lab,
 }
 
@@ -42,7 +43,7 @@ impl Scene {
             .unwrap();
         let nginx = Nginx::start(&lab, &server, 80, SERVERS).unwrap();
         let policy = lab.folder().join("policy.yaml");
-        fs::write(&policy, POLICY).unwrap();
+        fs::write(&policy, "version: 1\n").unwrap();
         let options = SensorOptions::on(&["eth0"]).with(&[
             "--mode",
             "enforce",
@@ -51,7 +52,17 @@ impl Scene {
         ]);
         let sensor = Sensor::start(&lab, &server, &options).unwrap();
         let folder = lab.folder().join(format!("sensor-{}", server.name()));
-        Self { client, sensor, server, _nginx: nginx, folder, _lab: lab }
+        Self { client, sensor, server, _nginx: nginx, folder, policy, _lab: lab }
+    }
+
+    /// Puts the rules in force.
+    fn install(&self) {
+        fs::write(&self.policy, POLICY).unwrap();
+        let began = Instant::now();
+        while self.rule("one").is_null() {
+            assert!(began.elapsed() < Duration::from_secs(6), "the policy is not read");
+            thread::sleep(Duration::from_millis(100));
+        }
     }
 
     /// One request of each address from `first` to `last`; those of blocked ones end after a moment.
@@ -77,6 +88,21 @@ impl Scene {
 }
 
 #[test]
+fn sources_that_were_never_answered_do_not_stop_a_rule() {
+    if !is_root_or_skips("sources_that_were_never_answered") {
+        return;
+    }
+    let scene = Scene::new();
+    scene.install();
+    // A quiet service: as good as all of its clients are listed ones that send a SYN.
+    scene.ask(40, 42, 80);
+    scene.ask(128, 159, 80);
+    thread::sleep(Duration::from_secs(3));
+    let rule = scene.rule("mistake");
+    assert!(rule["stopped"].is_null() && rule["packets"].as_u64() >= Some(32), "{rule:#}");
+}
+
+#[test]
 fn a_rule_that_hits_too_many_clients_monitors_from_then_on_and_says_so() {
     if !is_root_or_skips("a_rule_that_hits_too_many_clients") {
         return;
@@ -84,7 +110,9 @@ fn a_rule_that_hits_too_many_clients_monitors_from_then_on_and_says_so() {
     let scene = Scene::new();
     for port in [80, 81] {
         scene.ask(40, 99, port);
+        scene.ask(128, 191, port);
     }
+    scene.install();
     scene.ask(200, 200, 80);
     scene.ask(160, 191, 81);
     scene.ask(128, 159, 80);

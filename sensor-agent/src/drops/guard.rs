@@ -1,12 +1,13 @@
 //! The guard: a rule that hits more than a share of a service's clients is more likely a mistake than an attack, and falls back to monitor.
 //!
-//! Clients hit are counted from the kernel's table of drops, clients that got through from exchanges and TLS connections of the last one to two
+//! Clients hit are counted from the kernel's table of drops, as far as the service once answered them: what comes from a forged address is
+//! never answered, so no flood of listed sources disarms a blocklist. Clients that got through are counted from exchanges and TLS connections of the last one to two
 //! minutes. Where the table is full or flows are sampled out, fewer clients are counted than there are, on either side: the guard is a
 //! net, not a measure. Bound: rows of the table of drops.
 
 use std::{
     collections::{HashMap, HashSet},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
 };
 
 use sensor_core::time::MonoNs;
@@ -59,8 +60,8 @@ impl Guard {
         Self { terms, stopped: HashMap::new() }
     }
 
-    /// Rules that hit too many clients of a service now, since the policy was `installed`. `own` is the share that a rule itself allows, by the number of its hits; `others`
-    /// estimates a service's clients that got through.
+    /// Rules that hit too many clients of a service now, since the policy was `installed`. `own` is the share that a rule itself allows, by the number of its hits; `known` says whether
+    /// the service ever answered a client, `others` estimates its clients that got through.
     #[must_use]
     pub fn trips(
         &mut self,
@@ -68,6 +69,7 @@ impl Guard {
         rows: &[(DropKey, DropValue)],
         installed: MonoNs,
         own: impl Fn(u32) -> Option<f64>,
+        known: impl Fn(SocketAddr, IpAddr) -> bool,
         mut others: impl FnMut(SocketAddr) -> u64,
     ) -> Vec<Trip> {
         let mut hit: HashMap<(u32, SocketAddr), HashSet<[u8; 16]>> = HashMap::new();
@@ -79,8 +81,10 @@ impl Guard {
             let since = now.0.saturating_sub(self.terms.window_ns).max(installed.0);
             let since = self.stopped.get(&key.hits).map_or(since, |at| since.max(at.0 + 1));
             if by_rule(key) && value.last_ns >= since {
-                let entry = hit.entry((key.hits, service(key, value))).or_default();
-                entry.insert(key.client);
+                let service = service(key, value);
+                if known(service, address(key.client)) {
+                    hit.entry((key.hits, service)).or_default().insert(key.client);
+                }
             }
         }
         let mut trips: Vec<Trip> = hit

@@ -102,7 +102,14 @@ fn the_guard_wants_many_clients_and_a_large_share() {
     let rows = |clients: u32, at| -> Vec<_> { (10..10 + clients).map(|n| row(n, 1, at)).collect() };
     let now = MonoNs(100 * SECOND);
     let trips = |clients, at, others| {
-        Guard::default().trips(now, &rows(clients, at), MonoNs(0), |_| None, |_| others)
+        Guard::default().trips(
+            now,
+            &rows(clients, at),
+            MonoNs(0),
+            |_| None,
+            |_, _| true,
+            |_| others,
+        )
     };
     assert!(trips(19, 99 * SECOND, 0).is_empty(), "too few to judge");
     assert!(trips(20, 99 * SECOND, 380).is_empty(), "exactly the share");
@@ -114,11 +121,25 @@ fn the_guard_wants_many_clients_and_a_large_share() {
 }
 
 #[test]
+fn clients_that_were_never_answered_do_not_disarm_a_rule() {
+    let rows: Vec<_> = (10..200).map(|n| row(n, 1, 99 * SECOND)).collect();
+    let trips = |most: u8| {
+        let known = |_, client| matches!(client, IpAddr::V4(own) if own.octets()[3] < most);
+        Guard::default().trips(MonoNs(100 * SECOND), &rows, MonoNs(0), |_| None, known, |_| 3)
+    };
+    assert!(trips(0).is_empty(), "forged sources only");
+    assert!(trips(29).is_empty(), "19 clients and many forged sources");
+    assert_eq!(trips(30).first().map(|trip| trip.clients_hit), Some(20));
+}
+
+#[test]
 fn a_rule_may_have_a_share_of_its_own() {
     let rows: Vec<_> = (10..40).map(|n| row(n, 1, 99 * SECOND)).collect();
     let trips = |own: Option<f64>, others| {
         let own = |hits| own.filter(|_| hits == 3);
-        Guard::default().trips(MonoNs(100 * SECOND), &rows, MonoNs(0), own, |_| others).len()
+        Guard::default()
+            .trips(MonoNs(100 * SECOND), &rows, MonoNs(0), own, |_, _| true, |_| others)
+            .len()
     };
     assert_eq!((trips(None, 70), trips(Some(0.3), 70), trips(Some(0.29), 70)), (1, 0, 1));
     assert_eq!(trips(Some(1.0), 0), 0, "100 % is never exceeded");
@@ -129,7 +150,7 @@ fn what_a_rule_did_before_it_was_stopped_is_not_held_against_it_again() {
     let mut guard = Guard::default();
     let mut trips = |at: u64, last: u64| {
         let rows: Vec<_> = (10..40).map(|n| row(n, 1, last * SECOND)).collect();
-        guard.trips(MonoNs(at * SECOND), &rows, MonoNs(0), |_| None, |_| 70).len()
+        guard.trips(MonoNs(at * SECOND), &rows, MonoNs(0), |_| None, |_, _| true, |_| 70).len()
     };
     assert_eq!((trips(100, 99), trips(101, 99), trips(140, 100)), (1, 0, 0));
     assert_eq!(trips(150, 149), 1, "armed again, it hit as many again");
@@ -139,6 +160,7 @@ fn what_a_rule_did_before_it_was_stopped_is_not_held_against_it_again() {
         &rows,
         MonoNs(99 * SECOND + 1),
         |_| None,
+        |_, _| true,
         |_| 0,
     );
     assert!(found.is_empty(), "another policy did that");

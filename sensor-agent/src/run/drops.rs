@@ -101,7 +101,9 @@ impl Shared {
         }
         let own = |hits| shares.get(&hits).map(|percent| f64::from(*percent) / 100.0);
         // The live lock is taken under this one, never the other way round.
-        let found = look.guard.trips(now, &rows, installed, own, |service| {
+        let known =
+            |service, client| lock(&self.facts.live).pipeline.sources_mut().knows(service, client);
+        let found = look.guard.trips(now, &rows, installed, own, known, |service| {
             let mut live = lock(&self.facts.live);
             let now = live.pipeline.unix(now);
             live.pipeline.sources_mut().clients_of(service, now)

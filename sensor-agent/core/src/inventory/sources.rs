@@ -3,10 +3,11 @@
 //! A source that carries [`IDENTITIES`] distinct forwarded addresses or accepted credentials within [`WINDOW_NS`] is shared by many clients (a load
 //! balancer, an ingress, NAT): rules by address must not hit it. What a client could write itself counts for nothing, or it could make
 //! itself shared and slip out of its limit: forwarded addresses are believed of configured trusted proxies only, and a credential
-//! only where the server accepted it and was seen to refuse others (401, 403): a public endpoint accepts any. A service's distinct clients are estimated for the guard. Bounds: [`SOURCES_MAX`], [`SERVICES_MAX`].
+//! only where the server accepted it and was seen to refuse others (401, 403): a public endpoint accepts any. A service's distinct clients are estimated for the guard,
+//! and which of them it ever answered. Bounds: [`SOURCES_MAX`], [`SERVICES_MAX`], [`KNOWN_MAX`].
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::{IpAddr, SocketAddr},
 };
 
@@ -29,6 +30,10 @@ pub const SHARED_NS: u64 = 600_000_000_000;
 const SOURCES_MAX: usize = 4_096;
 /// Services whose clients are counted.
 const SERVICES_MAX: usize = 1_024;
+/// Clients that are known to have been answered, in each of two generations.
+const KNOWN_MAX: usize = 65_536;
+/// A generation is over after this time, so a client is known for one to two of them.
+const KNOWN_NS: u64 = 24 * 3_600 * 1_000_000_000;
 
 /// Sources and services of the last minutes.
 #[derive(Debug)]
@@ -38,6 +43,7 @@ pub struct Sources {
     header: ForwardedHeader,
     by_address: HashMap<IpAddr, Source>,
     services: HashMap<SocketAddr, Service>,
+    known: Known,
     marks: Vec<Mark>,
     swept: UnixNs,
     refused: u64,
@@ -68,6 +74,34 @@ struct Source {
     marked_until: UnixNs,
 }
 
+/// Clients and services that answered them, hashed; the older generation makes room.
+#[derive(Debug, Default)]
+struct Known {
+    since: UnixNs,
+    now: HashSet<u64>,
+    before: HashSet<u64>,
+}
+
+impl Known {
+    fn add(&mut self, hash: u64, now: UnixNs) {
+        let old = now.0.saturating_sub(self.since.0) >= KNOWN_NS;
+        if old || (self.now.len() >= KNOWN_MAX && !self.now.contains(&hash)) {
+            // Of a time long gone nothing is kept.
+            let gone = now.0.saturating_sub(self.since.0) >= 2 * KNOWN_NS;
+            self.before = std::mem::take(&mut self.now);
+            if gone {
+                self.before = HashSet::new();
+            }
+            self.since = now;
+        }
+        self.now.insert(hash);
+    }
+
+    fn has(&self, hash: u64) -> bool {
+        self.now.contains(&hash) || self.before.contains(&hash)
+    }
+}
+
 /// Clients of a service in this window and the one before.
 #[derive(Debug, Default)]
 struct Service {
@@ -86,6 +120,7 @@ impl Sources {
             header,
             by_address: HashMap::new(),
             services: HashMap::new(),
+            known: Known::default(),
             marks: Vec::new(),
             swept: UnixNs(0),
             refused: 0,
@@ -95,6 +130,9 @@ impl Sources {
     /// Counts an exchange whose server is on this host; `gate` is that of its endpoint.
     pub fn observe(&mut self, exchange: &Exchange, gate: Gate) {
         let (now, source) = (exchange.time, exchange.client.ip().to_canonical());
+        if exchange.status.is_some() {
+            self.answered(exchange.server, source, now);
+        }
         self.client(exchange.server, source, now);
         let forwarded = self
             .trusts(source)
@@ -124,6 +162,24 @@ impl Sources {
         let service = self.services.entry(service).or_default();
         service.turn(now);
         service.now.add(hash, true);
+    }
+
+    /// A service answered a client: whoever forges his address gets no answer.
+    pub fn answered(&mut self, service: SocketAddr, client: IpAddr, now: UnixNs) {
+        let hash = self.of_service(service, client);
+        self.known.add(hash, now);
+    }
+
+    /// Whether a service answered a client within the last day, as far as the table reaches.
+    #[must_use]
+    pub fn knows(&self, service: SocketAddr, client: IpAddr) -> bool {
+        self.known.has(self.of_service(service, client))
+    }
+
+    fn of_service(&self, service: SocketAddr, client: IpAddr) -> u64 {
+        let (port, client) = (service.port().to_be_bytes(), address_bytes(client));
+        let service = address_bytes(service.ip());
+        self.hash(b"answered", &[&service[..], &port[..], &client[..]].concat())
     }
 
     /// Distinct clients of a service within the last one to two windows.
@@ -354,6 +410,24 @@ mod tests {
     }
 
     #[test]
+    fn a_client_is_known_to_the_service_that_answered_it_for_a_day_or_two() {
+        let mut sources = sources();
+        let (client, service) = ("203.0.113.1".parse().unwrap(), "10.0.0.1:80".parse().unwrap());
+        let mut forged = exchange("203.0.113.1", 65, &[], None);
+        forged.status = None;
+        sources.observe(&forged, Gate::Open);
+        assert!(!sources.knows(service, client), "it was not answered");
+        sources.observe(&exchange("203.0.113.1", 65, &[], None), Gate::Open);
+        assert!(sources.knows(service, client));
+        assert!(!sources.knows("10.0.0.1:81".parse().unwrap(), client));
+        let day = KNOWN_NS / SECOND;
+        sources.observe(&exchange("203.0.113.2", 66 + day, &[], None), Gate::Open);
+        assert!(sources.knows(service, client));
+        sources.observe(&exchange("203.0.113.2", 66 + 3 * day, &[], None), Gate::Open);
+        assert!(!sources.knows(service, client));
+    }
+
+    #[test]
     fn the_tables_are_bounded() {
         let mut sources = sources();
         for source in 0..10_000_u32 {
@@ -361,6 +435,11 @@ mod tests {
             sources.observe(&exchange(&address.to_string(), 1, &[], Some(1)), Gate::Guarded);
         }
         assert!(sources.by_address.len() <= SOURCES_MAX && sources.refused() > 0);
+        for client in 0..200_000_u32 {
+            let client = IpAddr::from((0x0a00_0000 + client).to_be_bytes());
+            sources.answered("10.0.0.1:80".parse().unwrap(), client, UnixNs(SECOND));
+        }
+        assert!(sources.known.now.len() <= KNOWN_MAX && sources.known.before.len() <= KNOWN_MAX);
         sources.observe(&exchange("198.51.100.9", 100, &[], Some(1)), Gate::Guarded);
         assert_eq!(sources.by_address.len(), 1, "silent ones made room");
     }

@@ -122,6 +122,8 @@ impl Stages {
             Assembled::Hello { time, client, server, hello } => {
                 if self.locality.is_local(server.ip()) {
                     self.sources.client(server, client.ip(), time);
+                    // It goes on under TLS. Could be forged, but not from an address that a rule drops already.
+                    self.sources.answered(server, client.ip(), time);
                     self.inventory.hello(server, hello.server_name.as_deref(), &hello.alpn);
                 }
             }
