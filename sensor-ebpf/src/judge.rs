@@ -300,25 +300,35 @@ fn handshake<P: PacketBytes, T: Tables>(packet: &P, tables: &T, work: &mut Work)
 #[inline(never)]
 fn synchronize<T: Tables>(tables: &T, work: &mut Work) -> Counter {
     work.cursor.side = canonical(&work.tuple, &mut work.key);
+    // A client that sends a SYN-ACK of its own would pass for a server: where both ends did, neither is taken for one.
+    let mut disputed = 0;
     if let Some(flow) = tables.take_flow(&work.key) {
         let same =
             flow.common.server_isn == work.headers.seq && !flow.common.has(flow_flag::JOINED);
+        if !flow.common.has(flow_flag::server(work.cursor.side))
+            && !flow.common.has(flow_flag::JOINED)
+        {
+            disputed = 1;
+        }
         tables.put_flow(flow);
         if same {
             return Counter::Duplicate;
         }
         tables.remove_flow(&work.key);
     }
-    if tables.handshake(&work.key, &mut work.handshake)
-        && work.handshake.server_isn == work.headers.seq
-    {
-        return Counter::Duplicate;
+    if tables.handshake(&work.key, &mut work.handshake) {
+        if work.handshake.server_isn == work.headers.seq {
+            return Counter::Duplicate;
+        }
+        if work.handshake.server != work.cursor.side || work.handshake.answered != 0 {
+            disputed = 1;
+        }
     }
     work.handshake.time_ns = now(tables, work);
     work.handshake.server_isn = work.headers.seq;
     work.handshake.client_next = work.headers.ack;
     work.handshake.server = work.cursor.side;
-    work.handshake.answered = 0;
+    work.handshake.answered = disputed;
     tables.set_handshake(&work.key, &work.handshake);
     Counter::NoPayload
 }
@@ -343,6 +353,9 @@ fn from_handshake<T: Tables>(tables: &T, work: &mut Work) -> bool {
     fresh_flow(tables, work);
     let flow = &mut work.fresh;
     flow.common.set_client(client);
+    if work.handshake.answered == 0 {
+        flow.common.flags |= flow_flag::server(server);
+    }
     flow.common.server_isn = work.handshake.server_isn;
     flow.stream(server).next_seq = server_next;
     flow.stream(client).next_seq = client_next;

@@ -349,6 +349,11 @@ impl<const DIRECT: bool> Tables for Kernel<DIRECT> {
     }
 
     #[inline(always)]
+    fn serves(&self, work: &Work) -> bool {
+        DIRECT && peer::serves(self.skb.as_ptr(), work)
+    }
+
+    #[inline(always)]
     fn handshake(&self, key: &FlowKey, to: &mut Handshake) -> bool {
         // SAFETY: read at once, before any other map operation.
         let found = unsafe { HANDSHAKES.get(key) };

@@ -247,6 +247,9 @@ pub trait Tables {
     fn set_proven(&self, address: &[u8; 16], now_ns: u64);
     /// Whether a local socket has the connection of the packet in `work.headers`, its handshake done.
     fn established(&self, work: &Work) -> bool;
+    /// Whether by the host's own sockets the sender of the packet in `work.headers` is the server: what goes out comes from a listening
+    /// one, or what comes in belongs to a connection that the host itself made.
+    fn serves(&self, work: &Work) -> bool;
     /// An answered handshake, copied into `to`; false when there is none.
     fn handshake(&self, key: &FlowKey, to: &mut Handshake) -> bool;
     /// Remembers one.

@@ -239,6 +239,8 @@ pub struct Search {
     pub syn_seen: u32,
     /// 1 when the limit at hand is charged to the sender's network, because its address may be forged.
     pub of_network: u32,
+    /// Whether the sender is the server of its connection: 0 not asked yet, 1 not that we know, 2 yes.
+    pub server: u32,
     /// What is known of the sender: 0 not asked yet, else one more than [`crate::verdict::Standing`].
     pub standing: u32,
     /// Whether its connection is there: 0 not asked yet, else one more than [`crate::verdict::Completion`].

@@ -45,7 +45,7 @@ pub struct Handshake {
     pub client_next: u32,
     /// Which end of the flow key is the server: 0 low, 1 high.
     pub server: u32,
-    /// UDP: 1 when the server has answered.
+    /// UDP: 1 when the server has answered. TCP: 1 when both ends sent a SYN-ACK, so that nobody knows which one is the server.
     pub answered: u32,
 }
 

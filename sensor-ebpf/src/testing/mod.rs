@@ -82,6 +82,8 @@ pub struct Host {
     pub proven: RefCell<HashSet<[u8; 16]>>,
     /// Connections of local sockets: remote end first.
     pub sockets: HashSet<Tuple>,
+    /// Addresses and ports on which local sockets listen.
+    pub listening: HashSet<([u8; 16], u16)>,
     /// Clients over a limit that still fit.
     pub penalties_room: Cell<u64>,
     /// Handshakes without payload yet.
@@ -136,6 +138,7 @@ impl Default for Host {
             flows: RefCell::default(),
             proven: RefCell::default(),
             sockets: HashSet::new(),
+            listening: HashSet::new(),
             penalties_room: Cell::new(u64::MAX),
             handshakes: RefCell::default(),
             connections: RefCell::default(),
@@ -330,6 +333,13 @@ impl Tables for Host {
             };
         }
         self.sockets.contains(&tuple)
+    }
+    fn serves(&self, work: &Work) -> bool {
+        let tuple = &work.headers.tuple;
+        if matches!(self.hook, Hook::Egress | Hook::SocketOut) {
+            return self.listening.contains(&(tuple.src, tuple.src_port));
+        }
+        self.established(work) && !self.listening.contains(&(tuple.dst, tuple.dst_port))
     }
     fn handshake(&self, key: &FlowKey, to: &mut Handshake) -> bool {
         self.handshakes.borrow().get(key).map(|value| *to = *value).is_some()

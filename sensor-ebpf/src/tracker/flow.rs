@@ -40,6 +40,17 @@ pub mod flow_flag {
     pub const CLOSED: u16 = 1 << 4;
     /// Payload was seen.
     pub const PAYLOAD: u16 = 1 << 5;
+    /// By the handshake the low end of the flow key is the server.
+    pub const SERVER_LOW: u16 = 1 << 6;
+    /// The high end is. Neither where the handshake was not seen, or both ends sent a SYN-ACK.
+    pub const SERVER_HIGH: u16 = 1 << 7;
+
+    /// The flag of an end as the server.
+    #[inline(always)]
+    #[must_use]
+    pub const fn server(side: u32) -> u16 {
+        if side == 0 { SERVER_LOW } else { SERVER_HIGH }
+    }
 }
 
 /// Values of [`Stream::state`].

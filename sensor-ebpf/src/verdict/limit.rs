@@ -15,6 +15,7 @@ use super::{
     lookup::{End, rule},
     requests::{has_payload, look_ahead, remember},
     rules::{applies, now},
+    server,
 };
 use crate::{
     abi::{
@@ -116,7 +117,7 @@ pub(super) fn reason(work: &Work) -> DropReason {
     if work.search.of_network != 0 { DropReason::Network } else { DropReason::Limit }
 }
 
-/// Charges all limits of the packet's source; true when one that drops is exceeded (its rule is in `work.search`). Whom failsafe or an
+/// Charges all limits of the packet's source, unless it is the server of its connection; true when one that drops is exceeded (its rule is in `work.search`). Whom failsafe or an
 /// allow rule keeps is charged nothing: else it would use up what it shares with others.
 #[inline(never)]
 pub(super) fn exceeds<P: PacketBytes, T: Tables>(packet: &P, tables: &T, work: &mut Work) -> bool {
@@ -185,6 +186,9 @@ impl<P: PacketBytes, T: Tables> Step for ChargeEach<'_, P, T> {
         };
         if limit.by_agent != 0 || !applies(ListId::Limit, rule, self.tables, work) {
             return ControlFlow::Continue(());
+        }
+        if server::sends(self.tables, work) {
+            return ControlFlow::Break(());
         }
         if work.search.exempt == WALKED_AGAIN {
             work.search.exempt = NOT_EXEMPT;

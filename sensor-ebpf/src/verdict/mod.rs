@@ -21,6 +21,7 @@ mod proof;
 mod requests;
 pub mod reset;
 mod rules;
+mod server;
 #[cfg(test)]
 mod tests;
 

@@ -158,6 +158,7 @@ fn prepare<P: PacketBytes, T: Tables>(outcome: Outcome, packet: &P, tables: &T, 
     };
     search.noted_count = 0;
     search.exempt = 0;
+    search.server = 0;
     let ingress = hook == Hook::Ingress as u8 || hook == Hook::SocketIn as u8;
     search.direction =
         if ingress { RuleDirection::Ingress as u32 } else { RuleDirection::Egress as u32 };

@@ -4,7 +4,7 @@
 //! acknowledges the SYN-ACK that we saw, or bytes of the server that we saw. It stays so while it is in `PROVEN`. By UDP a client is *answered* once
 //! the server has sent something back. Asked once for a packet, and only for senders that a limit names.
 
-use super::rules::now;
+use super::{rules::now, server};
 use crate::{
     judge::{HOOKS_OF_ONE_DEVICE, canonical},
     packet::TcpFlags,
@@ -133,7 +133,7 @@ pub(super) fn flow<T: Tables>(tables: &T, work: &mut Work) -> u32 {
     canonical(&work.tuple, &mut work.key)
 }
 
-/// 1 when the packet belongs to a conversation by UDP that the server has answered; begins one where there is none.
+/// 1 when the packet is of the client of a conversation by UDP that the server has answered.
 #[inline(always)]
 fn answered<T: Tables>(tables: &T, work: &mut Work) -> u32 {
     if work.headers.tuple.protocol != UDP || work.search.no_ports != 0 {
@@ -143,25 +143,36 @@ fn answered<T: Tables>(tables: &T, work: &mut Work) -> u32 {
     if conversation(tables, work) {
         return u32::from(work.handshake.answered != 0 && work.handshake.server != side);
     }
+    0
+}
+
+/// The packet is the first of a conversation by UDP: its sender is the client.
+#[inline(always)]
+pub(super) fn begin_conversation<T: Tables>(tables: &T, work: &mut Work) {
+    let side = canonical(&work.headers.tuple, &mut work.key);
     work.handshake.time_ns = now(tables, work);
     work.handshake.server_isn = 0;
     work.handshake.client_next = 0;
     work.handshake.server = side ^ 1;
     work.handshake.answered = 0;
     tables.set_handshake(&work.key, &work.handshake);
-    0
 }
 
-/// Notes that a server answers, if the packet is an answer.
+/// Notes who is the server of the packet's conversation by UDP, if it belongs to one, and that it answers.
 #[inline(never)]
 pub(super) fn note_answer<T: Tables>(tables: &T, work: &mut Work) {
     if work.headers.tuple.protocol != UDP || work.search.no_ports != 0 {
         return;
     }
     let side = canonical(&work.headers.tuple, &mut work.key);
-    if !conversation(tables, work) || work.handshake.server != side {
+    if !conversation(tables, work) {
         return;
     }
+    if work.handshake.server != side {
+        work.search.server = server::NO;
+        return;
+    }
+    work.search.server = server::YES;
     let time = now(tables, work);
     if work.handshake.answered == 0 || time.saturating_sub(work.handshake.time_ns) > NOTED_NS {
         work.handshake.answered = 1;

@@ -2,7 +2,7 @@
 //!
 //! As documented: a client whose address may be forged shares the bucket of its /24 or /48. By UDP it has one of its own once the server has
 //! answered, and whatever it sends from the completion of a TCP handshake on; it begins with what its network's had left. Once that of a UDP client was
-//! empty, everything from its address is charged to it.
+//! empty, everything from its address is charged to it. What a server sends is charged to nobody.
 
 use super::{
     Action, Packet, Prefix, Rule,
@@ -174,22 +174,27 @@ impl Ledger {
         completes
     }
 
-    /// Whether the sender asked this server before, and was answered; if it did not ask yet, it does now.
+    /// Whether the packet comes from the server of its connection: such is not charged. By UDP the server is who did not speak first.
+    pub(super) fn is_from_server(&mut self, packet: &Packet) -> bool {
+        if packet.protocol == 6 {
+            return self.connections.is_from_server(packet);
+        }
+        if let Some(known) = self.conversation(packet) {
+            return known.server == from(packet);
+        }
+        let (client, server) = (from(packet), to(packet));
+        let at = packet.time_ns;
+        self.conversations.push(Conversation { client, server, at, answered: false });
+        false
+    }
+
+    /// Whether the sender asked this server before, and was answered.
     fn is_answered(&mut self, packet: &Packet) -> bool {
         if packet.protocol != 17 {
             return false;
         }
-        if let Some(known) = self.conversation(packet) {
-            return known.answered && known.client == from(packet);
-        }
-        let (client, server) = (from(packet), to(packet));
-        self.conversations.push(Conversation {
-            client,
-            server,
-            at: packet.time_ns,
-            answered: false,
-        });
-        false
+        self.conversation(packet)
+            .is_some_and(|known| known.answered && known.client == from(packet))
     }
 
     /// Notes that a server answers.

@@ -25,6 +25,8 @@ struct Connection {
 /// Handshakes, and connections that count.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Connections {
+    /// Who sent a SYN-ACK to whom.
+    answers: Vec<(End, End)>,
     handshakes: Vec<Handshake>,
     open: Vec<Connection>,
     /// What the packet at hand would be counted for.
@@ -32,6 +34,14 @@ pub(super) struct Connections {
 }
 
 impl Connections {
+    /// Whether the packet's sender is the server: it sent a SYN-ACK, and the other end did not.
+    pub(super) fn is_from_server(&self, packet: &Packet) -> bool {
+        let (from, to) = (from(packet), to(packet));
+        packet.kind != Kind::Syn
+            && self.answers.contains(&(from, to))
+            && !self.answers.contains(&(to, from))
+    }
+
     /// Whether a packet completes a handshake.
     pub(super) fn completes(&self, packet: &Packet) -> bool {
         packet.protocol == 6
@@ -109,11 +119,18 @@ impl Connections {
         }
         let (from, to) = (from(packet), to(packet));
         match packet.kind {
-            Kind::SynAck => self.handshakes.push(Handshake {
-                client: to,
-                server: from,
-                acknowledges: packet.numbers.0 + 1,
-            }),
+            Kind::SynAck => {
+                self.answers.push((from, to));
+                // One connection has one handshake, the last.
+                self.handshakes.retain(|known| {
+                    ![(from, to), (to, from)].contains(&(known.client, known.server))
+                });
+                self.handshakes.push(Handshake {
+                    client: to,
+                    server: from,
+                    acknowledges: packet.numbers.0 + 1,
+                });
+            }
             Kind::Fin => self
                 .handshakes
                 .retain(|known| ![(from, to), (to, from)].contains(&(known.client, known.server))),

@@ -100,6 +100,9 @@ impl Model {
     fn limited(&mut self, packet: &Packet, ends: (End, End), ifindex: u32) -> Decided {
         self.ledger.note_answer(packet);
         let rules = self.limits_asked(packet, ends.0, ifindex);
+        if !rules.is_empty() && self.ledger.is_from_server(packet) {
+            return Decided::Pass;
+        }
         if !rules.is_empty() && self.is_kept(packet, ends, ifindex) {
             return Decided::Pass;
         }

@@ -142,6 +142,15 @@ impl World {
         if self.dice.one_in(2) {
             packets.push(Packet { kind: Kind::Ack, numbers: (client_next, server_next), ..up });
         }
+        if self.dice.one_in(6) {
+            // It would like to pass for a server.
+            packets.push(Packet { kind: Kind::SynAck, numbers: (client + 1, server_next), ..up });
+        }
+        packets.extend((0..self.dice.below(4)).map(|_| Packet {
+            kind: Kind::Ack,
+            numbers: (server_next, client_next),
+            ..down
+        }));
         match self.dice.below(3) {
             0 => packets.extend([
                 Packet { kind: Kind::Fin, numbers: (client_next, server_next), ..up },

@@ -119,6 +119,7 @@ fn connections_that_were_there_before_count_and_are_left_alone() {
             protocol: 6,
             ..Tuple::default()
         });
+        clients.host.listening.insert((Segment { src: there.dst, ..there.clone() }.mapped(), 80));
         assert_eq!(clients.up(port, ACK, (5_000, 6_000)), Decision::Pass);
     }
     assert_eq!(clients.open(), 4);

@@ -100,6 +100,10 @@ fn a_local_socket_proves_its_client_and_an_answer_a_udp_client() {
         protocol: 6,
         ..Tuple::default()
     });
+    // Without a listener the host would be the client.
+    show(&mut host, &data);
+    assert_eq!(states(&host, Tier::Clients), 0);
+    host.listening.insert((Segment { src: data.dst, ..data.clone() }.mapped(), 80));
     show(&mut host, &data);
     assert_eq!(states(&host, Tier::Clients), 1);
 
@@ -107,7 +111,6 @@ fn a_local_socket_proves_its_client_and_an_answer_a_udp_client() {
     let before = states(&host, Tier::Networks);
     host.see(Link::Ethernet, &udp(client, server));
     host.see(Link::Ethernet, &udp(client, server));
-    // The networks of both ends: this limit names every one.
     assert_eq!(states(&host, Tier::Networks), before + 1);
     host.see(Link::Ethernet, &udp(server, client));
     let before = states(&host, Tier::Networks);
