@@ -43,7 +43,7 @@ impl Scene {
         let lab = Lab::new().unwrap();
         let (server, client) = (lab.namespace("s").unwrap(), lab.namespace("c").unwrap());
         lab.veth((&server, "eth0", "10.1.0.1/24"), (&client, "eth0", "10.1.0.2/24")).unwrap();
-        client.sh("for n in 70 71 77 78; do ip address add 10.1.0.$n/24 dev eth0; done").unwrap();
+        client.sh("for n in 70 77 78; do ip address add 10.1.0.$n/24 dev eth0; done").unwrap();
         let nginx = Nginx::start(&lab, &server, 80, SERVER).unwrap();
         Self { lab, server, client, nginx }
     }
@@ -208,8 +208,11 @@ limits:
   - {id: skips, new_connections: {rate: 10, burst: 40}, ports: [80], action: reset, reason: CHG-1}
   - {id: includes, new_connections: {rate: 1000, burst: 1000}, include_shared: true, action: monitor, reason: CHG-2}
 ";
-    scene.client.sh("ip address add 10.9.9.78/32 dev eth0").unwrap();
-    scene.server.sh("ip route add 10.9.9.0/24 via 10.1.0.2").unwrap();
+    // Networks of their own: connections of one network are limited together until their clients are known.
+    for (address, network) in [("10.9.9.78", "10.9.9.0/24"), ("10.1.1.71", "10.1.1.0/24")] {
+        scene.client.sh(&format!("ip address add {address}/32 dev eth0")).unwrap();
+        scene.server.sh(&format!("ip route add {network} via 10.1.0.2")).unwrap();
+    }
     // A network of proxies, too large to be marked one by one: what they carry says which there are.
     let sensor = scene.sensor(policy, &["--trusted-proxies", "10.1.0.0/23"]);
     let forwarded = |user: usize| format!("X-Forwarded-For: {}", address_of(user));
@@ -228,13 +231,13 @@ limits:
     ask("10.9.9.78", 25, "/", &forwarded);
     ask(PROXY, 19, "/", &forwarded);
     // A public endpoint takes any token: those are no proof of twenty users.
-    ask("10.1.0.71", 25, "/", &token);
+    ask("10.1.1.71", 25, "/", &token);
     ask("10.1.0.70", 1, "/private", &|_| "X-None: 1".to_owned());
     ask("10.1.0.70", 20, "/private", &token);
     thread::sleep(Duration::from_millis(1500));
     let first = list();
     let shared =
-        ["10.9.9.78", PROXY, "10.1.0.71", "10.1.0.70"].map(|source| is_shared(&first, source));
+        ["10.9.9.78", PROXY, "10.1.1.71", "10.1.0.70"].map(|source| is_shared(&first, source));
     assert_eq!(shared, [false, false, false, true], "{first:#}");
     ask(PROXY, 20, "/", &forwarded);
     thread::sleep(Duration::from_millis(1500));
