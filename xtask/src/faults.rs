@@ -5,7 +5,7 @@
 
 use std::{
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -34,7 +34,17 @@ pub(crate) fn faults() -> Result<()> {
     outcome
 }
 
-fn each(tree: &Path) -> Result<()> {
+/// Whether every fault still fits the code: it takes no build, so a change that moves the code is told at once.
+pub(crate) fn fit() -> Result<()> {
+    for patch in patches()? {
+        let mut command = Command::new("git");
+        command.current_dir(root()).args(["apply", "--check"]).arg(&patch);
+        output(&mut command).with_context(|| patch.display().to_string())?;
+    }
+    Ok(())
+}
+
+fn patches() -> Result<Vec<PathBuf>> {
     let folder = root().join("tests/faults");
     let mut patches: Vec<_> = fs::read_dir(&folder)?.flatten().map(|entry| entry.path()).collect();
     patches.retain(|path| path.extension().is_some_and(|extension| extension == "patch"));
@@ -42,6 +52,11 @@ fn each(tree: &Path) -> Result<()> {
     if patches.len() < FAULTS_MIN {
         bail!("{} faults in {}, there must be {FAULTS_MIN}", patches.len(), folder.display());
     }
+    Ok(patches)
+}
+
+fn each(tree: &Path) -> Result<()> {
+    let patches = patches()?;
     if !passes(tree)? {
         bail!("{TEST} fails without any fault");
     }

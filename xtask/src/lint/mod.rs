@@ -13,6 +13,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::{
+    faults,
     process::{cargo, find, output, quiet, root, run, say},
     setup::Consent,
     toolchain,
@@ -42,6 +43,7 @@ pub(crate) fn lint(arguments: &LintArguments) -> Result<()> {
     check("dependency tree", tree::check());
     check("stages of core", stages::check());
     check("source files", sources::check());
+    check("seeded faults", faults::fit());
     if !arguments.only_own {
         say("== format");
         check("rustfmt", run(cargo().args(["fmt", "--all", "--check"])));
