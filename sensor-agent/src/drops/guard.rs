@@ -75,7 +75,7 @@ impl Guard {
         let mut hit: HashMap<(u32, SocketAddr), HashSet<[u8; 16]>> = HashMap::new();
         // Networks of senders that may be forged are no clients: else a flood would switch off the limit that stops it.
         let by_rule = |key: &DropKey| {
-            [DropReason::Block as u32, DropReason::Limit as u32].contains(&key.reason)
+            matches!(DropReason::of_word(key.reason), Some(DropReason::Block | DropReason::Limit))
         };
         for (key, value) in rows {
             let since = now.0.saturating_sub(self.terms.window_ns).max(installed.0);

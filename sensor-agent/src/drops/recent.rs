@@ -138,25 +138,20 @@ fn record(
 /// The client that is told, or the network where its senders may be forged.
 fn client(key: &DropKey) -> String {
     let address = address(key.client);
-    if key.reason != DropReason::Network as u32 {
+    if !matches!(DropReason::of_word(key.reason), Some(DropReason::Network)) {
         return address.to_string();
     }
     format!("{address}/{}", if address.is_ipv4() { NETWORK_V4 } else { NETWORK_V6 })
 }
 
 const fn reason(number: u32) -> &'static str {
-    const BLOCK: u32 = DropReason::Block as u32;
-    const LIMIT: u32 = DropReason::Limit as u32;
-    const FLOW: u32 = DropReason::Flow as u32;
-    const CLIENT: u32 = DropReason::Client as u32;
-    const NETWORK: u32 = DropReason::Network as u32;
-    match number {
-        BLOCK => "block",
-        LIMIT => "limit",
-        FLOW => "flow verdict",
-        CLIENT => "client verdict",
-        NETWORK => "limit of its network",
-        _ => "unknown",
+    match DropReason::of_word(number) {
+        Some(DropReason::Block) => "block",
+        Some(DropReason::Limit) => "limit",
+        Some(DropReason::Flow) => "flow verdict",
+        Some(DropReason::Client) => "client verdict",
+        Some(DropReason::Network) => "limit of its network",
+        None => "unknown",
     }
 }
 

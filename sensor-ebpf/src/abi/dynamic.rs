@@ -101,6 +101,22 @@ pub enum DropReason {
     Network = 5,
 }
 
+impl DropReason {
+    /// The reason of a number, if it is one.
+    #[inline(always)]
+    #[must_use]
+    pub const fn of_word(word: u32) -> Option<Self> {
+        Some(match word {
+            1 => Self::Block,
+            2 => Self::Limit,
+            3 => Self::Flow,
+            4 => Self::Client,
+            5 => Self::Network,
+            _ => return None,
+        })
+    }
+}
+
 /// Key of `DROPS`.
 #[repr(C)]
 #[derive(

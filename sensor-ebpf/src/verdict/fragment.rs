@@ -57,15 +57,14 @@ pub(super) fn later<T: Tables>(tables: &T, work: &mut Work) -> First {
     }
     work.search.hits = first.hits;
     work.search.end = first.end;
-    let limit = [DropReason::Limit as u32, DropReason::Network as u32].contains(&first.reason);
-    let reason = match first.reason {
-        2 | 5 => DropReason::Limit,
-        3 => DropReason::Flow,
-        4 => DropReason::Client,
-        _ => DropReason::Block,
+    let (reason, decision) = match DropReason::of_word(first.reason) {
+        // Which network was charged is known of the first only: the fragment is its sender's.
+        Some(DropReason::Limit | DropReason::Network) => (DropReason::Limit, Decision::Limited),
+        Some(reason) => (reason, Decision::Blocked),
+        None => (DropReason::Block, Decision::Blocked),
     };
     dropped(reason, tables, work);
-    First::Dropped(if limit { Decision::Limited } else { Decision::Blocked })
+    First::Dropped(decision)
 }
 
 /// Remembers the verdict of a first fragment.
