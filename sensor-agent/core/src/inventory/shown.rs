@@ -98,6 +98,10 @@ impl Inventory {
             it.serves_declared |= serves_declared;
             it.overflow.merge(&overflow);
         }
+        // The number is given away again: whoever was shown as this service is shown as what it became.
+        for service in self.services.iter_mut().filter(|service| service.shown == from) {
+            service.shown = into;
+        }
         self.services_free.push(from);
         self.merged_into.push(into);
     }
