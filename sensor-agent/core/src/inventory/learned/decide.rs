@@ -65,6 +65,7 @@ impl Pass<'_> {
                 depth: context.depth + 1,
                 after_plural: words::is_plural(&literal.text),
                 after_api: words::is_api(&literal.text),
+                after_version: context.after_version,
                 ..Context::default()
             };
             let below = self.place(&literal.nodes, &context);
@@ -75,6 +76,7 @@ impl Pass<'_> {
                 depth: context.depth + 1,
                 after_parameter: true,
                 parameters: context.parameters + 1,
+                after_version: context.after_version,
                 ..Context::default()
             };
             let kind = self.common_type(&split.parameter);
@@ -165,8 +167,10 @@ impl Pass<'_> {
         let texts: Vec<Box<str>> = values.into_iter().map(Into::into).collect();
         let context =
             Context { depth: context.depth + 1, after_version: true, ..Context::default() };
+        // The same behind each of them, and read once: else a path of many versions would be read anew for each way through it.
+        let below = self.place(&candidates, &context);
         for text in texts {
-            place.literals.insert(text, self.place(&candidates, &context));
+            place.literals.insert(text, below.clone());
         }
     }
 

@@ -139,3 +139,16 @@ fn a_template_is_renewed() {
         assert_eq!(found.as_deref(), new, "{old}");
     }
 }
+
+#[test]
+fn only_the_first_date_of_a_path_is_a_version() {
+    // Were each of the eight one, there would be 20^8 ways through the trie.
+    let path = |day: usize| -> String {
+        (0..8).map(|part| format!("/part{part}/2024-01-{day:02}")).collect()
+    };
+    let requests: Vec<(&str, String)> = (0..500).map(|at| ("GET", path(1 + at % 20))).collect();
+    let learned = learned(&requests);
+    let template = template(&learned, &path(7));
+    assert!(template.starts_with("/part0/2024-01-07/part1/{"), "{template}");
+    assert_eq!(template.matches('{').count(), 7, "{template}");
+}
