@@ -16,6 +16,7 @@ mod egress;
 mod endpoint;
 mod evaluate;
 mod evidence;
+mod facet;
 mod fold;
 mod host;
 mod http_date;
@@ -44,6 +45,11 @@ mod watch;
 
 pub use coverage::ListenerTotals;
 pub(crate) use endpoint::auth_name;
+pub use facet::{
+    AuthPosture, DecommissionRow, Exposure, ExposureRow, OperatorRow, OwnerSource, RiskFactor,
+    RiskPart, RiskRow, SupersededRow, TrendRow, VersionFamilyRow, VersionRow, VersionShare,
+    VersionSource,
+};
 pub use owners::Owners;
 pub use record::{Changes, RECORD_FORMAT, RecordTable, RestoreError, StoredRecord};
 pub use row::{

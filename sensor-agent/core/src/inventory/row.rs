@@ -7,6 +7,10 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::facet::{
+    AuthPosture, DecommissionRow, ExposureRow, OperatorRow, OwnerSource, RiskRow, SupersededRow,
+    TrendRow, VersionFamilyRow, VersionRow,
+};
 use crate::{
     state::{Activity, Confidence, DeclarationKind, Lifecycle, NotCovered, State},
     time::UnixNs,
@@ -33,6 +37,9 @@ pub struct InventoryView {
     pub endpoints_left_out: u64,
     /// What this host calls elsewhere.
     pub egress: Vec<EgressRow>,
+    /// Versions that are told apart by a segment of the path or a header field.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub versions: Vec<VersionFamilyRow>,
     /// What was counted beside the rows.
     pub totals: InventoryTotals,
 }
@@ -127,6 +134,45 @@ pub struct EndpointRow {
     pub counts_split_off: bool,
     /// How the numbers were obtained.
     pub accuracy: Accuracy,
+    /// Who reached it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub exposure: Option<ExposureRow>,
+    /// Whose API it is: a team or a person; `owner` is the unit or container that serves it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub declared_owner: Option<String>,
+    /// What says so.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub declared_owner_source: Option<OwnerSource>,
+    /// Whether it answers without credentials; none without a success.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub auth_posture: Option<AuthPosture>,
+    /// How risky it is.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub risk: Option<RiskRow>,
+    /// Which version of what it is.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub version: Option<VersionRow>,
+    /// A higher version of the same is used or declared.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub superseded: Option<SupersededRow>,
+    /// An operator took it into the catalogue overlay.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub accepted: Option<OperatorRow>,
+    /// An operator asked not to be shown it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub ignored: Option<OperatorRow>,
+    /// Days until its sunset, rounded up; negative and rounded down once it has passed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub sunset_days_left: Option<i64>,
+    /// Distinct client addresses in the window of what is deprecated, past its sunset or removed, estimated.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub remaining_callers: Option<u64>,
+    /// How its calls change.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub trend: Option<TrendRow>,
+    /// What shows that it is off, where it should be.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub decommission: Option<DecommissionRow>,
 }
 
 /// What kind of endpoint a row is.
@@ -266,4 +312,12 @@ pub struct InventoryTotals {
     pub egress: u64,
     /// Neither end is on this host.
     pub transit: u64,
+    /// No exchanges: endpoints of kind `api` without a declared owner.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub unowned: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
 }

@@ -81,6 +81,7 @@ impl Inventory {
             endpoints,
             endpoints_left_out,
             egress: self.egress_rows(mask),
+            versions: Vec::new(),
             totals: self.totals,
         }
     }
@@ -292,6 +293,19 @@ impl Inventory {
             query_names: endpoint.query_names.texts(&self.query_names),
             counts_split_off: endpoint.split,
             accuracy: if endpoint.sampled { Accuracy::Sampled } else { Accuracy::Exact },
+            exposure: None,
+            declared_owner: None,
+            declared_owner_source: None,
+            auth_posture: None,
+            risk: None,
+            version: None,
+            superseded: None,
+            accepted: None,
+            ignored: None,
+            sunset_days_left: None,
+            remaining_callers: None,
+            trend: None,
+            decommission: None,
         })
     }
 
