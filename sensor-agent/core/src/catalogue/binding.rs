@@ -8,6 +8,7 @@
 //!     addresses: [10.0.0.0/8]          # addresses of the listener
 //!     prefix: {strip: /api, add: /internal}
 //!     retired: false                   # true: an older version
+//!     owner: Orders                    # of operations whose document has no `x-owner`
 //! ```
 //! `hosts`, `ports` and `addresses` must all fit; one that is missing fits everything, and a document with none of
 //! them is bound by its `servers`. A document may be listed several times. `prefix` says what a gateway in front does to
@@ -18,6 +19,7 @@ use serde::Deserialize;
 use serde_saphyr::Spanned;
 
 use super::{
+    document::clean,
     error::Problem,
     host::HostPattern,
     limits::BINDING_BYTES_MAX,
@@ -128,6 +130,7 @@ struct RawBinding {
     prefix: RawPrefix,
     #[serde(default)]
     retired: bool,
+    owner: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -151,6 +154,7 @@ pub(super) struct Binding {
     /// Segments to put in front.
     pub(super) add: String,
     pub(super) retired: bool,
+    pub(super) owner: Option<Box<str>>,
 }
 
 /// Reads a binding file.
@@ -224,6 +228,7 @@ fn resolve(raw: RawBinding) -> Result<Binding, (u64, Problem)> {
         strip: whole_segments(&raw.prefix.strip, line)?,
         add: whole_segments(&raw.prefix.add, line)?,
         retired: raw.retired,
+        owner: raw.owner.as_deref().map(clean).filter(|owner| !owner.is_empty()),
     })
 }
 

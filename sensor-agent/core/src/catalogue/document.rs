@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use super::{
     declare::LifecycleInputs,
     error::{Problem, Severity},
+    owner::{Owner, OwnerSource},
     pointer::Pointer,
     refs::{DocumentSet, Resolved},
     servers::{self, Server, ServerError},
@@ -45,10 +46,10 @@ pub struct Operation {
     pub path: Box<str>,
     /// `operationId`.
     pub operation_id: Option<Box<str>>,
-    /// `x-owner` of the operation, its path or the document, else the document's contact.
-    pub owner: Option<Box<str>>,
+    /// Who stands behind it.
+    pub(super) owner: Option<Owner>,
     /// `x-internal`.
-    pub internal: bool,
+    pub(super) internal: bool,
     /// `deprecated` and `x-sunset`.
     pub lifecycle: LifecycleInputs,
 }
@@ -124,7 +125,11 @@ pub(super) fn parse<'d>(
         owner: parser
             .owner(map.get("x-owner"), &Pointer::Key(&Pointer::Root, "x-owner"))
             .or_else(|| map.get("info").and_then(|info| owner_text(info.get("x-owner")?)))
-            .or_else(|| document.contact.clone()),
+            .map(|name| Owner::new(name, OwnerSource::Document))
+            .or_else(|| {
+                let contact = document.contact.clone()?;
+                Some(Owner::new(contact, OwnerSource::Contact))
+            }),
         sunset: map.get("x-sunset"),
         deprecated: false,
         internal: is_true(map.get("x-internal")),
@@ -141,7 +146,7 @@ pub(super) fn parse<'d>(
 #[derive(Clone)]
 struct Inherited<'d> {
     servers: Rc<[Server]>,
-    owner: Option<Box<str>>,
+    owner: Option<Owner>,
     sunset: Option<&'d Value>,
     deprecated: bool,
     internal: bool,
@@ -409,6 +414,7 @@ impl<'d> Parser<'_, 'd> {
                 .unwrap_or_else(|| from.servers.clone()),
             owner: self
                 .owner(field("x-owner"), &Pointer::Key(at, "x-owner"))
+                .map(|name| Owner::new(name, OwnerSource::Document))
                 .or_else(|| from.owner.clone()),
             sunset: field("x-sunset").or(from.sunset),
             deprecated: deprecated || from.deprecated,
@@ -484,7 +490,7 @@ fn is_true(value: Option<&Value>) -> bool {
 }
 
 /// Text from a document as it may be shown: no control characters, at most 256 characters.
-fn clean(text: &str) -> Box<str> {
+pub(super) fn clean(text: &str) -> Box<str> {
     text.trim().chars().filter(|c| !c.is_control()).take(256).collect::<String>().into()
 }
 

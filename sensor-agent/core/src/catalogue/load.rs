@@ -237,10 +237,11 @@ impl Loader {
             catalogue.bindings.push(placer.row(&name));
             let number = u32::try_from(catalogue.documents.len()).unwrap_or(u32::MAX);
             catalogue.documents.push(document.document);
+            let owner = own.iter().find_map(|binding| binding.owner.as_deref());
             let operations = document
                 .operations
                 .into_iter()
-                .map(|parsed| Operation { document: number, ..parsed.operation });
+                .map(|parsed| Operation { document: number, ..parsed.operation }.owned_by(owner));
             catalogue.operations.extend(operations);
         }
         for binding in bindings {

@@ -14,6 +14,7 @@ mod index;
 pub mod limits;
 mod load;
 mod locate;
+mod owner;
 mod path;
 mod pointer;
 mod read;
@@ -32,4 +33,5 @@ pub use declare::{Declaration, DeclaredOperation, LifecycleInputs, LookupLimit, 
 pub use document::{Document, Operation};
 pub use error::{DocumentError, Problem, Severity};
 pub use load::{BindingRow, Catalogue};
+pub use owner::OwnerSource;
 pub use sunset::parse_date as parse_rfc3339;

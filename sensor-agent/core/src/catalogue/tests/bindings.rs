@@ -1,7 +1,7 @@
 //! Which documents a service is bound to.
 
 use super::*;
-use crate::catalogue::BindingReason;
+use crate::catalogue::{BindingReason, OwnerSource};
 use DeclarationKind::{Current, PathUnknown, ServiceUnknown};
 
 fn with_servers(servers: &str, path: &str) -> String {
@@ -167,6 +167,30 @@ fn a_retired_document_is_older_only() {
     let (catalogue, _) =
         bound(&[("a.yaml", &text)], "documents:\n  - document: a.yaml\n    retired: true\n");
     assert_eq!(ask(&catalogue, "x", 1, "GET /users").0, DeclarationKind::OlderOnly);
+}
+
+#[test]
+fn the_binding_file_names_the_owner_where_the_document_names_but_a_contact() {
+    let text = "openapi: 3.0.3
+info: {contact: {name: Support}}
+paths:
+  /a: {get: {}, post: {x-owner: Orders}}
+";
+    let binding = "documents:\n  - document: a.yaml\n    owner: Platform\n";
+    let of = |catalogue: &Catalogue, request: &str| {
+        let (method, path) = request.split_once(' ').unwrap();
+        let method = Method::parse(method).unwrap();
+        let found = catalogue.declare(&ANY, &method, path.as_bytes()).operation.unwrap();
+        (found.owner().unwrap().to_owned(), found.owner_source().unwrap())
+    };
+    let (bound, errors) = bound(&[("a.yaml", text)], binding);
+    assert!(errors.is_empty(), "{errors:?}");
+    let alone = load(&[("a.yaml", text)]);
+    assert_eq!(of(&alone, "GET /a"), ("Support".into(), OwnerSource::Contact));
+    assert_eq!(of(&bound, "GET /a"), ("Platform".into(), OwnerSource::BindingFile));
+    for catalogue in [&alone, &bound] {
+        assert_eq!(of(catalogue, "POST /a"), ("Orders".into(), OwnerSource::Document));
+    }
 }
 
 #[test]

@@ -164,10 +164,10 @@ paths:
         let operation = found.operation.unwrap();
         let sunset = found.lifecycle.sunset.map(|at| at.0 / 1_000_000_000);
         (
-            operation.owner.clone().unwrap().into_string(),
+            operation.owner().unwrap().to_owned(),
             found.lifecycle.deprecated,
             sunset,
-            operation.internal,
+            operation.internal(),
         )
     };
     assert_eq!(of("GET /a"), ("Orders".into(), true, Some(1_782_777_600), false));
