@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod captures;
+#[cfg(target_os = "linux")]
+mod commands;
 mod explained;
 mod generated;
 mod hostile;

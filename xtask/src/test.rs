@@ -81,6 +81,8 @@ pub(crate) fn test(arguments: &TestArguments) -> Result<()> {
     build_ebpf(consent)?;
 
     let mut total = Counts::default();
+    // Tests of the replay tier run the agent's binary.
+    output(cargo().args(["build", "-p", "sensor-agent"]))?;
     say("== unit, property and replay tests");
     add(&mut total, user_tier(arguments.filter.as_deref())?);
     say("== kernel tier");

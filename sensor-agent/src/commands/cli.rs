@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use super::{
-    Exit, audit, collect, completions, config, detach, drops, enforcement, exit, inventory, output,
-    policy, replay, run, status,
+    Exit, audit, collect, completions, config, detach, drops, egress, enforcement, exit, inventory,
+    output, policy, replay, run, status,
 };
 
 /// Sees API calls in the Linux kernel, learns which endpoints exist, and tells which of them nobody declared.
@@ -32,9 +32,11 @@ enum Command {
     /// Watches the interfaces of this host (Linux, root)
     Run(Box<run::Args>),
     /// Runs the pipeline over a capture file: no root, any system
-    Replay(replay::Args),
-    /// Lists endpoints with their state, and calls to other hosts
-    Inventory(inventory::Args),
+    Replay(Box<replay::Args>),
+    /// Lists endpoints with their state; shows one of them
+    Inventory(Box<inventory::Args>),
+    /// Lists the hosts that this one calls: by whom, how often
+    Egress(egress::Args),
     /// Lists how many connections of each listener could be read
     Coverage(inventory::CoverageArgs),
     /// Shows where the agent is attached, what it saw and what it lost
@@ -65,6 +67,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Inventory(args) => inventory::run(&args),
+        Command::Egress(args) => egress::run(&args),
         Command::Coverage(args) => inventory::coverage(&args),
         Command::Status(args) => status::run(&args),
         Command::Detach(args) => detach::run(&args),

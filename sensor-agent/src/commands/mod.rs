@@ -7,6 +7,7 @@ mod completions;
 mod config;
 mod detach;
 mod drops;
+mod egress;
 mod enforcement;
 mod exit;
 mod inventory;

@@ -76,10 +76,16 @@ pub fn endpoints(view: &InventoryView, rows: Rows) -> String {
     if some.is_empty() {
         return format!("No endpoints{}.\n", hidden_note(hidden.len()));
     }
+    let (rated, reached) =
+        (some.iter().any(|row| row.risk.is_some()), some.iter().any(|row| row.exposure.is_some()));
     let lines: Vec<_> = some
         .iter()
         .map(|row| {
-            vec![
+            let risk = row.risk.as_ref().map(|risk| risk.score.to_string());
+            let exposure = row.exposure.as_ref().map(|seen| seen.widest.as_str().to_owned());
+            let before = rated.then(|| risk.unwrap_or_default()).into_iter();
+            let behind = reached.then(|| exposure.unwrap_or_default());
+            let cells = [
                 row.state.to_string(),
                 row.service.clone(),
                 row.method.clone(),
@@ -89,11 +95,16 @@ pub fn endpoints(view: &InventoryView, rows: Rows) -> String {
                 row.latency.map_or_else(String::new, |latency| duration(latency.p50_us)),
                 row.auth.join(","),
                 row.last_seen_unix_ns.map_or_else(|| "never".into(), moment),
-            ]
+            ];
+            before.chain(cells).chain(behind).collect()
         })
         .collect();
-    let header =
-        ["STATE", "SERVICE", "METHOD", "PATH", "REQUESTS", "STATUS", "P50", "AUTH", "LAST SEEN"];
+    let header: Vec<&str> = rated
+        .then_some("RISK")
+        .into_iter()
+        .chain(COLUMNS)
+        .chain(reached.then_some("FROM"))
+        .collect();
     let text = table(&header, &lines);
     let text = match view.endpoints_left_out {
         0 => text,
@@ -106,6 +117,10 @@ pub fn endpoints(view: &InventoryView, rows: Rows) -> String {
     }
 }
 
+/// Of every table of endpoints.
+const COLUMNS: [&str; 9] =
+    ["STATE", "SERVICE", "METHOD", "PATH", "REQUESTS", "STATUS", "P50", "AUTH", "LAST SEEN"];
+
 fn hidden_note(hidden: usize) -> String {
     if hidden == 0 {
         String::new()
@@ -115,7 +130,8 @@ fn hidden_note(hidden: usize) -> String {
 }
 
 /// In the unit that leaves something to see.
-fn duration(us: f64) -> String {
+#[must_use]
+pub(super) fn duration(us: f64) -> String {
     if us < 1_000.0 { format!("{us:.0} us") } else { format!("{:.1} ms", us / 1_000.0) }
 }
 
@@ -183,7 +199,7 @@ fn classes(status: &std::collections::BTreeMap<String, u64>) -> String {
 }
 
 /// To the second: `2026-11-23 02:05:00Z`.
-fn moment(time: UnixNs) -> String {
+pub(super) fn moment(time: UnixNs) -> String {
     let seconds = time.0 / 1_000_000_000 * 1_000_000_000;
     rfc3339(seconds).replace('T', " ")
 }

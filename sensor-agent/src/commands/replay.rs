@@ -9,11 +9,12 @@ use std::time::Duration;
 use anyhow::Result;
 use sensor_core::catalogue::{Catalogue, Severity, parse_rfc3339};
 use sensor_core::flow::{Assembler, FlowCounter, FlowCounts, Limits, Segment};
-use sensor_core::inventory::RowFilter;
+use sensor_core::inventory::{EndpointRow, RowFilter};
 use sensor_core::locality::{LocalAddresses, Locality};
 use sensor_core::pipeline::{ExchangeEvents, Pipeline, Settings};
 use sensor_core::time::UnixNs;
 
+use super::inventory::{Filter, FilterArgs};
 use super::render::{self, Rows};
 use super::{Exit, Prerequisite, output};
 use crate::config::{CatalogueFolder, ForwardedHeader, Span};
@@ -63,6 +64,8 @@ pub(super) struct Args {
         value_name = "auto|x-forwarded-for|forwarded"
     )]
     forwarded_header: ForwardedHeader,
+    #[command(flatten)]
+    filter: FilterArgs,
     /// Show pages, files and probes too
     #[arg(long)]
     all: bool,
@@ -96,6 +99,11 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
         parse_rfc3339(text).ok_or_else(wrong)
     });
     let now = now.transpose()?;
+    if args.filter.is_set() && !matches!(args.emit, None | Some(Emit::Inventory)) {
+        let why =
+            "filters and --sort choose endpoints: they go with the table and with --emit inventory";
+        return Err(Prerequisite::new(why).into());
+    }
     let (recording, bytes) = open(&args.file)?;
     let mut emitter = Emitter::new(args.emit);
     if args.emit == Some(Emit::Exchanges) {
@@ -304,27 +312,60 @@ fn finish(
     say_end(args, end);
     let now = now.unwrap_or(pipeline.last());
     match args.emit {
-        None => {
-            let view =
-                pipeline.view(now, &RowFilter { rows_max: Some(ROWS_MAX), ..RowFilter::default() });
-            let rows = if args.all { Rows::All } else { Rows::Api };
-            let mut text = render::inventory(&view, rows);
-            if !view.coverage.is_empty() {
-                text.push('\n');
-                text.push_str(&render::coverage(&view));
-            }
-            text.push('\n');
-            text.push_str(&ledger::render(pipeline, end.packets));
-            if args.catalogue.is_none() && !view.endpoints.is_empty() {
-                text.push_str(NO_CATALOGUE);
-            }
-            output::print(&text)?;
-        }
+        None => output::print(&table(args, pipeline, end, now))?,
         Some(Emit::Inventory) => {
-            pipeline.each_row(now, &RowFilter::default(), |row| emitter.line(&row));
+            let filter = args.filter.at(now);
+            if args.filter.sorts() {
+                let mut rows = wanted(pipeline, now, &filter);
+                filter.sort(&mut rows);
+                for row in &rows {
+                    emitter.line(row);
+                }
+            } else {
+                pipeline.each_row(now, &RowFilter::default(), |row| {
+                    if filter.wants(&row) {
+                        emitter.line(&row);
+                    }
+                });
+            }
             emitter.finish()?;
         }
         Some(Emit::Exchanges | Emit::Events | Emit::Templates) => emitter.finish()?,
     }
     Ok(exit(end, pipeline.flow_counts()))
+}
+
+fn wanted(pipeline: &Pipeline, now: UnixNs, filter: &Filter) -> Vec<EndpointRow> {
+    let mut rows = Vec::new();
+    pipeline.each_row(now, &RowFilter::default(), |row| {
+        if filter.wants(&row) {
+            rows.push(row);
+        }
+    });
+    rows
+}
+
+/// The view for people; only the endpoints where some of them were asked for.
+fn table(args: &Args, pipeline: &Pipeline, end: &ReadEnd, now: UnixNs) -> String {
+    let mut view = pipeline.view(now, &RowFilter::default());
+    let filter = args.filter.at(now);
+    view.endpoints.retain(|row| filter.wants(row));
+    filter.sort(&mut view.endpoints);
+    view.endpoints_left_out = view.endpoints.len().saturating_sub(ROWS_MAX) as u64;
+    view.endpoints.truncate(ROWS_MAX);
+    let rows = if args.all || args.filter.names_rows() { Rows::All } else { Rows::Api };
+    if args.filter.chooses() {
+        return render::endpoints(&view, rows);
+    }
+    let mut text = render::inventory(&view, rows);
+    if !view.coverage.is_empty() {
+        text.push('\n');
+        text.push_str(&render::coverage(&view));
+    }
+    text.push('\n');
+    text.push_str(&ledger::render(pipeline, end.packets));
+    if args.catalogue.is_none() && !view.endpoints.is_empty() {
+        text.push_str(NO_CATALOGUE);
+    }
+    text
 }

@@ -1,0 +1,213 @@
+//! `inventory show ENDPOINT`: all that is known of one endpoint, in words or as JSON.
+
+use anyhow::Result;
+use sensor_core::{inventory::EndpointRow, time::UnixNs};
+use serde::Serialize;
+
+use super::find::Named;
+use crate::commands::{
+    Exit,
+    output::{self, clean, grouped},
+    place::Place,
+    render::{duration, moment},
+    view,
+};
+
+/// Shows all that is known of one endpoint: evidence, callers, history.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  sensor-agent inventory show 4f3c                              by the beginning of its id
+  sensor-agent inventory show GET orders.example/users/17       by a request to it
+  sensor-agent inventory show 'GET orders.example/users/{id}'   by its template
+  sensor-agent inventory show 4f3c --json | jq .endpoint.callers")]
+pub(super) struct Args {
+    #[command(flatten)]
+    named: Named,
+    #[command(flatten)]
+    place: Place,
+    /// Print JSON (sensor.endpoint/v1: a row of sensor.inventory/v1)
+    #[arg(long)]
+    json: bool,
+}
+
+/// Version of the published JSON.
+const SCHEMA: &str = "sensor.endpoint/v1";
+
+#[derive(Serialize)]
+struct Shown<'a> {
+    schema: &'static str,
+    time_unix_ns: UnixNs,
+    endpoint: &'a EndpointRow,
+}
+
+/// Prints the endpoint.
+pub(super) fn run(args: &Args) -> Result<Exit> {
+    let view = view::inventory(&args.place)?;
+    let row = args.named.find(&view)?;
+    if args.json {
+        let time_unix_ns = view.time_unix_ns;
+        output::print_json(&Shown { schema: SCHEMA, time_unix_ns, endpoint: row })?;
+    } else {
+        output::print(&text(row))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// A title, then a line a fact; facts without a value are left out.
+fn text(row: &EndpointRow) -> String {
+    let facts: Vec<(&str, String)> = state(row)
+        .into_iter()
+        .chain(operator(row))
+        .chain(life(row))
+        .chain(calls(row))
+        .chain(people(row))
+        .filter(|(_, value)| !value.is_empty())
+        .collect();
+    let width = facts.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+    let title = format!("{} {}{}", row.method, row.service, row.path_template);
+    let lines = facts.iter().map(|(name, value)| format!("  {name:width$}  {value}"));
+    std::iter::once(title).chain(lines).map(|line| clean(&line).into_owned() + "\n").collect()
+}
+
+type Fact = (&'static str, String);
+
+fn state(row: &EndpointRow) -> [Fact; 8] {
+    let low = if row.confidence == sensor_core::state::Confidence::Low {
+        ", low confidence: the only evidence is a refusal"
+    } else {
+        ""
+    };
+    let why = row.not_covered.map(|why| format!(" ({why})")).unwrap_or_default();
+    let exposure = row.exposure.as_ref().map(|seen| {
+        let classes = seen
+            .requests
+            .iter()
+            .map(|(from, count)| format!("{} {}", from.as_str(), grouped(*count)));
+        format!("{} (requests: {})", seen.widest.as_str(), classes.collect::<Vec<_>>().join(", "))
+    });
+    let risk = row.risk.as_ref().map(|risk| {
+        let part = |part: &sensor_core::inventory::RiskPart| {
+            let word =
+                serde_json::to_value(part.part).ok().and_then(|it| it.as_str().map(str::to_owned));
+            format!("{} {}", word.unwrap_or_default(), part.points)
+        };
+        format!(
+            "{} of 100 ({})",
+            risk.score,
+            risk.parts.iter().map(part).collect::<Vec<_>>().join(", ")
+        )
+    });
+    [
+        ("id", row.id.clone()),
+        ("state", format!("{}{why}: {}{low}", row.state, row.reason)),
+        ("declaration", row.declaration.to_string()),
+        ("lifecycle", row.lifecycle.to_string()),
+        ("activity", row.activity.to_string()),
+        ("kind", row.kind.as_str().to_owned()),
+        ("exposure", exposure.unwrap_or_default()),
+        ("risk", risk.unwrap_or_default()),
+    ]
+}
+
+fn operator(row: &EndpointRow) -> [Fact; 3] {
+    let said = |said: &Option<sensor_core::inventory::OperatorRow>| {
+        said.as_ref().map_or_else(String::new, |said| {
+            let until = said.expires_unix_ns.map(|until| format!(", until {}", moment(until)));
+            format!("{} (by {}{})", said.note, said.by, until.unwrap_or_default())
+        })
+    };
+    [
+        ("whose", row.declared_owner.clone().unwrap_or_default()),
+        ("accepted", said(&row.accepted)),
+        ("ignored", said(&row.ignored)),
+    ]
+}
+
+fn life(row: &EndpointRow) -> [Fact; 6] {
+    let days = row.sunset_days_left.map(|days| match days {
+        0.. => format!(", {days} days left"),
+        _ => format!(", {} days ago", days.unsigned_abs()),
+    });
+    let trend = row.trend.as_ref().map(|trend| {
+        let watched = if trend.both_watched { "" } else { ", not watched for all of it" };
+        format!(
+            "{} requests in the window, {} in the one before{watched}",
+            grouped(trend.window),
+            grouped(trend.before)
+        )
+    });
+    let superseded = row
+        .superseded
+        .as_ref()
+        .map(|it| format!("by {} {} ({} requests)", it.by, it.path_template, grouped(it.requests)));
+    [
+        ("deprecated from", time(row.deprecation_unix_ns)),
+        (
+            "sunset",
+            row.sunset_unix_ns
+                .map_or_else(String::new, |at| moment(at) + &days.unwrap_or_default()),
+        ),
+        ("next version", row.successor.clone().unwrap_or_default()),
+        ("superseded", superseded.unwrap_or_default()),
+        ("trend", trend.unwrap_or_default()),
+        ("drift", row.drift.clone().unwrap_or_default()),
+    ]
+}
+
+fn calls(row: &EndpointRow) -> [Fact; 9] {
+    let status = row.status.iter().map(|(class, count)| format!("{class}: {}", grouped(*count)));
+    let latency = row.latency.map(|it| {
+        let [p50, p90, p99] = [it.p50_us, it.p90_us, it.p99_us].map(duration);
+        format!("p50 {p50}, p90 {p90}, p99 {p99} of {}", grouped(it.count))
+    });
+    let sampled = if row.requests == row.requests_observed {
+        String::new()
+    } else {
+        format!(" (estimated from {} samples)", grouped(row.requests_observed))
+    };
+    let split = if row.counts_split_off {
+        "; holds requests from before a part of it got a row of its own"
+    } else {
+        ""
+    };
+    [
+        ("first seen", time(row.first_seen_unix_ns)),
+        ("last seen", row.last_seen_unix_ns.map_or_else(|| "never".into(), moment)),
+        ("requests", format!("{}{sampled}{split}", grouped(row.requests))),
+        ("status", status.collect::<Vec<_>>().join(", ")),
+        ("latency", latency.unwrap_or_default()),
+        ("authentication", row.auth.join(", ")),
+        ("request types", row.request_types.join(", ")),
+        ("response types", row.response_types.join(", ")),
+        ("query", row.query_names.join(", ")),
+    ]
+}
+
+fn people(row: &EndpointRow) -> [Fact; 6] {
+    let listed = row.callers.len() as u64;
+    let callers = match (row.clients, row.callers.join(" ")) {
+        (0, _) => String::new(),
+        (clients, names) if clients > listed => {
+            format!("about {} addresses, among them {names}", grouped(clients))
+        }
+        (_, names) => names,
+    };
+    [
+        ("listener", row.listener.clone()),
+        ("hosts", row.hosts.join(" ")),
+        ("served by", row.owner.clone().unwrap_or_default()),
+        ("callers", callers),
+        (
+            "remaining",
+            row.remaining_callers.map_or_else(String::new, |count| {
+                format!("{} callers in the window", grouped(count))
+            }),
+        ),
+        ("units that call", row.client_owners.join(" ")),
+    ]
+}
+
+fn time(at: Option<UnixNs>) -> String {
+    at.map_or_else(String::new, moment)
+}

@@ -1,0 +1,99 @@
+//! `replay` as a user runs it: the real binary, what it prints, what it answers to wrong options, and its exit codes.
+
+use std::{
+    io::Write as _,
+    process::{Command, Output, Stdio},
+};
+
+use sensor_tests::lab::agent_binary;
+
+/// One service that a document declares in part, another one, a scan, and a call late in the day.
+const REQUESTS: &str = r#"
+{"method":"GET","host":"shop.example","path":"/v1/orders/17","status":200,"time":"2026-06-01T10:00:00Z","client":"192.0.2.1:1","server":"10.0.0.1:80","content_type":"application/json"}
+{"method":"GET","host":"shop.example","path":"/v1/orders/18","status":200,"time":"2026-06-01T10:00:01Z","client":"192.0.2.2:1","server":"10.0.0.1:80","content_type":"application/json"}
+{"method":"GET","host":"shop.example","path":"/v1/secret","status":200,"time":"2026-06-01T10:00:02Z","client":"192.0.2.2:1","server":"10.0.0.1:80","content_type":"application/json"}
+{"method":"GET","host":"shop.example","path":"/about","status":200,"time":"2026-06-01T10:00:03Z","client":"192.0.2.2:1","server":"10.0.0.1:80","content_type":"text/html"}
+{"method":"GET","host":"stock.example","path":"/items/31","status":200,"time":"2026-06-01T20:00:00Z","client":"192.0.2.3:1","server":"10.0.0.2:8080","content_type":"application/json"}
+"#;
+
+/// Runs `replay - ARGUMENTS` on [`REQUESTS`].
+fn replay(arguments: &[&str]) -> Output {
+    let mut child = Command::new(agent_binary().unwrap())
+        .args(["replay", "-"])
+        .args(arguments)
+        .env("NO_COLOR", "1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    // A wrong option ends it before it reads anything.
+    drop(input.write_all(REQUESTS.trim_start().as_bytes()));
+    drop(input);
+    child.wait_with_output().unwrap()
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Method, service and path of the rows that `--emit inventory` gives.
+fn rows(arguments: &[&str]) -> Vec<String> {
+    let output = replay(&[&["--emit", "inventory"], arguments].concat());
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+    let row = |line: &str| {
+        let row: serde_json::Value = serde_json::from_str(line).unwrap();
+        let word = |key: &str| row[key].as_str().unwrap().to_owned();
+        format!("{} {}{}", word("method"), word("service"), word("path_template"))
+    };
+    text(&output).lines().map(row).collect()
+}
+
+#[test]
+fn filters_choose_and_order_endpoints() {
+    let secret = "GET shop.example/v1/secret";
+    let order = "GET shop.example/v1/orders/{order_id}";
+    let about = "GET shop.example/about";
+    let item = "GET stock.example:8080/items/{item_id}";
+    let check = |arguments: &[&str], expected: &[&str]| {
+        assert_eq!(rows(arguments), expected, "{arguments:?}");
+    };
+    check(&[], &[about, order, secret, item]);
+    check(&["--service", "stock.*"], &[item]);
+    check(&["--service", "10.0.0.1:*"], &[about, order, secret]);
+    check(&["--kind", "page"], &[about]);
+    check(&["--kind", "api", "--sort", "requests"], &[order, secret, item]);
+    check(&["--sort", "last-seen"], &[item, about, secret, order]);
+    check(&["--sort", "path", "--kind", "api"], &[item, order, secret]);
+    check(&["--since", "1h"], &[item]);
+    check(&["--since", "2026-06-01T10:00:02Z"], &[about, secret, item]);
+    check(&["--since", "1h", "--now", "2026-06-02T00:00:00Z"], &[]);
+    check(&["--state", "shadow"], &[]);
+}
+
+#[test]
+fn a_table_with_a_filter_has_the_chosen_endpoints_only() {
+    let output = replay(&["--kind", "page,asset"]);
+    assert_eq!(
+        text(&output),
+        "STATE     SERVICE       METHOD  PATH    REQUESTS  STATUS  P50  AUTH  LAST SEEN\n\
+         observed  shop.example  GET     /about  1         2xx:1        none  2026-06-01 10:00:03Z\n"
+    );
+}
+
+#[test]
+fn wrong_values_are_answered_with_the_right_ones_and_exit_code_2() {
+    let check = |arguments: &[&str], words: &[&str]| {
+        let output = replay(arguments);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
+        assert!(words.iter().all(|word| said.contains(word)), "{arguments:?}: {said}");
+    };
+    check(&["--state", "shadows"], &["shadow-path", "zombie-sunset", "dormant"]);
+    check(&["--kind", "html"], &["api, page, asset, operational"]);
+    check(&["--exposure", "internet"], &["loopback, host, cluster, private, partner, public"]);
+    check(&["--sort", "name"], &["risk, state, requests, last-seen, path"]);
+    check(&["--since", "lately"], &["24h", "2026-06-30T12:00:00Z"]);
+    check(&["--state", "shadow", "--emit", "exchanges"], &["--emit inventory"]);
+}
