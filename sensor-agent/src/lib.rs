@@ -12,6 +12,7 @@ pub mod drops;
 pub mod explain;
 #[cfg(target_os = "linux")]
 pub mod kernel;
+pub mod overlay;
 #[cfg(target_os = "linux")]
 pub mod reload;
 mod restore;

@@ -12,6 +12,7 @@ use sensor_core::{
 
 use crate::{
     config::{CatalogueFolder, Config, unix_ns},
+    overlay::{Book, folder_of},
     store::{Contents, Table},
     telemetry::Own,
 };
@@ -45,6 +46,7 @@ pub(crate) fn view(contents: &Contents, config: &Config) -> (InventoryView, Opti
         Some(Err(error)) => (Catalogue::default(), Some(error.to_string())),
     };
     inventory.set_catalogue(&catalogue);
+    inventory.set_overlay(Book::open(folder_of(&config.store)).overlay().clone());
     // Addresses were masked before they were stored.
     let view = inventory.view(
         unix_ns(SystemTime::now()),

@@ -10,6 +10,7 @@ mod drops;
 mod explain;
 mod health;
 mod live;
+mod overlay;
 mod ready;
 mod reloads;
 mod status;
@@ -28,6 +29,7 @@ use crate::{
     config::{CatalogueFolder, Config, MetricsListen},
     control::{Access, Listener},
     kernel::{self, Kernel, caps},
+    overlay::{Book, folder_of},
     reload::{PolicyFile, Switched},
     sink::{Identity, Prepared},
     source::ring_buffer::RingThread,
@@ -79,6 +81,9 @@ pub fn run(config: &Config) -> Result<()> {
     let mut pipeline = Pipeline::new(live::settings(config, &store.identity));
     let polling = live::polling(config, &pipeline);
     crate::restore::restore(pipeline.inventory_mut(), &store.contents);
+    let book = Book::open(folder_of(&config.store));
+    overlay::tell_problems(&book);
+    pipeline.inventory_mut().set_overlay(book.overlay().clone());
     let (keeper, _) = store.start().context("start the store")?;
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -113,7 +118,7 @@ pub fn run(config: &Config) -> Result<()> {
     };
     let policy =
         PolicyFile::new(config.policy.as_deref(), &config.store, config.require_reason.clone());
-    let shared = Arc::new(Shared::new(facts, policy, audit, live::guard(config)));
+    let shared = Arc::new(Shared::new(facts, policy, audit, live::guard(config), book));
     let reloads = Reloads::start(catalogue, loaded, Arc::clone(&shared))?;
 
     // The policy first: what takes the place of an earlier agent's programs must enforce from its first packet on.

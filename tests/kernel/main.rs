@@ -23,6 +23,7 @@ mod guard;
 mod laboratory;
 mod limits;
 mod model;
+mod operators;
 mod owners;
 mod pins;
 mod policy;

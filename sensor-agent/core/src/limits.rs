@@ -78,6 +78,8 @@ impl Default for InventoryLimits {
     }
 }
 
+/// Endpoints that operators accepted, and as many that they ignore; further ones are refused.
+pub const OVERLAY_ENTRIES_MAX: usize = 10_000;
 /// Verdicts of detectors that wait to be taken; when full, the newest is dropped and counted.
 pub const VERDICTS_PENDING_MAX: usize = 1024;
 /// Detectors at most; each looks at every exchange.

@@ -40,6 +40,12 @@ pub enum Action {
     Rearm,
     /// Enforcement was switched.
     Enforcement,
+    /// An endpoint was taken into the catalogue overlay.
+    InventoryAccept,
+    /// An endpoint is not shown any more.
+    InventoryIgnore,
+    /// What was said of an endpoint was taken back.
+    InventoryUndo,
     /// Rotation dropped the oldest entries.
     Rotate,
     /// The end of the log was torn (a crash in the middle of a write) and cut off.
@@ -251,6 +257,9 @@ impl Action {
             Self::Guard => "guard",
             Self::Rearm => "rearm",
             Self::Enforcement => "enforcement",
+            Self::InventoryAccept => "inventory_accept",
+            Self::InventoryIgnore => "inventory_ignore",
+            Self::InventoryUndo => "inventory_undo",
             Self::Rotate => "rotate",
             Self::Recover => "recover",
         }

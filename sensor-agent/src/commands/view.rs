@@ -1,5 +1,7 @@
 //! Where a view of the inventory comes from: the running agent, or the store when none runs; says which.
 
+use std::path::Path;
+
 use anyhow::{Context as _, Result};
 use sensor_core::inventory::InventoryView;
 
@@ -8,6 +10,17 @@ use crate::{
     control::{AskError, Question, ask},
     store::{OpenError, Store},
 };
+
+/// Asks the agent, which must run.
+pub(super) fn from_agent(socket: &Path) -> Result<InventoryView> {
+    let value = ask(socket, &Question::Inventory).map_err(|error| match error {
+        AskError::NoAgent(_) => {
+            Prerequisite::new(format!("{error}; start one: sudo sensor-agent run"))
+        }
+        error => Prerequisite::new(error.to_string()),
+    })?;
+    serde_json::from_value(value).context("the agent is of another version")
+}
 
 /// Asks the agent; reads the store when there is none.
 pub(super) fn inventory(place: &Place) -> Result<InventoryView> {

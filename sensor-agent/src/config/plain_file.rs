@@ -8,7 +8,7 @@ use std::{
 };
 
 /// Opens a file for reading if it is a plain one; never waits for somebody else.
-pub(super) fn open(path: &Path) -> io::Result<File> {
+pub(crate) fn open(path: &Path) -> io::Result<File> {
     // Without waiting a pipe opens at once; it is asked what it is only afterwards, so that nobody can swap it in between.
     let file = OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path)?;
     let metadata = file.metadata()?;

@@ -80,6 +80,35 @@ pub enum Change {
         /// Terms.
         terms: Terms,
     },
+    /// Takes an endpoint into the catalogue overlay.
+    InventoryAccept {
+        /// Its id.
+        id: String,
+        /// Whose it is.
+        owner: String,
+        /// What is worth knowing about it.
+        note: String,
+        /// Terms.
+        terms: Terms,
+    },
+    /// Shows an endpoint no more; the reason is that of the terms.
+    InventoryIgnore {
+        /// Its id.
+        id: String,
+        /// Until when; none: for good.
+        until_unix_ns: Option<u64>,
+        /// Terms.
+        terms: Terms,
+    },
+    /// Takes back that an endpoint was accepted or ignored.
+    InventoryUndo {
+        /// Its id.
+        id: String,
+        /// Which of the two.
+        word: OverlayWord,
+        /// Terms.
+        terms: Terms,
+    },
     /// Switches enforcement.
     Enforcement {
         /// On or off.
@@ -87,6 +116,16 @@ pub enum Change {
         /// Terms.
         terms: Terms,
     },
+}
+
+/// What an operator can say of an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OverlayWord {
+    /// Declared.
+    Accepted,
+    /// Not shown.
+    Ignored,
 }
 
 /// What every change may say.
@@ -129,6 +168,9 @@ impl Change {
             | Self::PolicyAdd { terms, .. }
             | Self::PolicyRemove { terms, .. }
             | Self::PolicyRearm { terms, .. }
+            | Self::InventoryAccept { terms, .. }
+            | Self::InventoryIgnore { terms, .. }
+            | Self::InventoryUndo { terms, .. }
             | Self::Enforcement { terms, .. } => terms,
         }
     }

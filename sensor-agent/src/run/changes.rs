@@ -30,8 +30,12 @@ impl Shared {
         body: Vec<u8>,
         peer: Peer,
     ) -> Result<ChangeView, String> {
-        if let Change::Enforcement { on, terms } = change {
-            return self.switch(*on, terms, peer);
+        match change {
+            Change::Enforcement { on, terms } => return self.switch(*on, terms, peer),
+            Change::InventoryAccept { .. }
+            | Change::InventoryIgnore { .. }
+            | Change::InventoryUndo { .. } => return self.say(change, peer),
+            _ => {}
         }
         let (terms, who) = (change.terms(), who(peer, change.terms()));
         let (action, reason) = (action_of(change), terms.reason.clone());
@@ -87,7 +91,7 @@ impl Shared {
         Ok(self.answer(outcome?, noted, &status))
     }
 
-    fn answer(
+    pub(super) fn answer(
         &self,
         mut changed: Changed,
         noted: Result<(), String>,
@@ -158,7 +162,10 @@ impl Shared {
             Change::PolicyRevert { .. } => policy.revert(&host),
             Change::PolicyAdd { terms, .. } => policy.add(&body, &by, terms, now, &host),
             Change::PolicyRemove { id, .. } => policy.remove(id, &host),
-            Change::Enforcement { .. } => Err("the switch is no change of the policy".into()),
+            Change::Enforcement { .. }
+            | Change::InventoryAccept { .. }
+            | Change::InventoryIgnore { .. }
+            | Change::InventoryUndo { .. } => Err("is no change of the policy".into()),
             Change::PolicyRearm { id, .. } => policy.rearm(id, &host),
         }
     }
@@ -240,7 +247,7 @@ impl Shared {
     }
 
     /// Says in the log what is about to be changed.
-    fn begin(
+    pub(super) fn begin(
         &self,
         action: Action,
         who: &Who,
@@ -260,7 +267,7 @@ impl Shared {
     }
 
     /// Says in the log what a change came to: with the versions in force before and after it.
-    fn note(
+    pub(super) fn note(
         &self,
         action: Action,
         who: Who,
@@ -353,7 +360,7 @@ fn right_generation(terms: &Terms, before: &Version) -> Result<(), String> {
     }
 }
 
-const fn action_of(change: &Change) -> Action {
+pub(super) const fn action_of(change: &Change) -> Action {
     match change {
         Change::PolicyApply { confirm_ms: None, .. } => Action::Apply,
         Change::PolicyApply { .. } => Action::ApplyProvisional,
@@ -363,11 +370,14 @@ const fn action_of(change: &Change) -> Action {
         Change::PolicyRemove { .. } => Action::Remove,
         Change::PolicyRearm { .. } => Action::Rearm,
         Change::Enforcement { .. } => Action::Enforcement,
+        Change::InventoryAccept { .. } => Action::InventoryAccept,
+        Change::InventoryIgnore { .. } => Action::InventoryIgnore,
+        Change::InventoryUndo { .. } => Action::InventoryUndo,
     }
 }
 
 /// The peer, with what the host knows of it.
-fn who(peer: Peer, terms: &Terms) -> Who {
+pub(super) fn who(peer: Peer, terms: &Terms) -> Who {
     let user = nix::unistd::User::from_uid(peer.uid.into()).ok().flatten();
     // The kernel keeps who logged in, through sudo; 2^32 - 1 is nobody.
     let login = peer.pid.and_then(|pid| {

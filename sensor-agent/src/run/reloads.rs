@@ -121,6 +121,7 @@ impl Watch {
             };
             rounds = rounds.wrapping_add(1);
             self.look_at_catalogue(when);
+            self.shared.look_at_overlay();
             self.ends();
             self.shared.look_at_drops();
             self.shared.mark_shared();

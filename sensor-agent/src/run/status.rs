@@ -29,6 +29,7 @@ use crate::{
     },
     drops::Guard,
     kernel::{self, Chain, HookKind, InterfaceState, InterfaceStatus, Kernel},
+    overlay::Book,
     reload::{PolicyFile, Switched},
     sink::{Gauge, Identity},
     source::ring_buffer::RingCounts,
@@ -80,11 +81,19 @@ pub(super) struct Shared {
     /// The audit log as of the last entry: who asks does not wait for the disk.
     pub(super) audited: Mutex<AuditStatus>,
     pub(super) denied: Mutex<Denied>,
+    /// What operators say of endpoints; nothing else is locked before it, and only the pipeline inside.
+    pub(super) overlay: Mutex<Book>,
     ready: Mutex<Ready>,
 }
 
 impl Shared {
-    pub(super) fn new(facts: Facts, policy: PolicyFile, audit: AuditLog, guard: Guard) -> Self {
+    pub(super) fn new(
+        facts: Facts,
+        policy: PolicyFile,
+        audit: AuditLog,
+        guard: Guard,
+        overlay: Book,
+    ) -> Self {
         Self {
             facts,
             look: Mutex::new(Look::new(guard)),
@@ -93,6 +102,7 @@ impl Shared {
             audited: Mutex::new(AuditStatus::of(&audit)),
             audit: Mutex::new(audit),
             denied: Mutex::default(),
+            overlay: Mutex::new(overlay),
             ready: Mutex::default(),
         }
     }

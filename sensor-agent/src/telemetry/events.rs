@@ -259,6 +259,19 @@ impl Emit for PolicyChanged<'_> {
     }
 }
 
+/// Something in the overlay's files cannot be read.
+pub struct OverlayRefused<'a> {
+    /// File, line, and what is wrong.
+    pub problem: &'a str,
+}
+
+impl Emit for OverlayRefused<'_> {
+    fn emit(self) {
+        Own::OverlayRefused.count();
+        warn!(problem = text(self.problem), "overlay: left out; the other lines hold");
+    }
+}
+
 /// The guard stopped a rule.
 pub struct GuardStopped<'a> {
     /// The rule.

@@ -49,6 +49,8 @@ own! {
     CatalogueLoaded = "catalogue_loaded", "Times the catalogue was loaded";
     /// API documents refused.
     DocumentsRefused = "catalogue_documents_refused", "API documents refused; the last good one stayed";
+    /// Lines of the overlay refused.
+    OverlayRefused = "overlay_lines_refused", "Lines of the overlay files that were refused";
     /// Requests on the control socket.
     ControlRequests = "control_requests", "Requests on the control socket";
     /// Entries of the audit log.

@@ -13,7 +13,7 @@ use crate::{
     limits::MISSING_CALLS_MIN,
     state::{
         Activity, Covered, Decision, DeclarationKind, Existence, Inputs, Listening,
-        MissingEvidence, NotCovered, Operator, Role, State, decide,
+        MissingEvidence, NotCovered, Role, State, decide,
     },
     time::UnixNs,
 };
@@ -24,6 +24,8 @@ pub(super) struct Evaluated {
     pub(super) decision: Decision,
     pub(super) life: Effective,
     pub(super) activity: Activity,
+    /// With what operators took into the catalogue.
+    pub(super) declaration: DeclarationKind,
 }
 
 impl Inventory {
@@ -55,10 +57,12 @@ impl Inventory {
             && (!has_parameter(&endpoint.template) || endpoint.absent_paths.is_full());
         let life = effective(endpoint.declared, endpoint.announced.as_deref(), now);
         let lifecycle = life.lifecycle;
+        let holds = self.holds(endpoint, now);
+        let declaration = holds.declaration(endpoint.declared.kind);
         let decision = decide(&Inputs {
             role: Role::Server,
-            operator: Operator::Nothing,
-            declaration: endpoint.declared.kind,
+            operator: holds.operator(),
+            declaration,
             lifecycle,
             activity,
             existence: if proven { Existence::Proven } else { Existence::Unproven },
@@ -67,7 +71,7 @@ impl Inventory {
             observed: self.watch.observed(now, self.window_ns),
             covered: self.covered_everywhere(endpoint, now),
         });
-        Evaluated { decision, life, activity }
+        Evaluated { decision, life, activity, declaration }
     }
 
     /// Whether silence of an endpoint's service proves that nobody called: at every listener that it has.

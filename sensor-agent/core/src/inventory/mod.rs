@@ -26,6 +26,7 @@ mod learned;
 mod life;
 mod listener;
 mod names;
+mod overlay;
 mod owners;
 mod path;
 mod query;
@@ -50,6 +51,7 @@ pub use facet::{
     RiskPart, RiskRow, SupersededRow, TrendRow, VersionFamilyRow, VersionRow, VersionShare,
     VersionSource,
 };
+pub use overlay::{Overlay, OverlayFull, Said, Word};
 pub use owners::Owners;
 pub use record::{Changes, RECORD_FORMAT, RecordTable, RestoreError, StoredRecord};
 pub use row::{

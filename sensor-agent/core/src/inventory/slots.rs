@@ -240,7 +240,10 @@ impl Inventory {
         let old: Vec<EndpointId> = (0_u32..)
             .zip(&self.endpoints)
             .filter(|(_, entry)| {
-                entry.as_ref().is_some_and(|it| it.declared.is_undeclared() && it.last < end)
+                entry.as_ref().is_some_and(|it| {
+                    let declared = self.holds(it, now).declaration(it.declared.kind);
+                    declared.is_undeclared() && it.last < end
+                })
             })
             .map(|(slot, _)| EndpointId(slot))
             .collect();

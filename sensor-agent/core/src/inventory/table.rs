@@ -23,6 +23,7 @@ use super::{
     learned::{Leaf, Segments},
     listener::{Credentials, Listener},
     names::Names,
+    overlay::Overlay,
     owners::Owners,
     path::Target,
     row::InventoryTotals,
@@ -134,6 +135,8 @@ pub struct Inventory {
     pub(super) segments: Segments,
     /// Nodes of learned templates, of all services.
     pub(super) learned_nodes: usize,
+    /// What operators said.
+    pub(super) overlay: Overlay,
     /// A service whose templates are to be read anew before the next request.
     pub(super) learn_next: Option<ServiceId>,
 }
@@ -177,6 +180,7 @@ impl Inventory {
             scratch: Vec::with_capacity(limits.template_bytes),
             segments: Segments::default(),
             learned_nodes: 0,
+            overlay: Overlay::default(),
             learn_next: None,
             hasher,
             limits,

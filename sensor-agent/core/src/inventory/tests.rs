@@ -4,6 +4,7 @@ mod hostile;
 mod learned;
 mod life;
 mod order;
+mod overlay;
 mod removed;
 mod services;
 
@@ -15,7 +16,7 @@ use crate::{
     event::Mask,
     http::{AuthScheme, Exchange, Method, OwnerHint, RequestFacts, ResponseFacts},
     limits::InventoryLimits,
-    state::{NotCovered, Role, State},
+    state::{DeclarationKind, NotCovered, Role, State},
     time::UnixNs,
 };
 

@@ -161,7 +161,8 @@ impl Inventory {
     #[must_use]
     pub fn row(&self, id: EndpointId, now: UnixNs, mask: &Mask) -> Option<EndpointRow> {
         let endpoint = self.endpoint(id)?;
-        self.make_row(endpoint, self.evaluate(endpoint, now), mask)
+        let row = self.make_row(endpoint, self.evaluate(endpoint, now), mask)?;
+        Some(self.holds(endpoint, now).told(row))
     }
 
     /// Whether an exchange was counted where credentials are known to be looked at.
@@ -230,8 +231,8 @@ impl Inventory {
     fn shown_row(&self, endpoint: &Endpoint, now: UnixNs, mask: &Mask) -> Option<EndpointRow> {
         let evaluated = self.evaluate(endpoint, now);
         match evaluated.decision.state {
-            State::Probing | State::Egress | State::Ignored => None,
-            _ => self.make_row(endpoint, evaluated, mask),
+            State::Probing | State::Egress => None,
+            _ => Some(self.holds(endpoint, now).told(self.make_row(endpoint, evaluated, mask)?)),
         }
     }
 
@@ -262,7 +263,7 @@ impl Inventory {
             confidence: evaluated.decision.confidence,
             reason: reason(evaluated.decision).into_owned(),
             not_covered: evaluated.decision.reason,
-            declaration: endpoint.declared.kind,
+            declaration: evaluated.declaration,
             lifecycle: evaluated.life.lifecycle,
             deprecation_unix_ns: evaluated.life.deprecation,
             sunset_unix_ns: evaluated.life.sunset,

@@ -54,7 +54,7 @@ enum Sort {
 /// A time: before now, or by the calendar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::commands) enum When {
-    /// This long ago.
+    /// This far from now.
     Ago(Span),
     /// At this time.
     At(UnixNs),
@@ -151,6 +151,19 @@ impl When {
             Self::Ago(span) => {
                 let ns = u64::try_from(span.0.as_nanos()).unwrap_or(u64::MAX);
                 UnixNs(now.0.saturating_sub(ns))
+            }
+        }
+    }
+}
+
+impl When {
+    /// The time, seen from now on.
+    pub(super) fn after(self, now: UnixNs) -> UnixNs {
+        match self {
+            Self::At(time) => time,
+            Self::Ago(span) => {
+                let ns = u64::try_from(span.0.as_nanos()).unwrap_or(u64::MAX);
+                UnixNs(now.0.saturating_add(ns))
             }
         }
     }

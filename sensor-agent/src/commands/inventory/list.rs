@@ -3,7 +3,7 @@
 use anyhow::Result;
 use sensor_core::inventory::InventoryView;
 
-use super::{filter::FilterArgs, show};
+use super::{filter::FilterArgs, say, show};
 use crate::commands::{
     Exit, output,
     render::{self, Rows},
@@ -23,6 +23,8 @@ Examples:
   sensor-agent inventory --service '*.shop.example' --since 24h --sort requests
   sensor-agent inventory --exposure public --sort risk
   sensor-agent inventory show GET orders.example/users/{user_id}
+  sudo sensor-agent inventory accept 4f3c --owner team-orders
+  sudo sensor-agent inventory ignore 4f3c --reason 'load test' --expires 7d
   sensor-agent inventory --schema                 the JSON Schema of --json
 
 Without a running agent the store is read; which of the two it was is said on standard error. With a filter, exit code 1 when no
@@ -44,6 +46,10 @@ pub(in crate::commands) struct Args {
 enum Verb {
     /// Shows all that is known of one endpoint
     Show(show::Args),
+    /// Takes one that nobody declared into the catalogue, with an owner
+    Accept(say::AcceptArgs),
+    /// Shows one no more, for a time or for good
+    Ignore(say::IgnoreArgs),
 }
 
 /// Prints the inventory, or runs the verb.
@@ -51,6 +57,8 @@ pub(in crate::commands) fn run(args: &Args) -> Result<Exit> {
     match &args.verb {
         None => list(args),
         Some(Verb::Show(args)) => show::run(args),
+        Some(Verb::Accept(args)) => say::accept(args),
+        Some(Verb::Ignore(args)) => say::ignore(args),
     }
 }
 

@@ -5,6 +5,7 @@ mod filter;
 mod find;
 mod glob;
 mod list;
+mod say;
 mod show;
 
 pub(super) use coverage::{Args as CoverageArgs, run as coverage};

@@ -1,0 +1,176 @@
+//! Commands of the inventory on a running sensor: an endpoint is shown, accepted and ignored, by who may, in the audit log, over a restart.
+
+use std::{
+    fs,
+    path::PathBuf,
+    process::Output,
+    time::{Duration, Instant},
+};
+
+use sensor_tests::{
+    is_root_or_skips,
+    lab::{Lab, Namespace, Nginx, Sensor, SensorOptions, agent_binary},
+};
+use serde_json::Value;
+
+const SERVER: &str = "server { listen 80; default_type application/json; \
+    location /users/ { return 200 '{\"user\":1}'; } location /debug/ { return 200 '{\"debug\":true,\"more\":2}'; } \
+    location / { return 404 '{}'; } }";
+const USERS: &str = "\
+openapi: 3.0.3
+info: {title: Users, version: '1'}
+servers: [{url: http://shop.example}]
+paths:
+  /users/{id}:
+    get: {responses: {'200': {description: one}}}
+";
+
+struct Host {
+    lab: Lab,
+    server: Namespace,
+    client: Namespace,
+    _nginx: Nginx,
+}
+
+impl Host {
+    fn new() -> Self {
+        let lab = Lab::new().unwrap();
+        let (server, client) = (lab.namespace("s").unwrap(), lab.namespace("c").unwrap());
+        lab.veth((&server, "eth0", "10.1.0.1/24"), (&client, "eth0", "10.1.0.2/24")).unwrap();
+        let nginx = Nginx::start(&lab, &server, 80, SERVER).unwrap();
+        fs::create_dir(lab.folder().join("catalogue")).unwrap();
+        fs::write(lab.folder().join("catalogue/users.yaml"), USERS).unwrap();
+        Self { lab, server, client, _nginx: nginx }
+    }
+
+    fn sensor(&self) -> Sensor {
+        let catalogue = self.lab.folder().join("catalogue");
+        let options =
+            SensorOptions::on(&["eth0"]).with(&["--catalogue", catalogue.to_str().unwrap()]);
+        Sensor::start(&self.lab, &self.server, &options).unwrap()
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.lab.folder().join(format!("sensor-{}", self.server.name()))
+    }
+
+    fn call(&self, path: &str) {
+        let get = format!("curl -s -o /dev/null -H 'Host: shop.example' http://10.1.0.1{path}");
+        self.client.sh(&get).unwrap();
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        let mut command = std::process::Command::new(agent_binary().unwrap());
+        command.args(arguments).arg("--socket").arg(self.folder().join("agent.sock"));
+        command.arg("--store").arg(self.folder().join("store")).output().unwrap()
+    }
+
+    fn json(&self, arguments: &[&str]) -> Value {
+        let output = self.run(&[arguments, &["--json"]].concat());
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    fn refused(&self, arguments: &[&str], code: i32, words: &[&str]) {
+        let output = self.run(arguments);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+        assert!(words.iter().all(|word| said.contains(word)), "{arguments:?}: {said}");
+    }
+
+    /// Waits until an endpoint has a state.
+    fn wait(&self, endpoint: &str, state: &str) -> Value {
+        let end = Instant::now() + Duration::from_secs(20);
+        loop {
+            let output = self.run(&["inventory", "show", endpoint, "--json"]);
+            let shown: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+            if shown["endpoint"]["state"] == state {
+                return shown;
+            }
+            assert!(Instant::now() < end, "{endpoint} is not {state} within 20 s: {shown:#}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+#[test]
+fn what_operators_say_of_endpoints_holds_at_once_and_over_a_restart() {
+    if !is_root_or_skips("what_operators_say_of_endpoints") {
+        return;
+    }
+    let host = Host::new();
+    let sensor = host.sensor();
+    for path in ["/users/1", "/users/2", "/debug/vars", "/debug/heap", "/debug/17"] {
+        host.call(path);
+    }
+    let vars = host.wait("GET shop.example/debug/vars", "shadow-path");
+    let id = vars["endpoint"]["id"].as_str().unwrap().to_owned();
+    host.wait("GET shop.example/debug/heap", "shadow-path");
+    host.wait("GET shop.example/debug/17", "shadow-path");
+
+    let accept = ["inventory", "accept", &id, "--owner", "team-x", "--note", "see #12, \"soon\""];
+    let told = host.json(&accept);
+    let line = "+ accepted GET shop.example/debug/vars, owner team-x: see #12, \"soon\"";
+    assert_eq!(told["diff"][0], line, "{told:#}");
+    let shown = host.wait(&id, "declared");
+    assert_eq!(shown["endpoint"]["declared_owner"], "team-x", "{shown:#}");
+    assert!(shown["endpoint"]["accepted"]["by"].as_str().unwrap().contains("uid 0"), "{shown:#}");
+    host.wait("GET shop.example/debug/heap", "shadow-path");
+
+    let ignore = ["inventory", "ignore", "GET shop.example/debug/17", "--reason", "load test"];
+    host.json(&[&ignore[..], &["--expires", "30d"]].concat());
+    host.wait("GET shop.example/debug/17", "ignored");
+    host.refused(
+        &[&ignore[..], &["--expires", "2020-01-01T00:00:00Z"]].concat(),
+        1,
+        &["is over already"],
+    );
+    // What cannot be said.
+    host.refused(
+        &["inventory", "accept", "GET shop.example/users/1", "--owner", "x"],
+        1,
+        &["declared by a document already"],
+    );
+    host.refused(&["inventory", "accept", &id], 2, &["--owner"]);
+    host.refused(
+        &["inventory", "accept", "GET shop.example/nothing", "--owner", "x"],
+        1,
+        &["no such endpoint"],
+    );
+    host.refused(
+        &["inventory", "ignore", "GET shop.example/debug/heap", "--undo"],
+        1,
+        &["was not ignored"],
+    );
+    let listed = host.json(&["inventory", "--state", "ignored"]);
+    assert_eq!(listed["endpoints"].as_array().unwrap().len(), 1, "{listed:#}");
+
+    // Over a restart, and without an agent.
+    sensor.stop().unwrap();
+    host.wait(&id, "declared");
+    host.refused(
+        &["inventory", "accept", &id, "--undo"],
+        2,
+        &["no agent is running", "sensor-agent run"],
+    );
+    let sensor = host.sensor();
+    host.wait(&id, "declared");
+    host.wait("GET shop.example/debug/17", "ignored");
+    // By hand.
+    let file = host.folder().join("store/overlay/ignored.csv");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text + "GET,shop.example,/debug/heap,by hand,,me,\n").unwrap();
+    host.wait("GET shop.example/debug/heap", "ignored");
+    // Taken back.
+    host.json(&["inventory", "accept", &id, "--undo"]);
+    host.wait(&id, "shadow-path");
+    host.json(&["inventory", "ignore", "GET shop.example/debug/17", "--undo"]);
+    host.wait("GET shop.example/debug/17", "shadow-path");
+
+    let audit = host.json(&["audit", "list"]);
+    let text = audit.to_string();
+    for word in ["inventory_accept", "inventory_ignore", "inventory_undo", "load test", "team-x"] {
+        assert!(text.contains(word), "{word}: {audit:#}");
+    }
+    sensor.stop().unwrap();
+}
