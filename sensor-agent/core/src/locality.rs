@@ -30,6 +30,17 @@ pub enum Workload {
     Strict,
 }
 
+/// How near an address is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nearness {
+    /// An address of this host itself.
+    Own,
+    /// A workload's on this host.
+    Workload,
+    /// Not known to be here.
+    Elsewhere,
+}
+
 /// Addresses that count as local. The shell keeps it current from the network interfaces.
 #[derive(Clone, Debug)]
 pub enum Locality {
@@ -165,6 +176,16 @@ impl Locality {
         match self {
             Self::Everything => true,
             Self::Host(local) => local.contains(address),
+        }
+    }
+
+    /// How near an address is; a capture does not say.
+    #[must_use]
+    pub fn nearness(&self, address: IpAddr) -> Nearness {
+        match self {
+            Self::Host(local) if local.addresses.contains(&number(address)) => Nearness::Own,
+            Self::Host(local) if local.contains(address) => Nearness::Workload,
+            Self::Host(_) | Self::Everything => Nearness::Elsewhere,
         }
     }
 

@@ -17,7 +17,7 @@ use sensor_core::time::UnixNs;
 use super::inventory::{Filter, FilterArgs};
 use super::render::{self, Rows};
 use super::{Exit, Prerequisite, output};
-use crate::config::{CatalogueFolder, ForwardedHeader, Span};
+use crate::config::{CatalogueFolder, ForwardedHeader, Span, exposure_flags, owner_flags};
 use crate::source::packet::PacketCounts;
 use crate::source::pcap::CaptureError;
 use crate::source::recording::{CaptureEnd, Recording, TextEnd, read_capture, read_text};
@@ -64,6 +64,12 @@ pub(super) struct Args {
         value_name = "auto|x-forwarded-for|forwarded"
     )]
     forwarded_header: ForwardedHeader,
+    /// Callers' networks by class: host, cluster, private, partner or public (repeatable)
+    #[arg(long = "exposure-net", value_name = "CLASS=CIDR")]
+    exposure_nets: Vec<String>,
+    /// Owners of APIs by host name, where no document names one (repeatable)
+    #[arg(long = "owner", value_name = "GLOB=OWNER")]
+    owners: Vec<String>,
     #[command(flatten)]
     filter: FilterArgs,
     /// Show pages, files and probes too
@@ -225,6 +231,10 @@ fn pipeline(args: &Args) -> Result<Pipeline> {
     } else {
         Locality::Host(LocalAddresses::new([], args.local.iter().copied()))
     };
+    let wrong = |flag, problem| Prerequisite::new(format!("--{flag} {problem}"));
+    let exposure =
+        exposure_flags(&args.exposure_nets).map_err(|text| wrong("exposure-net", text))?;
+    let owners = owner_flags(&args.owners).map_err(|text| wrong("owner", text))?;
     let mut pipeline = Pipeline::new(Settings {
         window_ns: u64::try_from(args.window.0.as_nanos()).unwrap_or(u64::MAX),
         locality,
@@ -235,6 +245,8 @@ fn pipeline(args: &Args) -> Result<Pipeline> {
         },
         trusted_proxies: args.trusted_proxies.clone(),
         forwarded_header: args.forwarded_header.into(),
+        exposure,
+        owners,
         ..Settings::default()
     });
     if let Some(folder) = &args.catalogue {

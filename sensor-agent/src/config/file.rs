@@ -44,6 +44,14 @@ pub enum ConfigError {
         /// What is wrong and what to write.
         problem: String,
     },
+    /// A value that cannot be taken, of a key that only the file has.
+    #[error("{key}: {problem} (set by `{key}` in the file)")]
+    File {
+        /// The key.
+        key: &'static str,
+        /// What is wrong and what to write.
+        problem: String,
+    },
     /// A value that cannot be taken, wherever it was set.
     #[error("{key}: {problem} (set by `{key}` in the file, SENSOR_{}, or --{})", key.to_uppercase(), key.replace('_', "-"))]
     Value {

@@ -3,6 +3,7 @@
 //! Order: defaults < file < environment (`SENSOR_*`) < flags. One name everywhere: key `ring_bytes`, variable
 //! `SENSOR_RING_BYTES`, flag `--ring-bytes`.
 
+mod callers;
 mod file;
 mod folder;
 mod host;
@@ -13,6 +14,7 @@ mod raw;
 mod resolved;
 mod units;
 
+pub use callers::{RawExposure, exposure_flags, owner_flags};
 pub use file::{ConfigError, DEFAULT_FILE, read, schema};
 pub use folder::{CatalogueFolder, FolderError, Loaded};
 pub use host::{host_facts, host_facts_knowing};

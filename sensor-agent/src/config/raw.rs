@@ -1,10 +1,11 @@
 //! What users write: one struct for the file (serde), the environment and the flags (clap), all optional.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::callers::RawExposure;
 use super::units::{Bytes, Share, Span};
 
 /// Whether packets may be dropped.
@@ -247,6 +248,12 @@ pub struct Raw {
         value_name = "auto|x-forwarded-for|forwarded"
     )]
     pub forwarded_header: Option<ForwardedHeader>,
+    /// Networks of callers by class, for the exposure of endpoints
+    #[arg(skip)]
+    pub exposure: Option<RawExposure>,
+    /// Owners of APIs by host name (`*.pay.example.com: Payments`), where no document names one; the closest glob counts
+    #[arg(skip)]
+    pub owners: Option<BTreeMap<String, String>>,
     /// A rule that hits more than this share of a service's clients in 60s only monitors from then on; 100% = never [default: 5%]
     #[arg(long, env = "SENSOR_GUARD_MAX_SHARE", value_name = "SHARE")]
     pub guard_max_share: Option<Share>,
@@ -300,6 +307,8 @@ impl Raw {
             write_group,
             trusted_proxies,
             forwarded_header,
+            exposure,
+            owners,
             guard_max_share,
             policy_health,
             metrics_listen,

@@ -12,6 +12,7 @@ use std::{
 use ipnet::IpNet;
 
 use super::{
+    callers,
     file::ConfigError,
     raw::{ClientAddress, ForwardedHeader, Hook, Mode, Pin, Raw, SamplingBudget, TcAttach},
     units::{Share, Span},
@@ -19,6 +20,7 @@ use super::{
 use crate::sink::SinkSpec;
 use sensor_core::{
     digest::Digest,
+    inventory::{ExposureNets, OwnerGlobs},
     policy::{Demands, ReasonPattern},
     time::UnixNs,
 };
@@ -111,6 +113,10 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// Header field that they write.
     pub forwarded_header: ForwardedHeader,
+    /// Networks of callers by class.
+    pub exposure: ExposureNets,
+    /// Owners of APIs by host name.
+    pub owners: OwnerGlobs,
     /// Share of a service's clients that a rule may hit.
     pub guard_max_share: Share,
     /// Asked while a policy is on trial.
@@ -244,6 +250,8 @@ impl Config {
             write_group: raw.write_group,
             trusted_proxies: prefixes("trusted_proxies", &raw.trusted_proxies.unwrap_or_default())?,
             forwarded_header: raw.forwarded_header.unwrap_or_default(),
+            exposure: raw.exposure.unwrap_or_default().resolve()?,
+            owners: callers::owners(&raw.owners.unwrap_or_default())?,
             guard_max_share: match raw.guard_max_share {
                 Some(share) => share,
                 None => Self::GUARD_MAX_SHARE_DEFAULT.parse().map_err(|_| ConfigError::Value {
@@ -375,16 +383,16 @@ fn prefixes(key: &'static str, texts: &[String]) -> Result<Vec<IpNet>, ConfigErr
         let problem = format!("{} are more than {}", texts.len(), Config::TRUSTED_PROXIES_MAX);
         return Err(ConfigError::Value { key, problem });
     }
-    let parse = |text: &String| {
-        let net = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-        net.map_err(|_| ConfigError::Value {
-            key,
-            problem: format!(
-                "`{text}` is no address or prefix: write one such as 192.0.2.10 or 10.0.0.0/24"
-            ),
-        })
-    };
+    let parse = |text: &String| prefix(text).map_err(|problem| ConfigError::Value { key, problem });
     texts.iter().map(parse).collect()
+}
+
+/// Reads an address or prefix, or says what to write.
+pub(super) fn prefix(text: &str) -> Result<IpNet, String> {
+    let net = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    net.map_err(|_| {
+        format!("`{text}` is no address or prefix: write one such as 192.0.2.10 or 10.0.0.0/24")
+    })
 }
 
 fn sinks(

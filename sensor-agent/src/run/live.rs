@@ -328,6 +328,8 @@ pub(super) fn settings(config: &Config, identity: &InstallationIdentity) -> Sett
         key,
         trusted_proxies: config.trusted_proxies.clone(),
         forwarded_header: config.forwarded_header.into(),
+        exposure: config.exposure.clone(),
+        owners: config.owners.clone(),
         ..Settings::default()
     }
 }

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 /// Which hosts something is for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum HostPattern {
+pub(crate) enum HostPattern {
     /// This name, normalised.
     Exact(Box<str>),
     /// Names that fit a pattern with at least one `*`, normalised.
@@ -17,7 +17,7 @@ pub(super) enum HostPattern {
 
 impl HostPattern {
     /// Reads `api.example.com`, `*.example.com` or `*`; `None` when it is none of these.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let (host, _) = normalise(text);
         let has_port = text.matches(':').count() == 1 || text.contains("]:");
         if has_port || host.is_empty() || host.len() > 253 || !host.bytes().all(is_pattern_byte) {
@@ -28,6 +28,24 @@ impl HostPattern {
             name if name.contains('*') => Self::Wildcard(name.into()),
             name => Self::Exact(name.into()),
         })
+    }
+
+    /// Whether a normalised name is one of these.
+    pub(crate) fn fits(&self, host: &str) -> bool {
+        match self {
+            Self::Exact(name) => **name == *host,
+            Self::Wildcard(pattern) => matches(pattern, host),
+            Self::Any => true,
+        }
+    }
+
+    /// How closely it says which: letters that are no `*`, and a whole name most of all.
+    pub(crate) fn literals(&self) -> usize {
+        match self {
+            Self::Exact(_) => usize::MAX,
+            Self::Wildcard(pattern) => pattern.bytes().filter(|byte| *byte != b'*').count(),
+            Self::Any => 0,
+        }
     }
 }
 

@@ -32,6 +32,7 @@ pub use binding::BindingReason;
 pub use declare::{Declaration, DeclaredOperation, LifecycleInputs, LookupLimit, ServiceView};
 pub use document::{Document, Operation};
 pub use error::{DocumentError, Problem, Severity};
+pub(crate) use host::HostPattern;
 pub use load::{BindingRow, Catalogue};
 pub use owner::OwnerSource;
 pub use sunset::parse_date as parse_rfc3339;

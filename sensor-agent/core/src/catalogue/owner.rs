@@ -1,7 +1,7 @@
 //! Who stands behind an operation, and who says so: `x-owner` (of the operation, its path or the document), else the
 //! binding file (`owner` of the document), else `info.contact`.
 
-use super::document::Operation;
+use super::{document::Operation, load::Catalogue};
 
 /// Who says who the owner is, the closest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,6 +36,13 @@ pub(super) struct Owner {
 impl Owner {
     pub(super) fn new(name: Box<str>, source: OwnerSource) -> Self {
         Self { name, source }
+    }
+}
+
+impl Catalogue {
+    /// Names of all owners; the same one may come often.
+    pub fn owners(&self) -> impl Iterator<Item = &str> {
+        self.operations().iter().filter_map(Operation::owner)
     }
 }
 

@@ -13,7 +13,6 @@ use crate::{
     catalogue::{Catalogue, LookupLimit},
     http::{Exchange, Method},
     state::DeclarationKind,
-    time::UnixNs,
 };
 
 /// Where the template of a request comes from.
@@ -123,8 +122,7 @@ impl Inventory {
         path: &[u8],
         catalogue: &'c Catalogue,
     ) -> (Declared, Option<&'c str>, Option<LookupLimit>) {
-        let unknown =
-            Declared { kind: DeclarationKind::NoCatalogue, deprecated: false, sunset: UnixNs(0) };
+        let unknown = Declared::bare(DeclarationKind::NoCatalogue);
         if catalogue.is_empty() {
             return (unknown, None, None);
         }
@@ -136,6 +134,7 @@ impl Inventory {
             kind: declaration.kind,
             deprecated: declaration.lifecycle.deprecated,
             sunset: declaration.lifecycle.sunset.unwrap_or_default(),
+            owner: declaration.operation.and_then(|operation| self.api_owner(operation)),
         };
         // The bound of templates holds for documents too.
         let template = declaration
@@ -156,6 +155,7 @@ impl Inventory {
     /// Reads all declarations anew: another catalogue is in force.
     pub(super) fn reload(&mut self, catalogue: &Catalogue) {
         self.catalogue_digest = catalogue.digest();
+        self.learn_api_owners(catalogue);
         self.cache.clear();
         for service in &mut self.services {
             service.serves_declared = false;

@@ -10,14 +10,18 @@ use super::{
     clients::{Added, ClientSketch},
     egress::Caller,
     evidence::{ByClass, Outcome, Times},
+    exposure::Origin,
     kind::Sights,
     latency::LatencySketch,
     life::{Announced, Dating},
     listener::{Credentials, FewHashes},
+    more::More,
     names::{NameId, NameSet, Names},
+    owned::ApiOwner,
     owners::Owners,
     path::{Target, Templating, write_template},
     query,
+    reach::Reach,
     service::ServiceId,
 };
 use crate::{
@@ -35,9 +39,15 @@ pub(super) struct Declared {
     pub(super) deprecated: bool,
     /// Zero: none.
     pub(super) sunset: UnixNs,
+    pub(super) owner: Option<ApiOwner>,
 }
 
 impl Declared {
+    /// Nothing but how it stands.
+    pub(super) const fn bare(kind: DeclarationKind) -> Self {
+        Self { kind, deprecated: false, sunset: UnixNs(0), owner: None }
+    }
+
     pub(super) const fn is_undeclared(self) -> bool {
         self.kind.is_undeclared()
     }
@@ -109,6 +119,10 @@ pub(super) struct Endpoint {
     pub(super) denied: bool,
     /// It counted what has a template of its own now.
     pub(super) split: bool,
+    /// From where it was called.
+    pub(super) reach: Reach,
+    /// What only some endpoints have.
+    pub(super) more: Option<Box<More>>,
     /// Hash of the unproven host that a candidate was asked under; zero without.
     pub(super) folded_host: u32,
 }
@@ -119,7 +133,7 @@ pub(super) struct Context<'a> {
     pub(super) owners: &'a mut Owners,
     pub(super) media: &'a mut Names,
     pub(super) query_names: &'a mut Names,
-    pub(super) client: IpAddr,
+    pub(super) origin: Origin,
     /// Keyed hash of the client's address.
     pub(super) client_hash: u64,
     pub(super) sketch_bytes: &'a mut usize,
@@ -170,6 +184,8 @@ impl Endpoint {
             refused_in: 0,
             denied: false,
             split: false,
+            reach: Reach::Nobody,
+            more: None,
             folded_host: 0,
         }
     }
@@ -183,6 +199,7 @@ impl Endpoint {
         context: &mut Context<'_>,
     ) {
         let now = exchange.time;
+        self.note_reach(context.origin.exposure, exchange.weight.max(1).into(), now);
         self.first = self.first.min(now);
         self.last = self.last.max(now);
         self.times.note(outcome, now);
@@ -222,7 +239,7 @@ impl Endpoint {
         match self.clients.add(context.client_hash, may_grow) {
             Added::New => {
                 *context.sketch_bytes += self.clients.heap_bytes().saturating_sub(before);
-                self.add_caller(context.client, context.limits.callers);
+                self.add_caller(context.origin.address, context.limits.callers);
             }
             Added::Refused => *context.sketches_refused += 1,
             Added::Known => {}
@@ -278,6 +295,7 @@ impl Endpoint {
 
     /// Adds the evidence of another endpoint that turned out to be this one.
     pub(super) fn absorb(&mut self, other: Self, limits: &InventoryLimits) {
+        self.merge_reach(&other.spread(), other.reach);
         self.first = self.first.min(other.first);
         self.last = self.last.max(other.last);
         self.times.merge(&other.times);

@@ -75,10 +75,12 @@ pub struct ExposureRow {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum OwnerSource {
-    /// `x-owner` or `info.contact` of its document.
+    /// `x-owner` in its document.
     Document,
     /// The catalogue file.
     Catalogue,
+    /// `info.contact` of its document.
+    Contact,
     /// `owners` of the configuration.
     Configuration,
 }

@@ -16,6 +16,7 @@ mod egress;
 mod endpoint;
 mod evaluate;
 mod evidence;
+mod exposure;
 mod facet;
 mod fold;
 mod host;
@@ -25,11 +26,14 @@ mod latency;
 mod learned;
 mod life;
 mod listener;
+mod more;
 mod names;
 mod overlay;
+mod owned;
 mod owners;
 mod path;
 mod query;
+mod reach;
 mod record;
 mod row;
 mod segment;
@@ -46,12 +50,15 @@ mod watch;
 
 pub use coverage::ListenerTotals;
 pub(crate) use endpoint::auth_name;
+pub(crate) use exposure::Classifier;
+pub use exposure::{ExposureNets, NETS_MAX, Origin, Way};
 pub use facet::{
     AuthPosture, DecommissionRow, Exposure, ExposureRow, OperatorRow, OwnerSource, RiskFactor,
     RiskPart, RiskRow, SupersededRow, TrendRow, VersionFamilyRow, VersionRow, VersionShare,
     VersionSource,
 };
 pub use overlay::{Overlay, OverlayFull, Said, Word};
+pub use owned::{BadGlob, OWNER_GLOBS_MAX, OwnerGlobs};
 pub use owners::Owners;
 pub use record::{Changes, RECORD_FORMAT, RecordTable, RestoreError, StoredRecord};
 pub use row::{

@@ -44,6 +44,11 @@ impl Names {
         Some(id)
     }
 
+    /// The reference of a name that is known.
+    pub(super) fn id(&self, name: &str) -> Option<NameId> {
+        self.ids.get(name).copied()
+    }
+
     /// The name behind a reference.
     pub(super) fn name(&self, id: NameId) -> Option<&Arc<str>> {
         self.list.get(usize::from(id.0))

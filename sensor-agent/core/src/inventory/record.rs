@@ -16,6 +16,7 @@ use super::{
     latency::LatencySketch,
     life::Announced,
     names::{NameSet, Names},
+    reach::Spread,
     service::{identity, named_identity},
     table::Inventory,
     watch::Span,
@@ -112,6 +113,9 @@ struct EndpointRecord {
     sights: Sights,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     announced: Option<Announced>,
+    /// Requests by class of caller; none from a version that did not count them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reach: Option<Spread>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     denied: bool,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -246,6 +250,7 @@ impl Inventory {
             denied: endpoint.denied,
             sights: endpoint.sights,
             announced: endpoint.announced.as_deref().cloned(),
+            reach: Some(endpoint.spread()),
             split: endpoint.split,
         };
         let body = serde_json::to_vec(&record).ok()?;
@@ -276,8 +281,7 @@ impl Inventory {
         self.restore_names(service, &record.names);
         let limits = self.limits;
         let hash = self.template_hash(&record.template);
-        let unknown =
-            Declared { kind: DeclarationKind::NoCatalogue, deprecated: false, sunset: UnixNs(0) };
+        let unknown = Declared::bare(DeclarationKind::NoCatalogue);
         let mut endpoint = Endpoint::new(service, method, record.template.into(), hash, unknown);
         endpoint.standing = Standing::Endpoint;
         endpoint.proof = if record.proven { Proof::Success } else { Proof::NotYet };
@@ -291,6 +295,7 @@ impl Inventory {
         (endpoint.latency, endpoint.clients) = (record.latency, record.clients);
         (endpoint.absent_calls, endpoint.refused_in) = (record.absent_calls, record.refused_in);
         (endpoint.split, endpoint.denied) = (record.split, record.denied);
+        endpoint.restore_reach(record.reach);
         endpoint.callers =
             record.callers.iter().take(limits.callers).map(|text| Caller::restored(text)).collect();
         endpoint.owner = record.owner.and_then(|name| self.owners.names.intern(&name));

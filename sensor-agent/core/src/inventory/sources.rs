@@ -13,7 +13,7 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::clients::ClientSketch;
+use super::{clients::ClientSketch, exposure::Way};
 use crate::{
     http::{Exchange, Forwarded, ForwardedHeader},
     keyed_hash::siphash24,
@@ -217,10 +217,20 @@ impl Sources {
     /// The client of an exchange, as far as it is known: behind a trusted proxy the one that it speaks for.
     #[must_use]
     pub fn client_behind(&self, exchange: &Exchange) -> IpAddr {
+        self.origin(exchange).0
+    }
+
+    /// The same, and whether it came by a trusted proxy.
+    #[must_use]
+    pub fn origin(&self, exchange: &Exchange) -> (IpAddr, Way) {
         let source = exchange.client.ip().to_canonical();
-        let forwarded = &exchange.request.forwarded;
-        let behind = if self.trusts(source) { self.forwarded(forwarded) } else { None };
-        behind.unwrap_or(source)
+        if self.trusted.is_empty() {
+            return (source, Way::Unknown);
+        }
+        if !self.trusts(source) {
+            return (source, Way::Past);
+        }
+        (self.forwarded(&exchange.request.forwarded).unwrap_or(source), Way::Proxied)
     }
 
     fn trusts(&self, source: IpAddr) -> bool {

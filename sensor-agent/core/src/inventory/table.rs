@@ -19,11 +19,13 @@ use super::{
     egress::{Caller, EgressTable},
     endpoint::{Context, Endpoint, Proof, Standing, client_hash},
     evidence::Outcome,
+    exposure::{Origin, Way},
     host::{HOST_BYTES_MAX, HostName},
     learned::{Leaf, Segments},
     listener::{Credentials, Listener},
     names::Names,
     overlay::Overlay,
+    owned::OwnerGlobs,
     owners::Owners,
     path::Target,
     row::InventoryTotals,
@@ -96,8 +98,8 @@ pub struct Inventory {
     /// The client counted last and its hash: the next one is often the same.
     pub(super) last_client: (IpAddr, u64),
     pub(super) hasher: FixedState,
-    /// The client of the exchange that is looked at.
-    client: IpAddr,
+    /// Who sent the exchange that is looked at.
+    origin: Origin,
     pub(super) listeners: Vec<Listener>,
     pub(super) listener_ids: HashMap<SocketAddr, u32, FixedState>,
     pub(super) services: Vec<Service>,
@@ -118,6 +120,9 @@ pub struct Inventory {
     pub(super) cache: PathCache,
     pub(super) egress: EgressTable,
     pub(super) owners: Owners,
+    /// Names of owners of APIs, as catalogues have them.
+    pub(super) api_owners: Names,
+    pub(super) owner_globs: OwnerGlobs,
     pub(super) media: Names,
     pub(super) query_names: Names,
     pub(super) hello_names: Names,
@@ -149,7 +154,7 @@ impl Inventory {
         Self {
             window_ns: WINDOW_NS_DEFAULT,
             client_key: key,
-            client: UNSPECIFIED,
+            origin: Origin { address: UNSPECIFIED, exposure: None, way: Way::Unknown },
             last_client: (UNSPECIFIED, client_hash(key, UNSPECIFIED)),
             listeners: Vec::new(),
             listener_ids: HashMap::with_hasher(hasher.clone()),
@@ -167,6 +172,8 @@ impl Inventory {
             cache: PathCache::new(limits.path_cache),
             egress: EgressTable::default(),
             owners: Owners::new(limits.owners),
+            api_owners: Names::new(limits.owners),
+            owner_globs: OwnerGlobs::default(),
             media: Names::new(4_096),
             query_names: Names::new(16_384),
             hello_names: Names::new(8_192),
@@ -215,7 +222,7 @@ impl Inventory {
         let names_full = self.media.refused + self.query_names.refused + self.hello_names.refused;
         let learned_full = self.services.iter().map(|service| service.learned.refused()).sum();
         InventoryLosses {
-            names_full: names_full + self.owners.names.refused,
+            names_full: names_full + self.owners.names.refused + self.api_owners.refused,
             learned_full,
             ..self.losses
         }
@@ -235,18 +242,18 @@ impl Inventory {
 
     /// Counts one exchange of the client that the packets name. Time is the exchange's own.
     pub fn observe(&mut self, exchange: &Exchange, role: Role, catalogue: &Catalogue) -> Observed {
-        self.observe_of(exchange, exchange.client.ip(), role, catalogue)
+        self.observe_of(exchange, Origin::of(exchange), role, catalogue)
     }
 
     /// Counts one exchange of a client, which is another one than the packets name where a trusted proxy speaks for it.
     pub fn observe_of(
         &mut self,
         exchange: &Exchange,
-        client: IpAddr,
+        origin: Origin,
         role: Role,
         catalogue: &Catalogue,
     ) -> Observed {
-        self.client = client;
+        self.origin = origin;
         self.totals.exchanges += 1;
         match role {
             Role::Transit => {
@@ -424,7 +431,7 @@ impl Inventory {
         let Some(endpoint) = self.endpoints.get_mut(id.0 as usize).and_then(Option::as_mut) else {
             return;
         };
-        let client = self.client;
+        let client = self.origin.address;
         if self.last_client.0 != client {
             self.last_client = (client, client_hash(self.client_key, client));
         }
@@ -433,7 +440,7 @@ impl Inventory {
             owners: &mut self.owners,
             media: &mut self.media,
             query_names: &mut self.query_names,
-            client: self.client,
+            origin: self.origin,
             client_hash: self.last_client.1,
             sketch_bytes: &mut self.sketch_bytes,
             sketches_refused: &mut self.losses.sketches_refused,

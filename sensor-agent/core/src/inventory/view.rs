@@ -246,6 +246,7 @@ impl Inventory {
         let listener = self.listeners.get(service.listener as usize)?;
         let host = service.host.as_deref();
         let owner = |id| self.owners.names.name(id).cloned();
+        let (declared_owner, declared_owner_source) = self.owner_of(endpoint, service).unzip();
         let response_types = endpoint.response_types.texts(&self.media);
         let called = endpoint.observed > 0;
         Some(EndpointRow {
@@ -294,9 +295,9 @@ impl Inventory {
             query_names: endpoint.query_names.texts(&self.query_names),
             counts_split_off: endpoint.split,
             accuracy: if endpoint.sampled { Accuracy::Sampled } else { Accuracy::Exact },
-            exposure: None,
-            declared_owner: None,
-            declared_owner_source: None,
+            exposure: endpoint.spread().row(),
+            declared_owner,
+            declared_owner_source,
             auth_posture: None,
             risk: None,
             version: None,
@@ -336,7 +337,7 @@ impl Inventory {
                     called.insert(key);
                     continue;
                 }
-                let declared = declared(&operation);
+                let declared = self.declared(&operation);
                 let best = open.entry(key).or_insert((service.requests, id, declared));
                 // The busiest; of two as busy, the first by name, whichever was seen first.
                 let name = self.service(best.1).map(|service| &service.name);
@@ -384,6 +385,16 @@ impl Inventory {
         with_view(listener.address, host, |view| catalogue.operations_of(view))
     }
 
+    fn declared(&self, operation: &DeclaredOperation<'_>) -> Declared {
+        let lifecycle = operation.operation.lifecycle;
+        Declared {
+            kind: operation.kind,
+            deprecated: lifecycle.deprecated,
+            sunset: lifecycle.sunset.unwrap_or_default(),
+            owner: self.api_owner(operation.operation),
+        }
+    }
+
     /// What found no room, one row a service.
     fn overflow_rows(&self, now: UnixNs, catalogue: &Catalogue, mask: &Mask) -> Vec<EndpointRow> {
         let kind = if catalogue.is_empty() {
@@ -391,7 +402,7 @@ impl Inventory {
         } else {
             DeclarationKind::PathUnknown
         };
-        let declared = Declared { kind, deprecated: false, sunset: UnixNs(0) };
+        let declared = Declared::bare(kind);
         (0_u32..)
             .zip(&self.services)
             .filter(|(_, service)| service.overflow.observed > 0 && !service.gone)
@@ -463,15 +474,6 @@ fn key_of(operation: &DeclaredOperation<'_>) -> (u32, String, String) {
         operation.template.to_owned(),
         operation.operation.method.as_str().to_owned(),
     )
-}
-
-fn declared(operation: &DeclaredOperation<'_>) -> Declared {
-    let lifecycle = operation.operation.lifecycle;
-    Declared {
-        kind: operation.kind,
-        deprecated: lifecycle.deprecated,
-        sunset: lifecycle.sunset.unwrap_or_default(),
-    }
 }
 
 const fn drift_text(drift: Drift) -> Option<&'static str> {

@@ -98,7 +98,7 @@ impl Pipeline {
 
     /// Puts another set of local addresses in force.
     pub fn set_locality(&mut self, locality: Locality) {
-        self.stages.locality.replace(locality);
+        self.stages.set_locality(locality);
     }
 
     /// Who is behind source addresses, and who talks to services.

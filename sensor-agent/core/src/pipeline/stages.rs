@@ -11,7 +11,9 @@ use crate::{
     finding::{Detector, FlowVerdict, RequestLimits},
     flow::{self, Assembled, FlowClass},
     http::{Exchange, ForwardedHeader},
-    inventory::{Attached, Inventory, Observed, Sources},
+    inventory::{
+        Attached, Classifier, ExposureNets, Inventory, Observed, Origin, OwnerGlobs, Sources,
+    },
     limits::{EVENTS_PENDING_MAX, InventoryLimits, VERDICTS_PENDING_MAX, WINDOW_NS_DEFAULT},
     locality::Locality,
     state::Role,
@@ -51,6 +53,10 @@ pub struct Settings {
     pub trusted_proxies: Vec<IpNet>,
     /// Where they write it.
     pub forwarded_header: ForwardedHeader,
+    /// Networks of callers by class.
+    pub exposure: ExposureNets,
+    /// Owners of APIs where no document names one.
+    pub owners: OwnerGlobs,
 }
 
 impl Default for Settings {
@@ -67,6 +73,8 @@ impl Default for Settings {
             locality: Locality::Everything,
             trusted_proxies: Vec::new(),
             forwarded_header: ForwardedHeader::Either,
+            exposure: ExposureNets::default(),
+            owners: OwnerGlobs::default(),
         }
     }
 }
@@ -78,6 +86,7 @@ pub(super) struct Stages {
     pub(super) sources: Sources,
     pub(super) catalogue: Arc<Catalogue>,
     pub(super) locality: Locality,
+    exposure: Classifier,
     pub(super) mask: Mask,
     pub(super) exchange_events: ExchangeEvents,
     pub(super) events: VecDeque<Event>,
@@ -94,6 +103,7 @@ impl Stages {
     pub(super) fn new(settings: Settings) -> Self {
         let mut inventory = Inventory::new(settings.inventory, settings.key);
         inventory.set_window(settings.window_ns);
+        inventory.set_owner_globs(settings.owners);
         Self {
             inventory,
             sources: Sources::new(
@@ -103,6 +113,7 @@ impl Stages {
             ),
             catalogue: Arc::new(Catalogue::default()),
             locality: settings.locality,
+            exposure: Classifier::new(settings.exposure),
             mask: settings.mask,
             exchange_events: settings.exchange_events,
             events: VecDeque::new(),
@@ -154,8 +165,8 @@ impl Stages {
             self.limit(&exchange);
         }
         self.detect(&exchange);
-        let client = self.sources.client_behind(&exchange);
-        let observed = self.inventory.observe_of(&exchange, client, role, &self.catalogue);
+        let origin = self.origin(&exchange);
+        let observed = self.inventory.observe_of(&exchange, origin, role, &self.catalogue);
         if role == Role::Server {
             self.sources.observe(&exchange, self.inventory.gate(observed));
         }
@@ -163,6 +174,19 @@ impl Stages {
             let event = self.exchange_event(exchange, role, observed);
             self.push(event);
         }
+    }
+
+    fn origin(&mut self, exchange: &Exchange) -> Origin {
+        let (address, way) = self.sources.origin(exchange);
+        let (server, locality) = (exchange.server.ip(), &self.locality);
+        let exposure = self.exposure.class(address, server, |it| locality.nearness(it));
+        Origin { address, exposure, way }
+    }
+
+    /// Puts another set of local addresses in force.
+    pub(super) fn set_locality(&mut self, locality: Locality) {
+        self.locality.replace(locality);
+        self.exposure.forget();
     }
 
     fn limit(&mut self, exchange: &Exchange) {

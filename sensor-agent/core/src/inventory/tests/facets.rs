@@ -1,0 +1,98 @@
+//! What rows say beside counts: who reaches an endpoint, and whose it is.
+
+use std::net::IpAddr;
+
+use super::*;
+
+fn call_from(bench: &mut Bench, client: &str, call: &Call<'_>) {
+    bench.clock += 1;
+    let mut exchange = exchange(call, at(0).0 + bench.clock * 1_000);
+    exchange.client = (client.parse::<IpAddr>().expect("an address"), 40_000).into();
+    bench.inventory.observe(&exchange, Role::Server, &bench.catalogue);
+}
+
+fn row(bench: &mut Bench, template: &str) -> EndpointRow {
+    let rows = bench.rows_at(1);
+    rows.into_iter().find(|row| row.path_template == template).expect(template)
+}
+
+fn classes(row: &EndpointRow) -> Vec<(&'static str, u64)> {
+    let exposure = row.exposure.as_ref().expect("an exposure");
+    exposure.requests.iter().map(|(class, count)| (class.as_str(), *count)).collect()
+}
+
+#[test]
+fn callers_are_counted_by_class_and_the_widest_is_told_with_its_last_request() {
+    let mut bench = Bench::new(&[]);
+    call_from(&mut bench, "192.168.1.5", &Call { weight: 4, ..get("/a", 200) });
+    call_from(&mut bench, "192.168.1.6", &get("/a", 200));
+    assert_eq!(classes(&row(&mut bench, "/a")), [("private", 5)]);
+    call_from(&mut bench, "203.0.113.9", &get("/a", 200));
+    let widest_at = UnixNs(at(0).0 + bench.clock * 1_000);
+    call_from(&mut bench, "192.168.1.6", &get("/a", 200));
+    call_from(&mut bench, "127.0.0.1", &get("/a", 200));
+    let seen = row(&mut bench, "/a");
+    assert_eq!(classes(&seen), [("loopback", 1), ("private", 6), ("public", 1)]);
+    let exposure = seen.exposure.expect("an exposure");
+    assert_eq!(exposure.widest, Exposure::Public);
+    assert_eq!(exposure.widest_last_seen_unix_ns, widest_at);
+    assert_eq!(exposure.requests.values().sum::<u64>(), seen.requests);
+}
+
+#[test]
+fn a_caller_without_an_address_has_no_class() {
+    let mut bench = Bench::new(&[]);
+    call_from(&mut bench, "0.0.0.0", &get("/a", 200));
+    assert_eq!(row(&mut bench, "/a").exposure, None);
+    call_from(&mut bench, "203.0.113.9", &get("/a", 200));
+    assert_eq!(classes(&row(&mut bench, "/a")), [("public", 1)]);
+}
+
+#[test]
+fn exposure_is_stored_and_added_up_when_services_become_one() {
+    let mut bench = Bench::new(&[]);
+    for (client, server) in [("203.0.113.9", "10.0.0.2:80"), ("192.168.1.5", "10.0.0.3:80")] {
+        for path in ["/a", "/b", "/c", "/d"] {
+            call_from(&mut bench, client, &Call { server, ..get(path, 200) });
+        }
+    }
+    assert_eq!(classes(&row(&mut bench, "/a")), [("private", 1), ("public", 1)]);
+    call_from(&mut bench, "127.0.0.1", &get("/b", 200));
+    let before = row(&mut bench, "/b");
+    let mut again = Bench::new(&[]);
+    for record in bench.inventory.take_changes(&Mask::default()).records {
+        again.inventory.restore(record.table, &record.body).expect("its own record");
+    }
+    assert_eq!(row(&mut again, "/b").exposure, before.exposure);
+    call_from(&mut again, "192.168.1.5", &get("/a", 200));
+    assert_eq!(classes(&row(&mut again, "/a")), [("private", 2), ("public", 1)]);
+}
+
+#[test]
+fn an_owner_is_the_documents_then_the_configurations() {
+    const OWNED: &str = "
+openapi: 3.0.3
+info: {title: Shop, version: '1', contact: {name: Shop team}}
+servers: [{url: 'http://api.example.com'}]
+paths:
+  /users: {get: {responses: {}}}
+  /orders: {get: {x-owner: Orders, responses: {}}}
+";
+    let mut bench = Bench::new(&[OWNED]);
+    let globs = OwnerGlobs::new([("*.example.com", "Web"), ("10.0.0.9", "Nine")]).expect("globs");
+    bench.inventory.set_owner_globs(globs);
+    bench.call(&get("/users", 200));
+    bench.call(&get("/other", 200));
+    bench.call(&Call { host: "", server: "10.0.0.9:80", ..get("/nine", 200) });
+    bench.call(&Call { host: "shop.example.org", server: "10.0.0.8:80", ..get("/none", 200) });
+    let owner = |bench: &mut Bench, template: &str| {
+        let row = row(bench, template);
+        row.declared_owner.zip(row.declared_owner_source)
+    };
+    let some = |name: &str, source| Some((name.to_owned(), source));
+    assert_eq!(owner(&mut bench, "/users"), some("Shop team", OwnerSource::Contact));
+    assert_eq!(owner(&mut bench, "/orders"), some("Orders", OwnerSource::Document));
+    assert_eq!(owner(&mut bench, "/other"), some("Web", OwnerSource::Configuration));
+    assert_eq!(owner(&mut bench, "/nine"), some("Nine", OwnerSource::Configuration));
+    assert_eq!(owner(&mut bench, "/none"), None);
+}
