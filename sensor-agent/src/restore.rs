@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use sensor_core::{
     catalogue::Catalogue,
     event::Mask,
-    inventory::{Inventory, InventoryView, RecordTable, RowFilter, Span},
+    inventory::{History, Inventory, InventoryView, RecordTable, RowFilter, Span},
     limits::InventoryLimits,
     time::UnixNs,
 };
@@ -26,12 +26,23 @@ pub(crate) fn restore(inventory: &mut Inventory, contents: &Contents) {
         let table = match from {
             Table::Endpoints => RecordTable::Endpoints,
             Table::Egress => RecordTable::Egress,
-            Table::Services => continue,
+            Table::Services | Table::History => continue,
         };
         if inventory.restore(table, body).is_err() {
             Own::StoreRecordsSkipped.count();
         }
     }
+}
+
+/// The history that a store holds.
+pub(crate) fn history(contents: &Contents) -> History {
+    let mut history = History::default();
+    for (_, _, body) in contents.records.iter().filter(|(from, ..)| *from == Table::History) {
+        if !history.restore(body) {
+            Own::StoreRecordsSkipped.count();
+        }
+    }
+    history
 }
 
 /// A view as of now, with the configured catalogue if it can be read (the second value says why not).

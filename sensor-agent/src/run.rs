@@ -9,6 +9,7 @@ mod denied;
 mod drops;
 mod explain;
 mod health;
+mod history;
 mod live;
 mod overlay;
 mod ready;
@@ -81,6 +82,7 @@ pub fn run(config: &Config) -> Result<()> {
     let mut pipeline = Pipeline::new(live::settings(config, &store.identity));
     let polling = live::polling(config, &pipeline);
     crate::restore::restore(pipeline.inventory_mut(), &store.contents);
+    let history = crate::restore::history(&store.contents);
     let book = Book::open(folder_of(&config.store));
     overlay::tell_problems(&book);
     pipeline.inventory_mut().set_overlay(book.overlay().clone());
@@ -95,7 +97,13 @@ pub fn run(config: &Config) -> Result<()> {
         let _inside = runtime.enter();
         sinks.start(&identity)
     };
-    let live = Arc::new(Mutex::new(Live::new(pipeline, Arc::clone(&kernel), sinks.feed(), keeper)));
+    let live = Arc::new(Mutex::new(Live::new(
+        pipeline,
+        Arc::clone(&kernel),
+        sinks.feed(),
+        keeper,
+        history,
+    )));
     let beat = Arc::clone(&live);
     let ring_thread = RingThread::spawn(ring, polling, move |round| live::round(&beat, round))
         .context("start the ring thread")?;

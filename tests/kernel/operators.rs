@@ -93,6 +93,10 @@ impl Host {
     }
 }
 
+fn wall_seconds() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()
+}
+
 #[test]
 fn what_operators_say_of_endpoints_holds_at_once_and_over_a_restart() {
     if !is_root_or_skips("what_operators_say_of_endpoints") {
@@ -145,6 +149,18 @@ fn what_operators_say_of_endpoints_holds_at_once_and_over_a_restart() {
     let listed = host.json(&["inventory", "--state", "ignored"]);
     assert_eq!(listed["endpoints"].as_array().unwrap().len(), 1, "{listed:#}");
 
+    // What they were before is remembered.
+    let states = |shown: &Value| {
+        let changes = shown["history"].as_array().unwrap().clone();
+        changes.iter().map(|it| it["state"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let shown = host.json(&["inventory", "show", &id]);
+    assert_eq!(states(&shown), ["shadow-path", "declared"], "{shown:#}");
+    let diff = host.run(&["inventory", "diff", "--since", "1h", "--json"]);
+    assert_eq!(diff.status.code(), Some(1));
+    let diff: Value = serde_json::from_slice(&diff.stdout).unwrap();
+    assert_eq!(diff["new"].as_array().unwrap().len(), 4, "{diff:#}");
+
     // Over a restart, and without an agent.
     sensor.stop().unwrap();
     host.wait(&id, "declared");
@@ -156,6 +172,9 @@ fn what_operators_say_of_endpoints_holds_at_once_and_over_a_restart() {
     let sensor = host.sensor();
     host.wait(&id, "declared");
     host.wait("GET shop.example/debug/17", "ignored");
+    let shown = host.json(&["inventory", "show", &id]);
+    assert_eq!(states(&shown), ["shadow-path", "declared"], "{shown:#}");
+    let since = shown["time_unix_ns"].as_u64().unwrap() / 1_000_000_000;
     // By hand.
     let file = host.folder().join("store/overlay/ignored.csv");
     let text = fs::read_to_string(&file).unwrap();
@@ -166,6 +185,18 @@ fn what_operators_say_of_endpoints_holds_at_once_and_over_a_restart() {
     host.wait(&id, "shadow-path");
     host.json(&["inventory", "ignore", "GET shop.example/debug/17", "--undo"]);
     host.wait("GET shop.example/debug/17", "shadow-path");
+
+    let since = format!("{}s", wall_seconds() - since);
+    let diff = host.run(&["inventory", "diff", "--since", &since, "--json"]);
+    let diff: Value = serde_json::from_slice(&diff.stdout).unwrap();
+    let changed = |path: &str| {
+        let changed = diff["changed"].as_array().unwrap();
+        let found = changed.iter().find(|it| it["path_template"] == path).cloned();
+        found.map(|it| (it["from"].to_string(), it["state"].to_string()))
+    };
+    let expected = |from: &str, to: &str| Some((format!("\"{from}\""), format!("\"{to}\"")));
+    assert_eq!(changed("/debug/vars"), expected("declared", "shadow-path"), "{diff:#}");
+    assert_eq!(changed("/debug/heap"), expected("shadow-path", "ignored"), "{diff:#}");
 
     let audit = host.json(&["audit", "list"]);
     let text = audit.to_string();

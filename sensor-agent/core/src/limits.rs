@@ -78,6 +78,12 @@ impl Default for InventoryLimits {
     }
 }
 
+/// Endpoints whose states are remembered, those that left included. About 300 B each: what nobody calls any more makes room first.
+pub const HISTORY_ENDPOINTS_MAX: usize = 100_000;
+/// Changes of state of one endpoint that are remembered; the oldest make room.
+pub const HISTORY_CHANGES_MAX: usize = 16;
+/// Days for which an endpoint that left is remembered.
+pub const HISTORY_DAYS: u64 = 365;
 /// Endpoints that operators accepted, and as many that they ignore; further ones are refused.
 pub const OVERLAY_ENTRIES_MAX: usize = 10_000;
 /// Verdicts of detectors that wait to be taken; when full, the newest is dropped and counted.

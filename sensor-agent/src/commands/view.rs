@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use sensor_core::inventory::InventoryView;
+use sensor_core::inventory::{HistoryView, InventoryView};
 
 use super::{Prerequisite, output, place::Place};
 use crate::{
@@ -36,8 +36,36 @@ pub(super) fn inventory(place: &Place) -> Result<InventoryView> {
     }
 }
 
+/// The states that endpoints had, of one or of all: of the agent, or of the store when there is none.
+pub(super) fn history(place: &Place, id: Option<&str>) -> Result<HistoryView> {
+    let config = place.resolve()?;
+    match ask(&config.socket, &Question::History { id: id.map(str::to_owned) }) {
+        Ok(value) => serde_json::from_value(value).context("the agent is of another version"),
+        Err(AskError::NoAgent(_)) => {
+            let contents = open_store(&config)?.load()?;
+            let (view, _) = crate::restore::view(&contents, &config);
+            let (mut history, now) = (crate::restore::history(&contents), view.time_unix_ns);
+            history.begin(now);
+            view.endpoints.iter().for_each(|row| history.see(row, now));
+            history.end(now);
+            Ok(history.view(now, id))
+        }
+        Err(error) => Err(Prerequisite::new(error.to_string()).into()),
+    }
+}
+
 fn from_store(config: &crate::config::Config) -> Result<InventoryView> {
-    let store = Store::open_existing(&config.store).map_err(|error| match error {
+    let store = open_store(config)?;
+    output::note(&format!("from the store at {}, no agent is running", store.path().display()));
+    let (view, problem) = crate::restore::view(&store.load()?, config);
+    if let Some(problem) = problem {
+        output::note(&format!("states are shown without the catalogue: {problem}"));
+    }
+    Ok(view)
+}
+
+fn open_store(config: &crate::config::Config) -> Result<Store> {
+    let opened = Store::open_existing(&config.store).map_err(|error| match error {
         OpenError::Absent(path) => Prerequisite::new(format!(
             "no agent is running ({}), and there is no store at {}; start one: sudo sensor-agent run",
             config.socket.display(),
@@ -50,10 +78,5 @@ fn from_store(config: &crate::config::Config) -> Result<InventoryView> {
         )),
         error => Prerequisite::new(error.to_string()),
     })?;
-    output::note(&format!("from the store at {}, no agent is running", store.path().display()));
-    let (view, problem) = crate::restore::view(&store.load()?, config);
-    if let Some(problem) = problem {
-        output::note(&format!("states are shown without the catalogue: {problem}"));
-    }
-    Ok(view)
+    Ok(opened)
 }

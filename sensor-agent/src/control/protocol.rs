@@ -19,6 +19,12 @@ pub const BODY_BYTES_MAX: u64 = sensor_core::policy::FILE_BYTES_MAX as u64;
 pub enum Question {
     /// The inventory, coverage included (`sensor.inventory/v1`).
     Inventory,
+    /// The states that endpoints had (`sensor.history/v1`), of one or of all.
+    History {
+        /// Id of the one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        id: Option<String>,
+    },
     /// The agent itself (`sensor.status/v1`).
     Status,
     /// The policy in force with its rules (`sensor.policy/v1`).

@@ -11,7 +11,7 @@ use sensor_core::{
     event::{AddressMask, Event, EventBody, LedgerCount, Mask},
     finding::{Consequence, FlowVerdict, Subject},
     flow,
-    inventory::{Attached, Changes, RecordTable},
+    inventory::{Attached, Changes, History, RecordTable},
     locality::{LocalAddresses, Locality},
     pipeline::{ExchangeEvents, Pipeline, Settings},
     policy::RequestRules,
@@ -42,6 +42,8 @@ const NO_RULE: u32 = 0;
 const TICK_NS: u64 = 500_000_000;
 /// Changes are given to the store this often.
 const STORE_NS: u64 = 2_000_000_000;
+/// The first look at states: by then the catalogue is read.
+const FIRST_LOOK_NS: u64 = 2_000_000_000;
 /// Idle listeners of other hosts are removed this often.
 const SWEEP_NS: u64 = 30_000_000_000;
 
@@ -65,6 +67,10 @@ pub(super) struct Live {
     ticked: MonoNs,
     saved: MonoNs,
     swept: MonoNs,
+    /// States that endpoints had.
+    pub(super) history: History,
+    /// When they are looked at next.
+    pub(super) look_due: MonoNs,
     /// Last round: a stale one says that the ring thread hangs.
     pub(super) beat: MonoNs,
 }
@@ -81,6 +87,7 @@ impl Live {
         kernel: Arc<Kernel>,
         feed: Feed,
         keeper: Keeper,
+        history: History,
     ) -> Self {
         let now = kernel::now();
         let local = kernel.view();
@@ -101,6 +108,8 @@ impl Live {
             ticked: now,
             saved: now,
             swept: now,
+            history,
+            look_due: MonoNs(now.0.saturating_add(FIRST_LOOK_NS)),
             beat: now,
         }
     }
@@ -188,6 +197,9 @@ impl Live {
             let pipeline = &self.pipeline;
             self.kernel.sweep_listeners(now, |address| pipeline.is_local(address));
         }
+        if now >= self.look_due {
+            self.look(now);
+        }
         if now.since(self.saved) >= STORE_NS {
             self.saved = now;
             self.save(now);
@@ -219,9 +231,18 @@ impl Live {
             .ledger()
             .into_iter()
             .map(|count| (count.stage.to_owned(), count.name.to_owned(), count.value));
+        let (states, forgotten) = self.history.take_changes();
+        let states = states.into_iter().map(|record| Row {
+            table: Table::History,
+            key: record.key,
+            last_seen: record.time.0,
+            body: record.body,
+        });
+        let removed = removed.into_iter().map(|key| (Table::Endpoints, key));
+        let forgotten = forgotten.into_iter().map(|key| (Table::History, key));
         Batch {
-            put: put.collect(),
-            remove: removed.into_iter().map(|key| (Table::Endpoints, key)).collect(),
+            put: put.chain(states).collect(),
+            remove: removed.chain(forgotten).collect(),
             attachment: span.map(|span| Attachment {
                 from: span.from.0,
                 to: span.to.0,
@@ -285,6 +306,7 @@ pub(super) fn finish(live: &Mutex<Live>) -> UnixNs {
     live.refresh(now);
     live.pipeline.on_tick(now);
     live.pipeline.finish(&mut |_| ());
+    live.look(now);
     live.deliver();
     live.pipeline.unix(now)
 }

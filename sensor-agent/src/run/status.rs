@@ -8,7 +8,7 @@ use std::{
 
 use ipnet::IpNet;
 use sensor_core::{
-    inventory::{InventoryView, RowFilter},
+    inventory::{HistoryView, InventoryView, RowFilter},
     time::{MonoNs, UnixNs},
 };
 use sensor_ebpf::abi::counter::Counter;
@@ -113,6 +113,15 @@ impl Shared {
         live.refresh(now);
         let now = live.pipeline.unix(now);
         live.pipeline.view(now, &RowFilter::default())
+    }
+
+    fn history(&self, id: Option<&str>) -> HistoryView {
+        let mut live = lock(&self.facts.live);
+        let now = kernel::now();
+        live.refresh(now);
+        live.look(now);
+        let now = live.pipeline.unix(now);
+        live.history.view(now, id)
     }
 
     fn make_status(&self) -> StatusView {
@@ -313,6 +322,10 @@ impl Responder for Asked {
             }
             Question::Inventory => {
                 blocking(shared, |shared| serde_json::to_value(shared.view())).await
+            }
+            Question::History { id } => {
+                blocking(shared, move |shared| serde_json::to_value(shared.history(id.as_deref())))
+                    .await
             }
             Question::Policy => {
                 blocking(shared, |shared| serde_json::to_value(shared.policy_view())).await

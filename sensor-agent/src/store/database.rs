@@ -42,17 +42,20 @@ pub enum Table {
     Egress,
     /// Services and listeners.
     Services,
+    /// States that endpoints had.
+    History,
 }
 
 impl Table {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Endpoints, Self::Egress, Self::Services];
+    pub const ALL: [Self; 4] = [Self::Endpoints, Self::Egress, Self::Services, Self::History];
 
     const fn definition(self) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
         TableDefinition::new(match self {
             Self::Endpoints => "endpoints",
             Self::Egress => "egress",
             Self::Services => "services",
+            Self::History => "history",
         })
     }
 }

@@ -49,6 +49,8 @@ own! {
     CatalogueLoaded = "catalogue_loaded", "Times the catalogue was loaded";
     /// API documents refused.
     DocumentsRefused = "catalogue_documents_refused", "API documents refused; the last good one stayed";
+    /// Changes of state and endpoints that the history has no room for.
+    HistoryForgotten = "history_forgotten", "Changes of state and endpoints that the history has no room for";
     /// Lines of the overlay refused.
     OverlayRefused = "overlay_lines_refused", "Lines of the overlay files that were refused";
     /// Requests on the control socket.

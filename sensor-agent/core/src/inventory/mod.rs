@@ -19,6 +19,7 @@ mod evidence;
 mod exposure;
 mod facet;
 mod fold;
+mod history;
 mod host;
 mod http_date;
 mod kind;
@@ -57,6 +58,7 @@ pub use facet::{
     RiskPart, RiskRow, SupersededRow, TrendRow, VersionFamilyRow, VersionRow, VersionShare,
     VersionSource,
 };
+pub use history::{HISTORY_SCHEMA, History, HistoryRecord, HistoryRow, HistoryView, StateChange};
 pub use overlay::{Overlay, OverlayFull, Said, Word};
 pub use owned::{BadGlob, OWNER_GLOBS_MAX, OwnerGlobs};
 pub use owners::Owners;

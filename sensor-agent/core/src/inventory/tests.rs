@@ -28,6 +28,18 @@ fn at(seconds: u64) -> UnixNs {
     UnixNs((START + seconds) * S)
 }
 
+/// A row of which only the id counts.
+pub(super) fn blank_row(id: &str) -> EndpointRow {
+    serde_json::from_value(serde_json::json!({
+        "id": id, "service": "x.example", "listener": "10.0.0.1:80", "hosts": [], "method": "GET", "path_template": "/",
+        "kind": "api", "state": "observed", "confidence": "normal", "reason": "", "declaration": "no-catalogue",
+        "lifecycle": "supported", "activity": "served", "requests": 1, "requests_observed": 1, "status": {}, "clients": 1,
+        "callers": [], "client_owners": [], "auth": [], "request_types": [], "response_types": [], "query_names": [],
+        "accuracy": "exact",
+    }))
+    .expect("a row")
+}
+
 /// One inventory with what it needs.
 struct Bench {
     inventory: Inventory,

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use sensor_core::inventory::InventoryView;
 
-use super::{filter::FilterArgs, say, show};
+use super::{diff, filter::FilterArgs, say, show};
 use crate::commands::{
     Exit, output,
     render::{self, Rows},
@@ -23,6 +23,7 @@ Examples:
   sensor-agent inventory --service '*.shop.example' --since 24h --sort requests
   sensor-agent inventory --exposure public --sort risk
   sensor-agent inventory show GET orders.example/users/{user_id}
+  sensor-agent inventory diff --since 24h
   sudo sensor-agent inventory accept 4f3c --owner team-orders
   sudo sensor-agent inventory ignore 4f3c --reason 'load test' --expires 7d
   sensor-agent inventory --schema                 the JSON Schema of --json
@@ -46,6 +47,8 @@ pub(in crate::commands) struct Args {
 enum Verb {
     /// Shows all that is known of one endpoint
     Show(show::Args),
+    /// Lists what changed since a time: new, gone, another state
+    Diff(diff::Args),
     /// Takes one that nobody declared into the catalogue, with an owner
     Accept(say::AcceptArgs),
     /// Shows one no more, for a time or for good
@@ -57,6 +60,7 @@ pub(in crate::commands) fn run(args: &Args) -> Result<Exit> {
     match &args.verb {
         None => list(args),
         Some(Verb::Show(args)) => show::run(args),
+        Some(Verb::Diff(args)) => diff::run(args),
         Some(Verb::Accept(args)) => say::accept(args),
         Some(Verb::Ignore(args)) => say::ignore(args),
     }

@@ -1,6 +1,7 @@
 //! `inventory ...` and `coverage`: what the running agent knows, or what the store holds when none runs. One file per verb.
 
 mod coverage;
+mod diff;
 mod filter;
 mod find;
 mod glob;

@@ -1,7 +1,10 @@
 //! `inventory show ENDPOINT`: all that is known of one endpoint, in words or as JSON.
 
 use anyhow::Result;
-use sensor_core::{inventory::EndpointRow, time::UnixNs};
+use sensor_core::{
+    inventory::{EndpointRow, StateChange},
+    time::UnixNs,
+};
 use serde::Serialize;
 
 use super::find::Named;
@@ -39,17 +42,20 @@ struct Shown<'a> {
     schema: &'static str,
     time_unix_ns: UnixNs,
     endpoint: &'a EndpointRow,
+    history: &'a [StateChange],
 }
 
 /// Prints the endpoint.
 pub(super) fn run(args: &Args) -> Result<Exit> {
     let view = view::inventory(&args.place)?;
     let row = args.named.find(&view)?;
+    let history = view::history(&args.place, Some(&row.id))?;
+    let history = history.endpoints.first().map_or(&[][..], |known| &known.changes);
     if args.json {
         let time_unix_ns = view.time_unix_ns;
-        output::print_json(&Shown { schema: SCHEMA, time_unix_ns, endpoint: row })?;
+        output::print_json(&Shown { schema: SCHEMA, time_unix_ns, endpoint: row, history })?;
     } else {
-        output::print(&text(row))?;
+        output::print(&(text(row) + &past(history)))?;
     }
     Ok(Exit::Done)
 }
@@ -68,6 +74,16 @@ fn text(row: &EndpointRow) -> String {
     let title = format!("{} {}{}", row.method, row.service, row.path_template);
     let lines = facts.iter().map(|(name, value)| format!("  {name:width$}  {value}"));
     std::iter::once(title).chain(lines).map(|line| clean(&line).into_owned() + "\n").collect()
+}
+
+/// The states that it had, oldest first.
+fn past(history: &[StateChange]) -> String {
+    let line = |change: &StateChange| {
+        let state = change.state.map_or("not listed", sensor_core::state::State::as_str);
+        format!("    {}  {state}\n", moment(change.time_unix_ns))
+    };
+    let lines: String = history.iter().map(line).collect();
+    if lines.is_empty() { lines } else { format!("  history\n{lines}") }
 }
 
 type Fact = (&'static str, String);

@@ -1,0 +1,26 @@
+//! The states that endpoints had, noted while the agent runs.
+
+use sensor_core::{inventory::RowFilter, time::MonoNs};
+
+use super::live::Live;
+use crate::{kernel, telemetry::Own};
+
+/// States of endpoints are looked at this often,
+const LOOK_NS: u64 = 10_000_000_000;
+/// or this many times as far apart as one look takes.
+const LOOK_SHARE: u64 = 200;
+
+impl Live {
+    /// Notes the states of all endpoints. Each look is at all of them: the longer it takes, the rarer it is.
+    pub(super) fn look(&mut self, now: MonoNs) {
+        let time = self.pipeline.unix(now);
+        let (history, pipeline) = (&mut self.history, &self.pipeline);
+        let before = history.forgotten();
+        history.begin(time);
+        pipeline.each_row(time, &RowFilter::default(), |row| history.see(&row, time));
+        history.end(time);
+        Own::HistoryForgotten.add(history.forgotten().saturating_sub(before));
+        let took = kernel::now().since(now);
+        self.look_due = MonoNs(now.0.saturating_add(LOOK_NS.max(took.saturating_mul(LOOK_SHARE))));
+    }
+}
