@@ -5,7 +5,9 @@ use std::time::SystemTime;
 use sensor_core::{
     catalogue::Catalogue,
     event::Mask,
-    inventory::{History, Inventory, InventoryView, RecordTable, RowFilter, Span},
+    inventory::{
+        CatalogueCoverageView, History, Inventory, InventoryView, RecordTable, RowFilter, Span,
+    },
     limits::InventoryLimits,
     time::UnixNs,
 };
@@ -45,25 +47,44 @@ pub(crate) fn history(contents: &Contents) -> History {
     history
 }
 
-/// A view as of now, with the configured catalogue if it can be read (the second value says why not).
-pub(crate) fn view(contents: &Contents, config: &Config) -> (InventoryView, Option<String>) {
-    let mut inventory = Inventory::new(InventoryLimits::default(), [0, 0]);
-    inventory.set_window(u64::try_from(config.window.as_nanos()).unwrap_or(u64::MAX));
-    restore(&mut inventory, contents);
-    let loaded = config.catalogue.as_deref().map(|folder| CatalogueFolder::new(folder).load());
-    let (catalogue, problem) = match loaded {
-        None => (Catalogue::default(), None),
-        Some(Ok(loaded)) => (loaded.catalogue, None),
-        Some(Err(error)) => (Catalogue::default(), Some(error.to_string())),
-    };
-    inventory.set_catalogue(&catalogue);
-    inventory.set_overlay(Book::open(folder_of(&config.store)).overlay().clone());
-    // Addresses were masked before they were stored.
-    let view = inventory.view(
-        unix_ns(SystemTime::now()),
-        &catalogue,
-        &Mask::default(),
-        &RowFilter::default(),
-    );
-    (view, problem)
+/// What a store holds, with the configured catalogue if it can be read.
+pub(crate) struct Restored {
+    inventory: Inventory,
+    catalogue: Catalogue,
+    /// Why there is no catalogue.
+    pub(crate) problem: Option<String>,
+}
+
+impl Restored {
+    /// Reads store and catalogue together.
+    pub(crate) fn new(contents: &Contents, config: &Config) -> Self {
+        let mut inventory = Inventory::new(InventoryLimits::default(), [0, 0]);
+        inventory.set_window(u64::try_from(config.window.as_nanos()).unwrap_or(u64::MAX));
+        restore(&mut inventory, contents);
+        let loaded = config.catalogue.as_deref().map(|folder| CatalogueFolder::new(folder).load());
+        let (mut catalogue, problem) = match loaded {
+            None => (Catalogue::default(), None),
+            Some(Ok(loaded)) => (loaded.catalogue, None),
+            Some(Err(error)) => (Catalogue::default(), Some(error.to_string())),
+        };
+        inventory.set_catalogue(&catalogue);
+        if let Some(placed) = inventory.place_documents(&catalogue) {
+            catalogue = placed;
+            inventory.set_catalogue(&catalogue);
+        }
+        inventory.set_overlay(Book::open(folder_of(&config.store)).overlay().clone());
+        Self { inventory, catalogue, problem }
+    }
+
+    /// The inventory as of now.
+    pub(crate) fn view(&self) -> InventoryView {
+        let now = unix_ns(SystemTime::now());
+        // Addresses were masked before they were stored.
+        self.inventory.view(now, &self.catalogue, &Mask::default(), &RowFilter::default())
+    }
+
+    /// What of each document is used, as of now.
+    pub(crate) fn catalogue_coverage(&self) -> CatalogueCoverageView {
+        self.inventory.catalogue_coverage(unix_ns(SystemTime::now()), &self.catalogue)
+    }
 }

@@ -14,6 +14,7 @@ mod attach;
 mod commands;
 mod counts;
 mod coverage;
+mod documents;
 mod drops;
 mod enforcement;
 mod explain;

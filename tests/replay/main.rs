@@ -4,6 +4,7 @@
 mod captures;
 #[cfg(target_os = "linux")]
 mod commands;
+mod documents;
 mod explained;
 mod generated;
 mod hostile;

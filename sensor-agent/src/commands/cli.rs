@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use super::{
-    Exit, audit, collect, completions, config, detach, drops, egress, enforcement, exit, inventory,
-    output, policy, replay, run, status,
+    Exit, audit, catalogue, collect, completions, config, detach, drops, egress, enforcement, exit,
+    inventory, output, policy, replay, run, status,
 };
 
 /// Sees API calls in the Linux kernel, learns which endpoints exist, and tells which of them nobody declared.
@@ -37,6 +37,8 @@ enum Command {
     Inventory(Box<inventory::Args>),
     /// Lists the hosts that this one calls: by whom, how often
     Egress(egress::Args),
+    /// Works with API documents: whether they can be read, and what of them is used
+    Catalogue(catalogue::Args),
     /// Lists how many connections of each listener could be read
     Coverage(inventory::CoverageArgs),
     /// Shows where the agent is attached, what it saw and what it lost
@@ -68,6 +70,7 @@ pub fn main() -> ExitCode {
         Command::Replay(args) => replay::run(&args),
         Command::Inventory(args) => inventory::run(&args),
         Command::Egress(args) => egress::run(&args),
+        Command::Catalogue(args) => catalogue::run(&args),
         Command::Coverage(args) => inventory::coverage(&args),
         Command::Status(args) => status::run(&args),
         Command::Detach(args) => detach::run(&args),

@@ -1,6 +1,7 @@
 //! The command line: one file per verb, each with its `Args` and `run(Args) -> Result<Exit>`.
 
 mod audit;
+mod catalogue;
 mod cli;
 mod collect;
 mod completions;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use sensor_core::catalogue::{Catalogue, Severity, parse_rfc3339};
+use sensor_core::catalogue::{BindingReason, BindingRow, Catalogue, Severity, parse_rfc3339};
 use sensor_core::flow::{Assembler, FlowCounter, FlowCounts, Limits, Segment};
 use sensor_core::inventory::{EndpointRow, RowFilter};
 use sensor_core::locality::{LocalAddresses, Locality};
@@ -90,6 +90,8 @@ enum Emit {
     Events,
     /// Each request with its path template, once all were read
     Templates,
+    /// Each API document with what of it was used
+    Coverage,
 }
 
 /// Said where nothing was declared: why every endpoint has the same state.
@@ -266,16 +268,14 @@ fn catalogue(folder: &Path) -> Result<Catalogue> {
     for note in &loaded.notes {
         output::note(&output::clean(&format!("catalogue: {note}")));
     }
-    for row in loaded.catalogue.bindings() {
-        let text = format!(
-            "catalogue: {} declares {} ({})",
-            row.document,
-            row.scopes.join(", "),
-            row.reason.text()
-        );
-        output::note(&output::clean(&text));
-    }
+    loaded.catalogue.bindings().iter().for_each(say_binding);
     Ok(loaded.catalogue)
+}
+
+fn say_binding(row: &BindingRow) {
+    let (document, scopes) = (&row.document, row.scopes.join(", "));
+    let text = format!("catalogue: {document} declares {scopes} ({})", row.explained());
+    output::note(&output::clean(&text));
 }
 
 /// A bar on standard error, for a long file and a terminal.
@@ -322,6 +322,8 @@ fn finish(
     now: Option<UnixNs>,
 ) -> Result<Exit> {
     say_end(args, end);
+    let bindings = pipeline.catalogue().bindings().iter();
+    bindings.filter(|row| row.reason == BindingReason::Evidence).for_each(say_binding);
     let now = now.unwrap_or(pipeline.last());
     match args.emit {
         None => output::print(&table(args, pipeline, end, now))?,
@@ -339,6 +341,12 @@ fn finish(
                         emitter.line(&row);
                     }
                 });
+            }
+            emitter.finish()?;
+        }
+        Some(Emit::Coverage) => {
+            for row in pipeline.catalogue_coverage(now).documents {
+                emitter.line(&row);
             }
             emitter.finish()?;
         }

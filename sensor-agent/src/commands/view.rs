@@ -3,11 +3,13 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use sensor_core::inventory::{HistoryView, InventoryView};
+use sensor_core::inventory::{CatalogueCoverageView, HistoryView, InventoryView};
+use serde::de::DeserializeOwned;
 
 use super::{Prerequisite, output, place::Place};
 use crate::{
     control::{AskError, Question, ask},
+    restore::Restored,
     store::{OpenError, Store},
 };
 
@@ -22,16 +24,29 @@ pub(super) fn from_agent(socket: &Path) -> Result<InventoryView> {
     serde_json::from_value(value).context("the agent is of another version")
 }
 
-/// Asks the agent; reads the store when there is none.
+/// The inventory, of the agent or of the store when there is none.
 pub(super) fn inventory(place: &Place) -> Result<InventoryView> {
+    view(place, &Question::Inventory, Restored::view)
+}
+
+/// What of each API document is used, from the agent or the store.
+pub(super) fn catalogue_coverage(place: &Place) -> Result<CatalogueCoverageView> {
+    view(place, &Question::CatalogueCoverage, Restored::catalogue_coverage)
+}
+
+fn view<V: DeserializeOwned>(
+    place: &Place,
+    question: &Question,
+    restored: impl Fn(&Restored) -> V,
+) -> Result<V> {
     let config = place.resolve()?;
-    match ask(&config.socket, &Question::Inventory) {
+    match ask(&config.socket, question) {
         Ok(value) => {
             let view = serde_json::from_value(value).context("the agent is of another version")?;
             output::note("from the running agent");
             Ok(view)
         }
-        Err(AskError::NoAgent(_)) => from_store(&config),
+        Err(AskError::NoAgent(_)) => Ok(restored(&from_store(&config)?)),
         Err(error) => Err(Prerequisite::new(error.to_string()).into()),
     }
 }
@@ -43,7 +58,7 @@ pub(super) fn history(place: &Place, id: Option<&str>) -> Result<HistoryView> {
         Ok(value) => serde_json::from_value(value).context("the agent is of another version"),
         Err(AskError::NoAgent(_)) => {
             let contents = open_store(&config)?.load()?;
-            let (view, _) = crate::restore::view(&contents, &config);
+            let view = Restored::new(&contents, &config).view();
             let (mut history, now) = (crate::restore::history(&contents), view.time_unix_ns);
             history.begin(now);
             view.endpoints.iter().for_each(|row| history.see(row, now));
@@ -54,14 +69,14 @@ pub(super) fn history(place: &Place, id: Option<&str>) -> Result<HistoryView> {
     }
 }
 
-fn from_store(config: &crate::config::Config) -> Result<InventoryView> {
+fn from_store(config: &crate::config::Config) -> Result<Restored> {
     let store = open_store(config)?;
     output::note(&format!("from the store at {}, no agent is running", store.path().display()));
-    let (view, problem) = crate::restore::view(&store.load()?, config);
-    if let Some(problem) = problem {
+    let restored = Restored::new(&store.load()?, config);
+    if let Some(problem) = &restored.problem {
         output::note(&format!("states are shown without the catalogue: {problem}"));
     }
-    Ok(view)
+    Ok(restored)
 }
 
 fn open_store(config: &crate::config::Config) -> Result<Store> {

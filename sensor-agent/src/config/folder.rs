@@ -1,6 +1,6 @@
 //! The catalogue's folder on disk to a [`Catalogue`], again and again.
 //!
-//! Reads every `.yaml`, `.yml` and `.json` below the folder (hidden entries aside, symlinks followed: a ConfigMap mounts
+//! Reads every document ([`EXTENSIONS_TEXT`]) below the folder (hidden entries aside, symlinks followed: a ConfigMap mounts
 //! `orders.yaml -> ..data/orders.yaml` and swaps `..data`), the binding file `catalogue.yaml` at its top, or a single file.
 //! What was good stays good: a document that is refused or disappears is replaced by its last good bytes, with a note; only moving
 //! it to `retired/` retires it. Bounds: [`DOCUMENTS_MAX`], [`FOLDER_BYTES_MAX`], [`DEPTH_MAX`], [`ENTRIES_MAX`].
@@ -15,7 +15,7 @@ use std::{
 
 use sensor_core::{
     catalogue::{
-        Catalogue, DocumentError, Severity,
+        Catalogue, DocumentError, EXTENSIONS_TEXT, Severity, is_document_name,
         limits::{DOCUMENT_BYTES_MAX, DOCUMENTS_MAX},
     },
     digest::Digest,
@@ -57,7 +57,7 @@ pub struct Loaded {
 pub enum FolderError {
     /// Not there, or not readable.
     #[error(
-        "catalogue {path}: {source}; give a folder of OpenAPI documents (.yaml, .yml, .json) or one such file"
+        "catalogue {path}: {source}; give a folder of API documents ({EXTENSIONS_TEXT}) or one such file"
     )]
     Read {
         /// The folder.
@@ -206,7 +206,7 @@ impl CatalogueFolder {
             }
         }
         if documents.is_empty() {
-            notes.push(format!("no document (.yaml, .yml, .json) in {}", self.path.display()));
+            notes.push(format!("no document ({EXTENSIONS_TEXT}) in {}", self.path.display()));
         }
         Ok(Texts { documents, binding })
     }
@@ -254,7 +254,7 @@ impl CatalogueFolder {
                     return Err(self.too_much("folders in folders", DEPTH_MAX as u64));
                 }
                 self.walk(&entry.path(), &relative, depth + 1, seen, files)?;
-            } else if metadata.is_file() && is_document(name) {
+            } else if metadata.is_file() && is_document_name(name) {
                 if files.len() >= DOCUMENTS_MAX {
                     return Err(self.too_much("documents", DOCUMENTS_MAX as u64));
                 }
@@ -315,11 +315,6 @@ fn fingerprint(files: &[FileEntry]) -> u64 {
         digest.field(target.as_os_str().as_encoded_bytes());
     }
     digest.value()
-}
-
-fn is_document(name: &str) -> bool {
-    let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
-    ["yaml", "yml", "json"].iter().any(|known| extension.eq_ignore_ascii_case(known))
 }
 
 /// Whether `name` is `moved`, or ends with it on a segment border.

@@ -25,6 +25,8 @@ pub enum Question {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         id: Option<String>,
     },
+    /// What of each API document is used (`sensor.catalogue-coverage/v1`).
+    CatalogueCoverage,
     /// The agent itself (`sensor.status/v1`).
     Status,
     /// The policy in force with its rules (`sensor.policy/v1`).

@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use sensor_core::{
+    catalogue::BindingReason,
     event::{AddressMask, Event, EventBody, LedgerCount, Mask},
     finding::{Consequence, FlowVerdict, Subject},
     flow,
@@ -33,7 +34,10 @@ use crate::{
         ring_buffer::{POLL_DECIDING_MS, POLL_IDLE_MS, Polling, Round},
     },
     store::{Attachment, Batch, InstallationIdentity, Keeper, LedgerTotals, Row, Table},
-    telemetry::Own,
+    telemetry::{
+        Own,
+        events::{self, Emit as _},
+    },
 };
 
 /// Hits of verdicts whose detector has no rule in the policy.
@@ -191,7 +195,11 @@ impl Live {
             self.local = local;
         }
         self.refresh(now);
+        let bound = self.pipeline.catalogue().digest();
         self.pipeline.on_tick(now);
+        if self.pipeline.catalogue().digest() != bound {
+            self.say_bindings();
+        }
         if now.since(self.swept) >= SWEEP_NS {
             self.swept = now;
             let pipeline = &self.pipeline;
@@ -203,6 +211,14 @@ impl Live {
         if now.since(self.saved) >= STORE_NS {
             self.saved = now;
             self.save(now);
+        }
+    }
+
+    /// Says which documents without a host are about which services by what was asked.
+    fn say_bindings(&self) {
+        let bindings = self.pipeline.catalogue().bindings().iter();
+        for binding in bindings.filter(|it| it.reason == BindingReason::Evidence) {
+            events::DocumentBound { binding }.emit();
         }
     }
 

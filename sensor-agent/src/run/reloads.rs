@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     audit::Action,
-    commands::{Prerequisite, output::clean},
+    commands::Prerequisite,
     config::{CatalogueFolder, FolderError, Loaded},
     control::CatalogueStatus,
     kernel,
@@ -165,14 +165,8 @@ impl Watch {
         for error in &errors {
             events::DocumentRefused { error }.emit();
         }
-        for row in loaded.catalogue.bindings() {
-            let (document, scopes) = (clean(&row.document), row.scopes.join(", "));
-            tracing::info!(
-                document = &*document,
-                services = &*clean(&scopes),
-                reason = row.reason.text(),
-                "catalogue"
-            );
+        for binding in loaded.catalogue.bindings() {
+            events::DocumentBound { binding }.emit();
         }
         let (documents, operations) =
             (loaded.catalogue.documents().len(), loaded.catalogue.operations().len());

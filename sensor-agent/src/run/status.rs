@@ -8,7 +8,7 @@ use std::{
 
 use ipnet::IpNet;
 use sensor_core::{
-    inventory::{HistoryView, InventoryView, RowFilter},
+    inventory::{CatalogueCoverageView, HistoryView, InventoryView, RowFilter},
     time::{MonoNs, UnixNs},
 };
 use sensor_ebpf::abi::counter::Counter;
@@ -122,6 +122,14 @@ impl Shared {
         live.look(now);
         let now = live.pipeline.unix(now);
         live.history.view(now, id)
+    }
+
+    fn catalogue_coverage(&self) -> CatalogueCoverageView {
+        let mut live = lock(&self.facts.live);
+        let now = kernel::now();
+        live.refresh(now);
+        let now = live.pipeline.unix(now);
+        live.pipeline.catalogue_coverage(now)
     }
 
     fn make_status(&self) -> StatusView {
@@ -326,6 +334,9 @@ impl Responder for Asked {
             Question::History { id } => {
                 blocking(shared, move |shared| serde_json::to_value(shared.history(id.as_deref())))
                     .await
+            }
+            Question::CatalogueCoverage => {
+                blocking(shared, |shared| serde_json::to_value(shared.catalogue_coverage())).await
             }
             Question::Policy => {
                 blocking(shared, |shared| serde_json::to_value(shared.policy_view())).await

@@ -4,6 +4,7 @@
 
 use std::{fmt, path::Path, time::Duration};
 
+use sensor_core::catalogue::BindingRow;
 use tracing::{error, info, warn};
 
 use super::Own;
@@ -186,6 +187,23 @@ impl Emit for CatalogueLoaded<'_> {
             documents = self.documents,
             operations = self.operations,
             "catalogue loaded"
+        );
+    }
+}
+
+/// A document is bound to services, at a load or by what was asked since.
+pub struct DocumentBound<'a> {
+    /// What is bound to what, and why.
+    pub binding: &'a BindingRow,
+}
+
+impl Emit for DocumentBound<'_> {
+    fn emit(self) {
+        info!(
+            document = text(&self.binding.document),
+            services = text(self.binding.scopes.join(", ")),
+            reason = text(self.binding.explained()),
+            "catalogue"
         );
     }
 }

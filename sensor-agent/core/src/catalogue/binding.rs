@@ -3,11 +3,12 @@
 //! ```yaml
 //! documents:
 //!   - document: orders.yaml            # name of the document, relative to the folder
+//!     # or several versions of it, oldest first; the last is current: `versions: [v1.yaml, v2.yaml]`
 //!     hosts: [api.example.com, "*.shop.example"]
 //!     ports: [8080]                    # ports of the listener
 //!     addresses: [10.0.0.0/8]          # addresses of the listener
 //!     prefix: {strip: /api, add: /internal}
-//!     retired: false                   # true: an older version
+//!     retired: false                   # true: an older version; false: current, whatever its `info.version`
 //!     owner: Orders                    # of operations whose document has no `x-owner`
 //! ```
 //! `hosts`, `ports` and `addresses` must all fit; one that is missing fits everything, and a document with none of
@@ -37,6 +38,8 @@ pub enum BindingReason {
     Servers,
     /// All servers are loopback names: for these, and for services no other document names.
     LoopbackServersOnly,
+    /// What was asked shows for which services it is, of a document that names no host.
+    Evidence,
     /// The document names no host: for every service.
     NoServers,
 }
@@ -51,8 +54,14 @@ impl BindingReason {
             Self::LoopbackServersOnly => {
                 "only loopback servers in the document: for every host that no other document names"
             }
+            Self::Evidence => "requests match, of a document that names no host",
             Self::NoServers => "no host in the document and no binding: for every host",
         }
+    }
+
+    /// Whether evidence may say better.
+    pub(super) const fn asks_evidence(self) -> bool {
+        matches!(self, Self::LoopbackServersOnly | Self::NoServers)
     }
 }
 
@@ -68,11 +77,24 @@ pub(super) struct Scope {
     pub(super) network: Option<IpNet>,
     /// Asked only when nothing else is bound.
     pub(super) fallback: bool,
+    /// The document that evidence may bind more closely: it has a scope of its own.
+    pub(super) floating: Option<u32>,
 }
 
 impl Scope {
-    pub(super) const EVERY: Self =
-        Self { host: HostPattern::Any, url_port: None, port: None, network: None, fallback: false };
+    pub(super) const EVERY: Self = Self {
+        host: HostPattern::Any,
+        url_port: None,
+        port: None,
+        network: None,
+        fallback: false,
+        floating: None,
+    };
+
+    /// Whether it says nothing of the service.
+    pub(super) fn is_every(&self) -> bool {
+        *self == Self { fallback: self.fallback, floating: self.floating, ..Self::EVERY }
+    }
 
     /// The scope as a user reads it.
     pub(super) fn text(&self) -> String {
@@ -113,13 +135,15 @@ pub(super) fn scopes_of(server: &Server) -> (Vec<Scope>, BindingReason) {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawFile {
-    documents: Vec<RawBinding>,
+    documents: Vec<Spanned<RawBinding>>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawBinding {
-    document: Spanned<String>,
+    document: Option<Spanned<String>>,
+    #[serde(default)]
+    versions: Vec<Spanned<String>>,
     #[serde(default)]
     hosts: Vec<Spanned<String>>,
     #[serde(default)]
@@ -128,8 +152,7 @@ struct RawBinding {
     addresses: Vec<Spanned<String>>,
     #[serde(default)]
     prefix: RawPrefix,
-    #[serde(default)]
-    retired: bool,
+    retired: Option<bool>,
     owner: Option<String>,
 }
 
@@ -142,7 +165,11 @@ struct RawPrefix {
     add: String,
 }
 
-/// One entry of the binding file.
+/// How many versions of a document came after it; zero for the current one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Age(pub(super) usize);
+
+/// One entry of the binding file, for one document.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Binding {
     pub(super) document: String,
@@ -153,7 +180,8 @@ pub(super) struct Binding {
     pub(super) strip: String,
     /// Segments to put in front.
     pub(super) add: String,
-    pub(super) retired: bool,
+    /// What it says of the document's age; nothing: its folder and `info.version` decide.
+    pub(super) age: Option<Age>,
     pub(super) owner: Option<Box<str>>,
 }
 
@@ -170,13 +198,47 @@ pub(super) fn read(bytes: &[u8]) -> Result<Vec<Binding>, ReadError> {
     let text = as_text(bytes).map_err(|problem| at(0, problem))?;
     let file: RawFile = yaml::from_str(text)
         .map_err(|error| at(error.line.unwrap_or(0), Problem::Syntax(error.message)))?;
-    file.documents
-        .into_iter()
-        .map(|raw| resolve(raw).map_err(|(line, problem)| at(line, problem)))
-        .collect()
+    let mut bindings = Vec::new();
+    for raw in file.documents {
+        let line = raw.referenced.line();
+        let resolved = resolve(&raw.value, line).map_err(|(line, problem)| at(line, problem))?;
+        bindings.extend(resolved);
+    }
+    Ok(bindings)
 }
 
-fn resolve(raw: RawBinding) -> Result<Binding, (u64, Problem)> {
+/// A document as an entry names it.
+struct Listed {
+    name: String,
+    line: u64,
+    age: Option<Age>,
+}
+
+/// Documents that an entry names, each with its age.
+fn documents_of(raw: &RawBinding, line: u64) -> Result<Vec<Listed>, (u64, Problem)> {
+    let listed = |name: &Spanned<String>, age| Listed {
+        name: name.value.clone(),
+        line: name.referenced.line(),
+        age,
+    };
+    match (&raw.document, &*raw.versions) {
+        (Some(document), []) => {
+            let age = raw.retired.map(|retired| Age(usize::from(retired)));
+            Ok(vec![listed(document, age)])
+        }
+        (None, [_, ..]) if raw.retired.is_none() => {
+            let newest = raw.versions.len() - 1;
+            let versions = raw.versions.iter().enumerate();
+            Ok(versions.map(|(at, it)| listed(it, Some(Age(newest - at)))).collect())
+        }
+        (None, [_, ..]) => Err((line, Problem::BindingOfNothing("`retired` beside `versions`"))),
+        (Some(_), _) => Err((line, Problem::BindingOfNothing("`document` beside `versions`"))),
+        (None, []) => Err((line, Problem::BindingOfNothing("neither `document` nor `versions`"))),
+    }
+}
+
+fn resolve(raw: &RawBinding, line: u64) -> Result<Vec<Binding>, (u64, Problem)> {
+    let documents = documents_of(raw, line)?;
     let hosts = raw.hosts.iter().map(|host| {
         HostPattern::parse(&host.value)
             .ok_or_else(|| (host.referenced.line(), Problem::BadHost(one_line(&host.value))))
@@ -217,19 +279,22 @@ fn resolve(raw: RawBinding) -> Result<Binding, (u64, Problem)> {
             }
         }
     }
-    let line = raw.document.referenced.line();
     if scopes.len() > super::limits::SERVERS_MAX {
         return Err((line, Problem::TooManyServers));
     }
-    Ok(Binding {
-        document: raw.document.value,
+    let strip = whole_segments(&raw.prefix.strip, line)?;
+    let add = whole_segments(&raw.prefix.add, line)?;
+    let owner = raw.owner.as_deref().map(clean).filter(|owner| !owner.is_empty());
+    let bindings = documents.into_iter().map(|Listed { name, line, age }| Binding {
+        document: name,
         line,
-        scopes,
-        strip: whole_segments(&raw.prefix.strip, line)?,
-        add: whole_segments(&raw.prefix.add, line)?,
-        retired: raw.retired,
-        owner: raw.owner.as_deref().map(clean).filter(|owner| !owner.is_empty()),
-    })
+        scopes: scopes.clone(),
+        strip: strip.clone(),
+        add: add.clone(),
+        age,
+        owner: owner.clone(),
+    });
+    Ok(bindings.collect())
 }
 
 fn whole_segments(text: &str, line: u64) -> Result<String, (u64, Problem)> {
@@ -263,13 +328,18 @@ mod tests {
         let bindings = read(text).unwrap();
         let [binding] = &*bindings else { panic!("{bindings:?}") };
         assert_eq!(binding.scopes.len(), 8);
-        assert_eq!((&*binding.strip, &*binding.add, binding.retired), ("/api", "/int/ernal", true));
+        assert_eq!(
+            (&*binding.strip, &*binding.add, binding.age),
+            ("/api", "/int/ernal", Some(Age(1)))
+        );
         assert_eq!(binding.scopes[0].text(), "api.example.com on 10.0.0.0/8 at port 80");
     }
 
     #[test]
     fn a_mistake_is_named_with_its_line() {
-        let cases: [(&[u8], u64); 7] = [
+        let cases: [(&[u8], u64); 9] = [
+            (b"documents:\n  - document: a\n    versions: [a, b]\n", 2),
+            (b"documents:\n  - versions: [a, b]\n    retired: true\n", 2),
             (b"documents:\n  - document: a\n    hosts: ['http://x/']\n", 3),
             (b"documents:\n  - document: a\n    addresses: [10.0.0.0/33]\n", 3),
             (b"documents:\n  - document: a\n    host: x\n", 3),

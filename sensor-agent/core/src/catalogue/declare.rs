@@ -2,6 +2,7 @@
 //!
 //! **Hosts** are compared in one spelling (lower case, no port, no trailing dot). **Paths** are compared segment by segment:
 //! - query and fragment do not count; segments are split at raw `/` and then percent-decoded once on both sides;
+//! - a path with matrix parameters (`/users;v=2/7`) that fits nothing is asked for again without them;
 //! - case counts; `//` is as `/`; a trailing slash does not count, unless both spellings are declared;
 //! - a literal beats a partial segment (`{name}.json`), which beats a parameter, which beats a rest (`{path+}`), from
 //!   the left; a parameter never stands for nothing, `.` or `..`;
@@ -12,8 +13,9 @@
 use std::net::IpAddr;
 
 use super::{
+    catalogue::Catalogue,
     document::{Document, Operation},
-    load::Catalogue,
+    index::Bound,
     path::Segments,
     trie::Terminal,
 };
@@ -115,18 +117,32 @@ impl Catalogue {
         if self.is_empty() {
             return Declaration::bare(DeclarationKind::NoCatalogue);
         }
-        let bound = self.index.bind(service);
+        let bound = self.bound(service);
         if bound.is_empty() {
             return Declaration::bare(DeclarationKind::ServiceUnknown);
         }
-        let Some(segments) = Segments::parse(target) else {
-            return Declaration::bare(DeclarationKind::PathUnknown);
-        };
         let mut limit = (bound.ignored > 0).then_some(LookupLimit::Tries);
+        let mut found = self.most_literal(&bound, method, target, &mut limit);
+        if found.is_none() {
+            let plain = without_matrix(target);
+            found = plain.and_then(|it| self.most_literal(&bound, method, &it, &mut limit));
+        }
+        let declaration = found.unwrap_or(Declaration::bare(DeclarationKind::PathUnknown));
+        Declaration { limit, ..declaration }
+    }
+
+    fn most_literal(
+        &self,
+        bound: &Bound,
+        method: &Method,
+        target: &[u8],
+        limit: &mut Option<LookupLimit>,
+    ) -> Option<Declaration<'_>> {
+        let segments = Segments::parse(target)?;
         let mut best: Option<(u64, u8, Declaration<'_>)> = None;
-        for trie in self.index.tries(&bound) {
+        for trie in self.index().tries(bound) {
             let found = trie.find(&segments, method).unwrap_or_else(|_exceeded| {
-                limit = Some(LookupLimit::Steps);
+                *limit = Some(LookupLimit::Steps);
                 None
             });
             let Some(terminal) = found else { continue };
@@ -137,18 +153,28 @@ impl Catalogue {
                 best = Some((rank.0, rank.1, declaration));
             }
         }
-        let declaration = best.map_or_else(
-            || Declaration::bare(DeclarationKind::PathUnknown),
-            |(_, _, declaration)| declaration,
-        );
-        Declaration { limit, ..declaration }
+        best.map(|(_, _, declaration)| declaration)
+    }
+
+    /// Whether a document that is for this service by name, and not for every host, declares an operation.
+    pub fn names_operation(
+        &self,
+        service: &ServiceView<'_>,
+        method: &Method,
+        target: &[u8],
+    ) -> bool {
+        let found = self.declare(service, method, target);
+        found.operation.is_some_and(|operation| {
+            let binding = self.parts.bindings.get(operation.document as usize);
+            binding.is_some_and(|binding| !binding.reason.asks_evidence())
+        })
     }
 
     /// Every operation that is declared for a service, each template and method once, current before older.
     pub fn operations_of(&self, service: &ServiceView<'_>) -> Vec<DeclaredOperation<'_>> {
-        let bound = self.index.bind(service);
+        let bound = self.bound(service);
         let mut all: Vec<DeclaredOperation<'_>> = self
-            .index
+            .index()
             .tries(&bound)
             .flat_map(super::trie::Trie::terminals)
             .flat_map(|terminal| {
@@ -179,13 +205,46 @@ impl Catalogue {
         all
     }
 
+    /// The documents that are about a service, as indices of [`Catalogue::documents`].
+    pub fn documents_about(&self, service: &ServiceView<'_>) -> Vec<u32> {
+        let bound = self.bound(service);
+        let entries = self
+            .index()
+            .tries(&bound)
+            .flat_map(super::trie::Trie::terminals)
+            .flat_map(|terminal| &terminal.operations);
+        let found: std::collections::BTreeSet<u32> = entries
+            .filter_map(|(_, entry)| self.operation(entry.operation))
+            .map(|operation| operation.document)
+            .collect();
+        found.into_iter().collect()
+    }
+
     /// What of the catalogue is about this service: the same number for services with the same documents, zero for none.
     pub fn binding(&self, service: &ServiceView<'_>) -> u64 {
-        self.index.bind(service).digest()
+        self.bound(service).digest()
     }
 
     /// Whether any document names this service.
     pub fn names(&self, service: &ServiceView<'_>) -> bool {
-        !self.index.bind(service).is_empty()
+        !self.bound(service).is_empty()
     }
+}
+
+/// A path without what stands after `;` in each segment; nothing where there is none.
+fn without_matrix(target: &[u8]) -> Option<Vec<u8>> {
+    let end = target.iter().position(|byte| matches!(byte, b'?' | b'#')).unwrap_or(target.len());
+    let path = target.get(..end)?;
+    if !path.contains(&b';') {
+        return None;
+    }
+    let mut plain = Vec::with_capacity(path.len());
+    let mut skipped = false;
+    for byte in path {
+        skipped = (skipped || *byte == b';') && *byte != b'/';
+        if !skipped {
+            plain.push(*byte);
+        }
+    }
+    Some(plain)
 }

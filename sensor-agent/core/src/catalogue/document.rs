@@ -35,6 +35,20 @@ pub struct Document {
     pub operations: usize,
 }
 
+impl Document {
+    /// A document of which no more is known.
+    pub(super) fn named(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            title: None,
+            version: None,
+            contact: None,
+            retired: false,
+            operations: 0,
+        }
+    }
+}
+
 /// A declared operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Operation {
@@ -68,32 +82,48 @@ pub(super) struct ParsedDocument {
     pub(super) operations: Vec<ParsedOperation>,
 }
 
+/// Where a problem is: a JSON pointer, or a line of a text that has no pointers (zero: the whole of it).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Spot {
+    Pointer(String),
+    Line(u64),
+}
+
 /// Problems of one document; nothing is used of a document with a refusal.
 #[derive(Debug, Default)]
 pub(super) struct Problems {
-    pub(super) list: Vec<(String, Severity, Problem)>,
+    pub(super) list: Vec<(Spot, Severity, Problem)>,
     pub(super) refused: bool,
 }
 
 impl Problems {
     pub(super) fn refuse(&mut self, at: &Pointer<'_>, problem: Problem) {
         self.refused = true;
-        self.push(at, Severity::Refused, problem);
+        self.push(|| Spot::Pointer(at.render()), Severity::Refused, problem);
     }
 
     pub(super) fn warn(&mut self, at: &Pointer<'_>, problem: Problem) {
-        self.push(at, Severity::Warning, problem);
+        self.push(|| Spot::Pointer(at.render()), Severity::Warning, problem);
     }
 
-    fn push(&mut self, at: &Pointer<'_>, severity: Severity, problem: Problem) {
+    pub(super) fn refuse_at(&mut self, line: u64, problem: Problem) {
+        self.refused = true;
+        self.push(|| Spot::Line(line), Severity::Refused, problem);
+    }
+
+    pub(super) fn warn_at(&mut self, line: u64, problem: Problem) {
+        self.push(|| Spot::Line(line), Severity::Warning, problem);
+    }
+
+    fn push(&mut self, spot: impl FnOnce() -> Spot, severity: Severity, problem: Problem) {
         if self.list.len() < super::limits::PROBLEMS_MAX {
-            self.list.push((at.render(), severity, problem));
+            self.list.push((spot(), severity, problem));
         } else if severity == Severity::Refused
             && self.list.iter().all(|(_, other, _)| *other == Severity::Warning)
         {
             // A refusal is always told, whatever warnings came before it.
             self.list.pop();
-            self.list.push((at.render(), severity, problem));
+            self.list.push((spot(), severity, problem));
         }
     }
 }
@@ -201,14 +231,7 @@ impl<'d> Parser<'_, 'd> {
 
     fn info(&mut self, name: &str, map: &'d Map<String, Value>) -> Document {
         let at = Pointer::Key(&Pointer::Root, "info");
-        let mut document = Document {
-            name: name.into(),
-            title: None,
-            version: None,
-            contact: None,
-            retired: false,
-            operations: 0,
-        };
+        let mut document = Document::named(name);
         let Some(info) = map.get("info").filter(|info| !info.is_null()) else { return document };
         let Some(info) = self.map(info, &at, "a map with `title` and `version`") else {
             return document;

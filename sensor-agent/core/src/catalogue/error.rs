@@ -150,6 +150,34 @@ pub enum Problem {
     BadHost(String),
     #[error("`{0}` is not an address or prefix; write `10.0.0.5` or `10.0.0.0/24`")]
     BadAddress(String),
+    #[error(
+        "not a gRPC descriptor set: {0}; write one by `protoc --include_imports --descriptor_set_out=api.binpb` or `buf build -o api.binpb`"
+    )]
+    NotADescriptorSet(String),
+    #[error("no gRPC service is in this descriptor set")]
+    NoServices,
+    #[error(
+        "the column `{0}` is missing: the first line must be a header such as `method,host,path` (and, if you like, `owner,deprecated,sunset,internal`)"
+    )]
+    CsvColumnMissing(&'static str),
+    #[error("the column `{0}` is not read")]
+    CsvColumnUnknown(String),
+    #[error(
+        "{found} fields, but the header has {expected}; put a field with a separator in it into quotes"
+    )]
+    CsvTooManyFields { found: usize, expected: usize },
+    #[error("a quote is not closed where the field ends; a quote within a field is written twice")]
+    CsvOpenQuote,
+    #[error("`{0}` is not a request method; write one, such as GET")]
+    CsvBadMethod(String),
+    #[error("`{text}` in column `{column}` is neither true nor false")]
+    CsvBadFlag { column: &'static str, text: String },
+    #[error("{0}; an entry has one `document`, or the `versions` of one, oldest first")]
+    BindingOfNothing(&'static str),
+    #[error(
+        "version {version} of the same API as {newer} (version {newer_version}): read as an older version; if both are current, say `retired: false` in catalogue.yaml"
+    )]
+    OlderVersion { version: String, newer: String, newer_version: String },
     #[error("the document `{0}` is not in the folder, or was refused; its binding does nothing")]
     BindingWithoutDocument(String),
     #[error("`{0}` is not the start of any path of the document; nothing is stripped")]

@@ -35,6 +35,7 @@ struct Target {
     port: Option<u16>,
     network: Option<IpNet>,
     fallback: bool,
+    floating: Option<u32>,
     trie: u32,
 }
 
@@ -131,8 +132,8 @@ impl Index {
     }
 
     fn add_scope(&mut self, scope: Scope, trie: u32) -> Result<(), Overflow> {
-        let Scope { host, url_port, port, network, fallback } = scope;
-        let target = Target { url_port, port, network, fallback, trie };
+        let Scope { host, url_port, port, network, fallback, floating } = scope;
+        let target = Target { url_port, port, network, fallback, floating, trie };
         match host {
             HostPattern::Exact(name) => self.exact.entry(name).or_default().push(target),
             HostPattern::Wildcard(pattern) => self.wildcard.push((pattern, target)),
@@ -141,8 +142,17 @@ impl Index {
         if self.wildcard.len() > WILDCARDS_MAX { Err(Overflow::Wildcards) } else { Ok(()) }
     }
 
-    /// The tries that a service is bound to.
-    pub(super) fn bind(&self, service: &ServiceView<'_>) -> Bound {
+    /// Documents that evidence may bind, each with its trie, in their order.
+    pub(super) fn floating(&self) -> impl Iterator<Item = (u32, u32)> {
+        self.any.iter().filter_map(|target| target.floating.map(|it| (it, target.trie)))
+    }
+
+    pub(super) fn trie(&self, number: u32) -> Option<&Trie> {
+        self.tries.get(usize::try_from(number).ok()?)
+    }
+
+    /// The tries that a service is bound to; not those of the `others`, documents that evidence says are about other services.
+    pub(super) fn bind(&self, service: &ServiceView<'_>, others: &[u32]) -> Bound {
         let mut bound = Bound { tries: [0; BOUND_MAX], count: 0, ignored: 0 };
         for fallback in [false, true] {
             for raw in service.hosts {
@@ -157,7 +167,10 @@ impl Index {
                 add(&mut bound, wildcard, service, port, fallback);
             }
             let url_port = service.hosts.iter().find_map(|raw| normalise(raw).1);
-            add(&mut bound, self.any.iter(), service, url_port, fallback);
+            let about_others =
+                |target: &&Target| target.floating.is_some_and(|it| others.contains(&it));
+            let any = self.any.iter().filter(|target| !about_others(target));
+            add(&mut bound, any, service, url_port, fallback);
             if !bound.is_empty() {
                 break;
             }
@@ -167,7 +180,7 @@ impl Index {
 
     pub(super) fn tries<'i>(&'i self, bound: &Bound) -> impl Iterator<Item = &'i Trie> + use<'i> {
         let (tries, count) = (bound.tries, bound.count);
-        tries.into_iter().take(count).filter_map(|trie| self.tries.get(usize::try_from(trie).ok()?))
+        tries.into_iter().take(count).filter_map(|trie| self.trie(trie))
     }
 }
 

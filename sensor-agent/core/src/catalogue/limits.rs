@@ -30,6 +30,22 @@ pub const STEPS_MAX: u32 = 20_000;
 pub const WILDCARDS_MAX: usize = 1024;
 /// Tries that one service can be bound to.
 pub const BOUND_MAX: usize = 64;
+/// Operations of a document that one of a higher `info.version` must have too for it to be an older version of that, percent.
+pub const VERSION_SHARED_PERCENT_MIN: usize = 25;
+/// Documents without a host that evidence may bind to services, the first by name; others are for every host.
+pub const EVIDENCE_DOCUMENTS_MAX: usize = 32;
+/// Services that are asked for evidence, the busiest first.
+pub const EVIDENCE_SERVICES_MAX: usize = 1024;
+/// Operations of a service that are looked up for evidence, the busiest first.
+pub const EVIDENCE_OPERATIONS_MAX: usize = 2_000;
+/// Requests of a service below which they show nothing: a document without a host is for it as for any.
+pub const EVIDENCE_REQUESTS_MIN: u64 = 20;
+/// Share of a service's requests that a document must have for it to be about that service, percent.
+pub const EVIDENCE_SHARE_MIN: u64 = 20;
+/// Services that the evidence of one document lists.
+pub const EVIDENCE_ROWS_MAX: usize = 16;
+/// Documents of one host that a binding lists.
+pub const NEIGHBOURS_MAX: usize = 16;
 /// Problems reported for one document.
 pub const PROBLEMS_MAX: usize = 20;
 /// Largest document of which an error's line is looked for by reading it again, bytes.

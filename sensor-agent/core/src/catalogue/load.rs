@@ -3,49 +3,27 @@
 //! Deterministic: documents are taken in the order of their names, paths in theirs, so that ties fall the same way
 //! whatever order the files were read in.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    rc::Rc,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
 use super::{
-    binding::{self, Binding, BindingReason, Scope, scopes_of},
-    document::{self, Document, Operation, ParsedDocument, Problems},
+    binding::{self, Age, Binding, Scope},
+    catalogue::{Catalogue, Parts},
+    csv, descriptor,
+    document::{self, Operation, ParsedDocument, Problems, Spot},
     error::{DocumentError, Problem, Severity},
+    format::{self, Format},
     index::{Index, Insertion, Note, Overflow},
-    limits::{DOCUMENTS_MAX, OPERATIONS_MAX, PROBLEMS_MAX},
+    limits::{DOCUMENTS_MAX, EVIDENCE_DOCUMENTS_MAX, OPERATIONS_MAX, PROBLEMS_MAX},
     locate::line_of,
+    place::{Evidence, Placer, strips},
     pointer::{Pointer, push_token},
     read::{self, ReadError},
     refs::DocumentSet,
-    servers::Server,
     template::{Template, TemplateError},
+    version,
 };
-
-/// Loaded documents, ready for look-ups; immutable. Empty by default (`NoCatalogue`).
-#[derive(Debug, Default)]
-pub struct Catalogue {
-    pub(super) index: Index,
-    documents: Vec<Document>,
-    operations: Vec<Operation>,
-    bindings: Vec<BindingRow>,
-    digest: u64,
-}
-
-/// What one document is bound to, and why; shown at start.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BindingRow {
-    /// Name of the document.
-    pub document: Box<str>,
-    /// Scopes with their prefix, as a user reads them (`api.example.com/v1`, `every host`), at most 20.
-    pub scopes: Vec<String>,
-    /// How many scopes there are.
-    pub scopes_total: usize,
-    /// Why.
-    pub reason: BindingReason,
-}
 
 impl Catalogue {
     /// Reads documents (name relative to the folder, bytes) and the binding file, if there is one.
@@ -77,43 +55,9 @@ impl Catalogue {
         named.truncate(DOCUMENTS_MAX);
         let bindings = loader.read_bindings(binding);
         let parsed = loader.read_documents(&named);
-        let mut catalogue =
+        let parts =
             loader.assemble(parsed, &bindings, binding.map_or("", |(name, _)| name), &named);
-        catalogue.digest = digest;
-        (catalogue, loader.errors)
-    }
-
-    /// Whether no document is loaded.
-    pub fn is_empty(&self) -> bool {
-        self.documents.is_empty()
-    }
-
-    /// The documents in use, in the order of their names.
-    pub fn documents(&self) -> &[Document] {
-        &self.documents
-    }
-
-    /// All operations of all documents.
-    pub fn operations(&self) -> &[Operation] {
-        &self.operations
-    }
-
-    /// What each document is bound to, and why.
-    pub fn bindings(&self) -> &[BindingRow] {
-        &self.bindings
-    }
-
-    /// Changes when a document, its name or the binding file changes; the same on every host.
-    pub fn digest(&self) -> u64 {
-        self.digest
-    }
-
-    pub(super) fn operation(&self, number: u32) -> Option<&Operation> {
-        self.operations.get(usize::try_from(number).ok()?)
-    }
-
-    pub(super) fn document(&self, number: u32) -> Option<&Document> {
-        self.documents.get(usize::try_from(number).ok()?)
+        (Self::of(parts, digest), loader.errors)
     }
 }
 
@@ -155,7 +99,12 @@ impl Loader {
     fn read_documents(&mut self, named: &[(&str, &[u8])]) -> Vec<ParsedDocument> {
         let mut trees: Vec<Option<Value>> = Vec::with_capacity(named.len());
         for (name, bytes) in named {
-            let tree = read::read(name, bytes).map_err(|error| self.report_read(name, error)).ok();
+            let tree = match format::of(name) {
+                Format::OpenApi => {
+                    read::read(name, bytes).map_err(|error| self.report_read(name, error)).ok()
+                }
+                Format::Descriptors | Format::Csv => None,
+            };
             trees.push(tree);
         }
         let set = DocumentSet::new(
@@ -164,16 +113,25 @@ impl Loader {
         let mut parsed = Vec::new();
         let mut fragments = Vec::new();
         for (index, ((name, bytes), tree)) in named.iter().zip(&trees).enumerate() {
-            let Some(tree) = tree else { continue };
-            if !document::is_api_document(tree) {
-                fragments.push((index, *name));
-                continue;
-            }
             let mut problems = Problems::default();
-            let document = document::parse(&set, index, name, tree, &mut problems);
+            let document = match (format::of(name), tree) {
+                (Format::Descriptors, _) => descriptor::parse(name, bytes, &mut problems),
+                (Format::Csv, _) => csv::parse(name, bytes, &mut problems),
+                (Format::OpenApi, None) => continue,
+                (Format::OpenApi, Some(tree)) if !document::is_api_document(tree) => {
+                    fragments.push((index, *name));
+                    continue;
+                }
+                (Format::OpenApi, Some(tree)) => {
+                    document::parse(&set, index, name, tree, &mut problems)
+                }
+            };
             let document = document.filter(|document| check_templates(document, &mut problems));
-            for (pointer, severity, problem) in problems.list {
-                let line = line_of(bytes, &pointer);
+            for (spot, severity, problem) in problems.list {
+                let (line, pointer) = match spot {
+                    Spot::Line(line) => (Some(line).filter(|line| *line > 0), String::new()),
+                    Spot::Pointer(pointer) => (pointer_line(name, bytes, &pointer), pointer),
+                };
                 self.report(name, line, pointer, severity, problem);
             }
             parsed.extend(document);
@@ -198,10 +156,11 @@ impl Loader {
         bindings: &[Binding],
         binding_name: &str,
         named: &[(&str, &[u8])],
-    ) -> Catalogue {
-        let mut catalogue = Catalogue::default();
+    ) -> Parts {
+        let mut catalogue = Parts::default();
+        let mut floating = 0;
         let mut scopes: BTreeMap<Scope, Vec<Insertion>> = BTreeMap::new();
-        for mut document in parsed {
+        for document in self.by_age(parsed, bindings, named) {
             let name = document.document.name.clone();
             if catalogue.operations.len() + document.operations.len() > OPERATIONS_MAX {
                 let operations = document.operations.len();
@@ -216,10 +175,10 @@ impl Loader {
             }
             let own: Vec<&Binding> =
                 bindings.iter().filter(|binding| *binding.document == *name).collect();
-            document.document.retired =
-                name.starts_with("retired/") || own.iter().any(|binding| binding.retired);
-            let mut placer =
-                Placer { scopes: &mut scopes, shown: BTreeSet::new(), reasons: Vec::new() };
+            let number = u32::try_from(catalogue.documents.len()).unwrap_or(u32::MAX);
+            let evidence =
+                if floating < EVIDENCE_DOCUMENTS_MAX { Evidence::Asked } else { Evidence::TooMany };
+            let mut placer = Placer::new(&mut scopes, number, evidence);
             let first = u32::try_from(catalogue.operations.len()).unwrap_or(u32::MAX);
             placer.place(&document, &own, first);
             let unused =
@@ -234,8 +193,9 @@ impl Loader {
                     problem,
                 );
             }
-            catalogue.bindings.push(placer.row(&name));
-            let number = u32::try_from(catalogue.documents.len()).unwrap_or(u32::MAX);
+            let row = placer.row(&name);
+            floating += usize::from(row.reason.asks_evidence());
+            catalogue.bindings.push(row);
             catalogue.documents.push(document.document);
             let owner = own.iter().find_map(|binding| binding.owner.as_deref());
             let operations = document
@@ -256,6 +216,7 @@ impl Loader {
                 );
             }
         }
+        catalogue.note_neighbours(&scopes);
         let mut notes = Vec::new();
         match Index::build(scopes, &mut notes) {
             Ok(index) => catalogue.index = index,
@@ -265,14 +226,41 @@ impl Loader {
                     Overflow::Wildcards => Problem::TooManyWildcards,
                 };
                 self.report("catalogue", None, String::new(), Severity::Refused, problem);
-                return Catalogue::default();
+                return Parts::default();
             }
         }
         self.report_notes(&catalogue, notes, named);
         catalogue
     }
 
-    fn report_notes(&mut self, catalogue: &Catalogue, notes: Vec<Note>, named: &[(&str, &[u8])]) {
+    /// Says which documents are older versions; the newer stand before the older, those of one age by name.
+    fn by_age(
+        &mut self,
+        parsed: Vec<ParsedDocument>,
+        bindings: &[Binding],
+        named: &[(&str, &[u8])],
+    ) -> Vec<ParsedDocument> {
+        let (ages, told) = version::ages(&parsed, bindings);
+        for (number, problem) in told {
+            let Some(document) = parsed.get(number) else { continue };
+            let name = &*document.document.name;
+            let pointer = "/info/version";
+            let bytes = named.iter().find(|(have, _)| *have == name);
+            let line = bytes.and_then(|(name, bytes)| pointer_line(name, bytes, pointer));
+            self.report(name, line, pointer.to_owned(), Severity::Warning, problem);
+        }
+        let mut sorted: Vec<_> = ages.into_iter().zip(parsed).collect();
+        sorted.sort_by_key(|(age, _)| *age);
+        sorted
+            .into_iter()
+            .map(|(age, mut it)| {
+                it.document.retired = age > Age(0);
+                it
+            })
+            .collect()
+    }
+
+    fn report_notes(&mut self, catalogue: &Parts, notes: Vec<Note>, named: &[(&str, &[u8])]) {
         let mut told: BTreeMap<u32, usize> = BTreeMap::new();
         let mut seen = BTreeSet::new();
         for note in notes {
@@ -292,19 +280,40 @@ impl Loader {
             }
             *count += 1;
             let Some(document) = catalogue.document(operation.document) else { continue };
-            let mut pointer = String::from("/paths");
-            push_token(&mut pointer, &operation.path);
-            push_token(&mut pointer, &operation.method.as_str().to_ascii_lowercase());
             let bytes =
                 named.iter().find(|(name, _)| **name == *document.name).map(|(_, bytes)| *bytes);
-            let line = bytes.and_then(|bytes| line_of(bytes, &pointer));
+            let (line, pointer) = place_of(operation, &document.name, bytes.unwrap_or_default());
             self.report(&document.name, line, pointer, Severity::Warning, problem);
         }
     }
 }
 
-fn taken(catalogue: &Catalogue, operation: u32, by: u32) -> Option<Problem> {
+/// Where an operation stands in its document: its line, and a pointer where there are such.
+fn place_of(operation: &Operation, name: &str, bytes: &[u8]) -> (Option<u64>, String) {
+    let method = operation.method.as_str();
+    match format::of(name) {
+        Format::Csv => (csv::line_of(bytes, method, &operation.path), String::new()),
+        Format::Descriptors => (None, operation.path.to_string()),
+        Format::OpenApi => {
+            let mut pointer = String::from("/paths");
+            push_token(&mut pointer, &operation.path);
+            push_token(&mut pointer, &method.to_ascii_lowercase());
+            (line_of(bytes, &pointer), pointer)
+        }
+    }
+}
+
+fn pointer_line(name: &str, bytes: &[u8], pointer: &str) -> Option<u64> {
+    (format::of(name) == Format::OpenApi).then(|| line_of(bytes, pointer)).flatten()
+}
+
+fn taken(catalogue: &Parts, operation: u32, by: u32) -> Option<Problem> {
     let (operation, by) = (catalogue.operation(operation)?, catalogue.operation(by)?);
+    let is_retired = |it: &Operation| catalogue.document(it.document).is_some_and(|it| it.retired);
+    if operation.document != by.document && is_retired(operation) && is_retired(by) {
+        // That older versions have an operation in common says nothing.
+        return None;
+    }
     let first = if operation.document == by.document {
         by.path.to_string()
     } else {
@@ -314,7 +323,7 @@ fn taken(catalogue: &Catalogue, operation: u32, by: u32) -> Option<Problem> {
 }
 
 /// Within one document two spellings of a template are a mistake; in two documents they are not.
-fn same_template(catalogue: &Catalogue, operation: u32, first: u32) -> Option<Problem> {
+fn same_template(catalogue: &Parts, operation: u32, first: u32) -> Option<Problem> {
     let (operation, first) = (catalogue.operation(operation)?, catalogue.operation(first)?);
     let same = operation.document == first.document && operation.path != first.path;
     same.then(|| Problem::SameTemplate { first: first.path.to_string() })
@@ -352,118 +361,6 @@ fn check_templates(document: &ParsedDocument, problems: &mut Problems) -> bool {
 
 fn segments(path: &str) -> usize {
     path.split('/').filter(|segment| !segment.is_empty()).count()
-}
-
-/// Puts a document's operations into scopes and remembers what to say about it.
-struct Placer<'s> {
-    scopes: &'s mut BTreeMap<Scope, Vec<Insertion>>,
-    shown: BTreeSet<String>,
-    reasons: Vec<BindingReason>,
-}
-
-impl Placer<'_> {
-    fn place(&mut self, document: &ParsedDocument, bindings: &[&Binding], first: u32) {
-        let whole = Binding::default();
-        for (parsed, operation) in document.operations.iter().zip(first..) {
-            if bindings.is_empty() {
-                self.operation(document, parsed, operation, &whole);
-            }
-            for binding in bindings {
-                self.operation(document, parsed, operation, binding);
-            }
-        }
-    }
-
-    fn operation(
-        &mut self,
-        document: &ParsedDocument,
-        parsed: &super::document::ParsedOperation,
-        operation: u32,
-        binding: &Binding,
-    ) {
-        let loopback_only = parsed
-            .servers
-            .iter()
-            .all(|server| matches!(server.place, super::servers::Place::Loopback(_)));
-        for server in parsed.servers.iter() {
-            let text = seen_path(server, &parsed.operation.path, binding);
-            let insertion = Insertion {
-                text,
-                method: parsed.operation.method.clone(),
-                operation,
-                retired: document.document.retired,
-            };
-            if !binding.scopes.is_empty() {
-                self.add(&binding.scopes, BindingReason::BindingFile, server, binding, &insertion);
-                continue;
-            }
-            let (scopes, reason) = scopes_of(server);
-            let keep = |scope: &&Scope| loopback_only || !scope.fallback;
-            let kept: Vec<Scope> = scopes.iter().filter(keep).cloned().collect();
-            let reason = match reason {
-                BindingReason::LoopbackServersOnly if !loopback_only => BindingReason::Servers,
-                other => other,
-            };
-            self.add(&kept, reason, server, binding, &insertion);
-        }
-    }
-
-    fn add(
-        &mut self,
-        scopes: &[Scope],
-        reason: BindingReason,
-        server: &Server,
-        binding: &Binding,
-        insertion: &Insertion,
-    ) {
-        self.reasons.push(reason);
-        self.reasons.dedup();
-        for scope in scopes {
-            let list = self.scopes.entry(scope.clone()).or_default();
-            if list.last() != Some(insertion) {
-                list.push(insertion.clone());
-            }
-            if self.shown.len() < super::limits::SERVERS_MAX * 4 {
-                let prefix = seen_prefix(server, binding);
-                self.shown.insert(format!("{}{prefix}", scope.text()));
-            }
-        }
-    }
-
-    fn row(&self, name: &str) -> BindingRow {
-        BindingRow {
-            document: name.into(),
-            scopes: self.shown.iter().take(20).cloned().collect(),
-            scopes_total: self.shown.len(),
-            // The most specific reason is the one to tell; a document without operations is bound to nothing.
-            reason: self.reasons.iter().min().copied().unwrap_or(BindingReason::NoServers),
-        }
-    }
-}
-
-/// Whether a binding's prefix is there to be stripped from any path.
-fn strips(document: &ParsedDocument, binding: &Binding) -> bool {
-    document.operations.iter().any(|parsed| {
-        parsed.servers.iter().any(|server| {
-            let full = format!("{}{}", server.prefix, parsed.operation.path);
-            binding::strip_prefix(&full, &binding.strip).is_some()
-        })
-    })
-}
-
-/// The path as the sensor sees it: `add` + (server prefix + path, without `strip`).
-fn seen_path(server: &Server, path: &str, binding: &Binding) -> Rc<str> {
-    let full = format!("{}{path}", server.prefix);
-    let rest = binding::strip_prefix(&full, &binding.strip).unwrap_or(&full);
-    match format!("{}{rest}", binding.add) {
-        empty if empty.is_empty() => "/".into(),
-        seen => seen.into(),
-    }
-}
-
-fn seen_prefix(server: &Server, binding: &Binding) -> String {
-    let rest = binding::strip_prefix(&server.prefix, &binding.strip).unwrap_or(&server.prefix);
-    format!("{}{rest}", binding.add)
 }
 
 /// FNV-1a over names and bytes, each with its length.

@@ -1,7 +1,7 @@
 //! Who stands behind an operation, and who says so: `x-owner` (of the operation, its path or the document), else the
 //! binding file (`owner` of the document), else `info.contact`.
 
-use super::{document::Operation, load::Catalogue};
+use super::{catalogue::Catalogue, document::Operation};
 
 /// Who says who the owner is, the closest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

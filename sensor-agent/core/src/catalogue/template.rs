@@ -2,7 +2,9 @@
 //!
 //! A segment is a literal, a parameter (`{id}`), a mixture (`{name}.json`, `v{n}`, `{a}-{b}`, `{id}:cancel`), or, at the
 //! end only, the rest (`{path+}`, `{path*}`, `{path:.*}`, `**`: one or more segments). Text after `:` in braces is a
-//! hint and not evaluated. A parameter stands for at least one byte and never for `.` or `..`.
+//! hint and not evaluated; `{name=shelves/*/books/*}` (HTTP rules of gRPC) is `shelves/{name}/books/{name}`. A parameter stands for at least one byte and never for `.` or `..`.
+
+use std::borrow::Cow;
 
 use super::{limits::SEGMENTS_MAX, path::decode_into};
 
@@ -70,7 +72,7 @@ pub(super) enum TemplateError {
 impl Template {
     /// Reads a template such as `/users/{id}/files/{name}.json`; query and fragment are cut off.
     pub(super) fn parse(text: &str) -> Result<Self, TemplateError> {
-        let path = cut_query(text);
+        let path = &*expand_rules(cut_query(text));
         if !path.starts_with('/') {
             return Err(TemplateError::NoSlash);
         }
@@ -107,6 +109,45 @@ impl Template {
             .zip(0_u32..)
             .fold(0, |sum, (segment, at)| sum | bits(segment) << (62 - 2 * at))
     }
+}
+
+/// Writes `{name=shelves/*/books/**}` as the segments that it stands for.
+fn expand_rules(path: &str) -> Cow<'_, str> {
+    if !path.contains('=') {
+        return Cow::Borrowed(path);
+    }
+    let mut out = String::with_capacity(path.len());
+    let mut rest = path;
+    while let Some((before, tail)) = rest.split_once('{') {
+        out.push_str(before);
+        let inner =
+            closing(tail).and_then(|close| Some((tail.get(..close)?, tail.get(close + 1..)?)));
+        let Some((inner, after)) = inner else {
+            out.push('{');
+            rest = tail;
+            continue;
+        };
+        match inner.split_once('=') {
+            Some((name, pattern)) if is_rule(name, pattern) => {
+                let segments = pattern.split('/').map(|segment| match segment {
+                    "*" => format!("{{{name}}}"),
+                    "**" => format!("{{{name}+}}"),
+                    literal => literal.to_owned(),
+                });
+                out.push_str(&segments.collect::<Vec<_>>().join("/"));
+            }
+            _ => out.extend(["{", inner, "}"]),
+        }
+        rest = after;
+    }
+    out.push_str(rest);
+    Cow::Owned(out)
+}
+
+/// `a/*/b/**`: a pattern of google.api.http.
+fn is_rule(name: &str, pattern: &str) -> bool {
+    let plain = |text: &str| !text.is_empty() && !text.contains(['{', '}', '=']);
+    plain(name) && plain(pattern) && pattern.split('/').any(|it| it == "*" || it == "**")
 }
 
 /// The part of a path before `?` or `#` outside of braces.
@@ -228,6 +269,9 @@ mod tests {
         assert_eq!(kinds("/{id:[0-9]{2}/?}"), Ok((0b10_00_00_00, 1)));
         assert_eq!(kinds("/files/{path:.*}"), Ok((0b00_11_00_00, 2)));
         assert_eq!(kinds("/{a}{b}"), Ok((0b10_00_00_00, 1)));
+        assert_eq!(kinds("/v1/{name=shelves/*/books/*}:move"), Ok((0b00_00_10_00, 5)));
+        assert_eq!(kinds("/{name=files/**}"), Ok((0b00_11_00_00, 2)));
+        assert_eq!(kinds("/a=b/{x=1}"), Ok((0b00_10_00_00, 2)));
         assert_eq!(kinds("a"), Err(TemplateError::NoSlash));
         for bad in ["/{", "/}", "/{}", "/{a", "/a}", "/{p+}/x", "/**/x"] {
             assert!(matches!(kinds(bad), Err(TemplateError::Bad(_))), "{bad}");

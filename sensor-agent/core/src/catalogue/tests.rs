@@ -7,7 +7,10 @@ use super::{
 use crate::http::Method;
 
 mod bindings;
+mod evidence;
+mod formats;
 mod hostile;
+mod large;
 mod matching;
 mod speed;
 

@@ -17,7 +17,7 @@ use super::{
     names::NameId,
     path::example_path,
     row::Kind,
-    service::{ServiceId, binding_of_name, without_names},
+    service::{ServiceId, binding_of_name, with_view, without_names},
     table::Inventory,
     teach::NOWHERE,
 };
@@ -164,6 +164,7 @@ impl Inventory {
         b.api.iter().filter(|hash| a.api.contains(*hash) || declared(hash)).count()
     }
 
+    /// Whether a document that names a service declares an operation of it; one for every host says nothing of this one.
     pub(super) fn is_declared_at(
         &self,
         service: ServiceId,
@@ -171,8 +172,11 @@ impl Inventory {
         path: &str,
         catalogue: &Catalogue,
     ) -> bool {
-        let (declared, template, _) = self.ask(service, method, path.as_bytes(), catalogue);
-        template.is_some() && !declared.is_undeclared()
+        let anchor = self.service(self.shown_as(service)).and_then(|service| self.anchor(service));
+        let Some((address, host)) = anchor else { return false };
+        with_view(address, host.as_deref(), |view| {
+            catalogue.names_operation(view, method, path.as_bytes())
+        })
     }
 
     /// Whether a part shows what others of its listener do not, and enough of it.

@@ -12,6 +12,7 @@ mod clients;
 mod clock;
 mod coverage;
 mod declared;
+mod documents;
 mod egress;
 mod endpoint;
 mod evaluate;
@@ -33,6 +34,7 @@ mod overlay;
 mod owned;
 mod owners;
 mod path;
+mod placing;
 mod query;
 mod reach;
 mod record;
@@ -50,6 +52,10 @@ mod view;
 mod watch;
 
 pub use coverage::ListenerTotals;
+pub use documents::{
+    CATALOGUE_COVERAGE_SCHEMA, CatalogueCoverageView, DocumentEvidence, DocumentRow,
+    UndocumentedRow,
+};
 pub(crate) use endpoint::auth_name;
 pub(crate) use exposure::Classifier;
 pub use exposure::{ExposureNets, NETS_MAX, Origin, Way};

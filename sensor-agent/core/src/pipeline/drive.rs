@@ -18,8 +18,8 @@ use crate::{
     flow::{Assembled, Assembler, FlowCounter, FlowCounts, Segment},
     http::Exchange,
     inventory::{
-        Attached, CoverageRow, EndpointRow, Inventory, InventoryView, ListenerTotals, Owners,
-        RowFilter, Sources,
+        Attached, CatalogueCoverageView, CoverageRow, EndpointRow, Inventory, InventoryView,
+        ListenerTotals, Owners, RowFilter, Sources,
     },
     limits::DETECTORS_MAX,
     locality::Locality,
@@ -43,6 +43,17 @@ pub struct Pipeline {
     next_alive: UnixNs,
     flow_lost: u64,
     told_coverage: Vec<CoverageRow>,
+    /// Requests from which documents without a host are looked at again.
+    place_from: u64,
+}
+
+/// When documents are bound by evidence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placing {
+    /// At once.
+    Now,
+    /// When there is enough new evidence.
+    Later,
 }
 
 impl Pipeline {
@@ -61,6 +72,7 @@ impl Pipeline {
             next_alive: UnixNs(0),
             flow_lost: 0,
             told_coverage: Vec::new(),
+            place_from: 0,
         }
     }
 
@@ -85,9 +97,32 @@ impl Pipeline {
 
     /// Puts a catalogue in force; states follow at once.
     pub fn set_catalogue(&mut self, catalogue: Arc<Catalogue>) {
-        self.stages.inventory.set_catalogue(&catalogue);
-        self.stages.catalogue = catalogue;
+        let placed = self.stages.inventory.place_documents(&catalogue).map(Arc::new);
+        self.stages.catalogue = placed.unwrap_or(catalogue);
+        self.stages.inventory.set_catalogue(&self.stages.catalogue);
         self.next_tell = UnixNs(0);
+    }
+
+    /// Binds documents that name no host by what was asked, once that is much more than at the last look; says whether
+    /// anything changed.
+    pub fn place_documents(&mut self, when: Placing) -> bool {
+        let asked = self.stages.inventory.totals().endpoints;
+        if when == Placing::Later && asked < self.place_from {
+            return false;
+        }
+        self.place_from = asked + (asked / PLACE_SHARE).max(PLACE_REQUESTS);
+        let placed = self.stages.inventory.place_documents(&self.stages.catalogue);
+        let Some(placed) = placed else { return false };
+        let told = placed.digest() != self.stages.catalogue.digest();
+        self.stages.catalogue = Arc::new(placed);
+        self.stages.inventory.set_catalogue(&self.stages.catalogue);
+        told
+    }
+
+    /// What of each document is used, at a time.
+    #[must_use]
+    pub fn catalogue_coverage(&self, now: UnixNs) -> CatalogueCoverageView {
+        self.stages.inventory.catalogue_coverage(now, &self.stages.catalogue)
     }
 
     /// The catalogue in force.
@@ -224,6 +259,7 @@ impl Pipeline {
         }
         // Restored endpoints are declared by the catalogue in force; nothing to do at other ticks.
         stages.inventory.set_catalogue(&stages.catalogue);
+        self.place_documents(Placing::Later);
         self.note_lost_heads(now);
         let stages = &mut self.stages;
         stages.last = stages.last.max(now);
@@ -239,6 +275,7 @@ impl Pipeline {
         });
         let stages = &mut self.stages;
         stages.inventory.fold(&stages.catalogue);
+        self.place_documents(Placing::Now);
         self.stages.inventory.learn_all();
         self.next_tell = UnixNs(0);
         self.next_snapshot = UnixNs(0);
@@ -453,3 +490,7 @@ const FLOW_LOSSES: [FlowCounter; 4] = [
 
 /// Connections of a capture are looked at this often, in packet time.
 const ALIVE_EVERY_NS: u64 = 1_000_000_000;
+
+/// New evidence is worth a look at all endpoints when there is a tenth more of it, and this many requests.
+const PLACE_SHARE: u64 = 10;
+const PLACE_REQUESTS: u64 = 20;

@@ -10,5 +10,5 @@ mod stages;
 mod tests;
 
 pub use counts::{PipelineCounter, PipelineCounts};
-pub use drive::Pipeline;
+pub use drive::{Pipeline, Placing};
 pub use stages::{ExchangeEvents, Settings};

@@ -169,6 +169,75 @@ fn a_retired_document_is_older_only() {
     assert_eq!(ask(&catalogue, "x", 1, "GET /users").0, DeclarationKind::OlderOnly);
 }
 
+/// A document of this version with these paths.
+fn versioned(version: &str, servers: &str, paths: &[&str]) -> String {
+    let paths: Vec<String> =
+        paths.iter().map(|path| format!("  {path}: {{get: {{}}}}\n")).collect();
+    let paths = paths.concat();
+    format!(
+        "openapi: 3.0.3\ninfo: {{title: Shop, version: {version}}}\nservers: {servers}\npaths:\n{paths}"
+    )
+}
+
+#[test]
+fn an_explicit_order_of_versions_makes_all_but_the_last_older() {
+    let (v1, v2, v3) = (
+        versioned("1", "[]", &["/a", "/one"]),
+        versioned("1", "[]", &["/a", "/one", "/two"]),
+        versioned("1", "[]", &["/a"]),
+    );
+    let binding = "documents:\n  - versions: [x.yaml, w.yaml, y.yaml]\n    hosts: [shop.example]\n";
+    let documents = [("x.yaml", &*v1), ("w.yaml", &*v2), ("y.yaml", &*v3)];
+    let (catalogue, errors) = bound(&documents, binding);
+    assert!(errors.is_empty(), "{errors:?}");
+    for (request, kind, by) in [
+        ("GET /a", Current, "y.yaml"),
+        // Declared last by the one before the current.
+        ("GET /one", DeclarationKind::OlderOnly, "w.yaml"),
+        ("GET /two", DeclarationKind::OlderOnly, "w.yaml"),
+    ] {
+        let path = request.strip_prefix("GET ").unwrap();
+        let found = catalogue.declare(&view(&["shop.example"], 80), &Method::Get, path.as_bytes());
+        assert_eq!((found.kind, &*found.document.unwrap().name), (kind, by), "{request}");
+    }
+}
+
+#[test]
+fn a_higher_info_version_of_the_same_document_makes_the_other_older_and_says_so() {
+    let old = versioned("1.9.0", "[{url: 'https://a.example/x'}]", &["/a", "/b", "/old"]);
+    let new = versioned("1.10.0", "[{url: 'https://a.example/x'}]", &["/a", "/b"]);
+    let documents = [("1.yaml", &*old), ("2.yaml", &*new)];
+    let (catalogue, errors) = Catalogue::load(&documents, None);
+    assert_eq!(ask(&catalogue, "a.example", 80, "GET /x/old").0, DeclarationKind::OlderOnly);
+    assert_eq!(ask(&catalogue, "a.example", 80, "GET /x/a").0, Current);
+    let [error] = &*errors else { panic!("{errors:?}") };
+    let text = error.to_string();
+    assert!(
+        text.starts_with("1.yaml:2 at /info/version: version 1.9.0 of the same API as 2.yaml"),
+        "{text}"
+    );
+    // Told otherwise.
+    let binding = "documents: [{document: 1.yaml, retired: false}]";
+    let (catalogue, errors) = bound(&documents, binding);
+    assert_eq!(ask(&catalogue, "a.example", 80, "GET /x/old").0, Current);
+    assert!(errors.iter().all(|error| !error.contains("of the same API")), "{errors:?}");
+}
+
+#[test]
+fn apis_of_one_title_that_share_too_little_are_two() {
+    let servers = "[{url: 'https://a.example'}]";
+    let one = versioned("1", servers, &["/v1/a", "/v1/b", "/v1/c", "/v1/d", "/health"]);
+    let two = versioned("2", servers, &["/v2/a", "/v2/b", "/health"]);
+    let elsewhere = versioned("3", "[{url: 'https://a.example/v3'}]", &["/v1/a", "/v1/b"]);
+    let documents = [("1.yaml", &*one), ("2.yaml", &*two), ("3.yaml", &*elsewhere)];
+    let (catalogue, _) = Catalogue::load(&documents, None);
+    for request in ["GET /v1/a", "GET /v2/a", "GET /health", "GET /v3/v1/a"] {
+        assert_eq!(ask(&catalogue, "a.example", 80, request).0, Current, "{request}");
+    }
+    let (nested, _) = Catalogue::load(&[("x/retired/1.yaml", &*one)], None);
+    assert_eq!(ask(&nested, "a.example", 80, "GET /v1/a").0, DeclarationKind::OlderOnly);
+}
+
 #[test]
 fn the_binding_file_names_the_owner_where_the_document_names_but_a_contact() {
     let text = "openapi: 3.0.3
@@ -205,7 +274,17 @@ fn the_example_in_the_repository_is_valid() {
     let text = include_str!("../../../../../deploy/catalogue.example.yaml");
     let current = with_servers("[{url: 'https://orders.example.com/api/v2'}]", "/orders");
     let old = with_servers("[{url: 'https://orders.example.com'}]", "/export");
-    let (catalogue, errors) = bound(&[("orders.yaml", &current), ("orders-v1.yaml", &old)], text);
+    let stock = with_servers("[]", "/stock");
+    let (catalogue, errors) = bound(
+        &[
+            ("orders.yaml", &current),
+            ("orders-v1.yaml", &old),
+            ("stock-2023.yaml", &stock),
+            ("stock-2024.yaml", &stock),
+            ("stock.yaml", &stock),
+        ],
+        text,
+    );
     assert!(errors.is_empty(), "{errors:?}");
     assert_eq!(ask(&catalogue, "a.b.shop.example", 8080, "GET /internal/v2/orders").0, Current);
     assert_eq!(

@@ -79,6 +79,8 @@ fn spellings_of_a_path_are_compared_as_documented() {
             ("GET /users//7///files", Current, "/users/{id}/files"),
             ("GET /users/a%2Fb/files", Current, "/users/{id}/files"),
             ("GET /%75sers/7/files?x=/y#z", Current, "/users/{id}/files"),
+            ("GET /users;v=2/7;w=3/files;x", Current, "/users/{id}/files"),
+            ("GET /nope;v=2", PathUnknown, ""),
             ("GET /Users/7/files", PathUnknown, ""),
             ("GET /users/../files", PathUnknown, ""),
             ("GET /users/%2e%2E/files", PathUnknown, ""),
@@ -234,8 +236,9 @@ fn without_documents_there_is_no_catalogue() {
 
 #[test]
 fn the_order_of_documents_and_spelling_of_formats_do_not_matter() {
-    let yaml = document(&["GET /a/{x}", "GET /b"]);
-    let json = r#"{"openapi":"3.1.0","paths":{"/a/{y}":{"get":{},"put":{}},"/c":{"get":{}}}}"#;
+    let yaml = document(&["GET /a/{x}", "GET /b"])
+        .replace("paths:", "servers: [{url: 'http://any.example'}]\npaths:");
+    let json = r#"{"openapi":"3.1.0","servers":[{"url":"http://any.example"}],"paths":{"/a/{y}":{"get":{},"put":{}},"/c":{"get":{}}}}"#;
     let one = Catalogue::load(&[("1.yaml", &*yaml), ("2.json", json)], None);
     let two = Catalogue::load(&[("2.json", json), ("1.yaml", &*yaml)], None);
     assert_eq!(one.1, two.1);
