@@ -27,7 +27,7 @@ use sensor_core::pipeline::Pipeline;
 use crate::{
     audit::{self, AuditLog},
     commands::Prerequisite,
-    config::{CatalogueFolder, Config, MetricsListen},
+    config::{CatalogueFolder, Config, MetricsListen, PinsFile},
     control::{Access, Listener},
     kernel::{self, Kernel, caps},
     overlay::{Book, folder_of},
@@ -65,6 +65,8 @@ pub fn run(config: &Config) -> Result<()> {
     let sinks = Prepared::open(&config.sinks)?;
     let mut catalogue = config.catalogue.as_deref().map(CatalogueFolder::new);
     let loaded = catalogue.as_mut().map(reloads::first_catalogue).transpose()?;
+    let mut templates = config.templates.as_deref().map(PinsFile::new);
+    let pins = templates.as_mut().map(PinsFile::load).transpose().map_err(prerequisite)?;
 
     caps::restrict(live::needs(config, &kernel_config)).map_err(prerequisite)?;
     let (kernel, ring) = Kernel::prepare(&object, kernel_config).map_err(prerequisite)?;
@@ -83,6 +85,7 @@ pub fn run(config: &Config) -> Result<()> {
     let polling = live::polling(config, &pipeline);
     crate::restore::restore(pipeline.inventory_mut(), &store.contents);
     let history = crate::restore::history(&store.contents);
+    pipeline.inventory_mut().set_pins(Arc::new(pins.unwrap_or_default()));
     let book = Book::open(folder_of(&config.store));
     overlay::tell_problems(&book);
     pipeline.inventory_mut().set_overlay(book.overlay().clone());
@@ -127,7 +130,7 @@ pub fn run(config: &Config) -> Result<()> {
     let policy =
         PolicyFile::new(config.policy.as_deref(), &config.store, config.require_reason.clone());
     let shared = Arc::new(Shared::new(facts, policy, audit, live::guard(config), book));
-    let reloads = Reloads::start(catalogue, loaded, Arc::clone(&shared))?;
+    let reloads = Reloads::start(catalogue, loaded, templates, Arc::clone(&shared))?;
 
     // The policy first: what takes the place of an earlier agent's programs must enforce from its first packet on.
     kernel.attach();

@@ -97,3 +97,35 @@ fn wrong_values_are_answered_with_the_right_ones_and_exit_code_2() {
     check(&["--since", "lately"], &["24h", "2026-06-30T12:00:00Z"]);
     check(&["--state", "shadow", "--emit", "exchanges"], &["--emit inventory"]);
 }
+
+#[test]
+fn templates_of_operators_hold_and_a_wrong_file_is_refused_by_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("templates.yaml");
+    let replayed = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        replay(&["--emit", "templates", "--templates", file.to_str().unwrap()])
+    };
+    let output = replayed(
+        "version: 1\ntemplates:\n  - hosts: ['shop.*']\n    pin: ['/v1/orders/{order}', '/{page}']\n    split: [/v1/orders/18]\n  \
+         - hosts: [other.example]\n    pin: ['/items/{sku}']\n",
+    );
+    let templates: Vec<String> = text(&output)
+        .lines()
+        .map(|line| {
+            serde_json::from_str::<serde_json::Value>(line).unwrap()["template"].to_string()
+        })
+        .collect();
+    let expected = [
+        "\"/v1/orders/{order}\"",
+        "\"/v1/orders/18\"",
+        "\"/v1/secret\"",
+        "\"/{page}\"",
+        "\"/items/{item_id}\"",
+    ];
+    assert_eq!(templates, expected);
+    let output = replayed("version: 1\ntemplates:\n  - pin:\n      - /a\n      - b\n");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("templates.yaml:5: `b` does not begin with /"), "{said}");
+}

@@ -84,6 +84,10 @@ pub const HISTORY_ENDPOINTS_MAX: usize = 100_000;
 pub const HISTORY_CHANGES_MAX: usize = 16;
 /// Days for which an endpoint that left is remembered.
 pub const HISTORY_DAYS: u64 = 365;
+/// Pins, splits and renames of templates; each is looked at for a path that is new.
+pub const PINS_MAX: usize = 2_000;
+/// Bytes of their file.
+pub const PINS_BYTES_MAX: usize = 1 << 20;
 /// Endpoints that operators accepted, and as many that they ignore; further ones are refused.
 pub const OVERLAY_ENTRIES_MAX: usize = 10_000;
 /// Verdicts of detectors that wait to be taken; when full, the newest is dropped and counted.

@@ -17,7 +17,9 @@ use sensor_core::time::UnixNs;
 use super::inventory::{Filter, FilterArgs};
 use super::render::{self, Rows};
 use super::{Exit, Prerequisite, output};
-use crate::config::{CatalogueFolder, ForwardedHeader, Span, exposure_flags, owner_flags};
+use crate::config::{
+    CatalogueFolder, ForwardedHeader, PinsFile, Span, exposure_flags, owner_flags,
+};
 use crate::source::packet::PacketCounts;
 use crate::source::pcap::CaptureError;
 use crate::source::recording::{CaptureEnd, Recording, TextEnd, read_capture, read_text};
@@ -43,6 +45,9 @@ pub(super) struct Args {
     /// Folder of OpenAPI documents (or one such file) that declare the endpoints
     #[arg(long, value_name = "FOLDER")]
     catalogue: Option<PathBuf>,
+    /// File of path templates: pinned, split, renamed (deploy/templates.example.yaml)
+    #[arg(long, value_name = "FILE")]
+    templates: Option<PathBuf>,
     /// Time that states are told for, RFC 3339 [default: the last packet]
     #[arg(long, value_name = "TIME")]
     now: Option<String>,
@@ -251,6 +256,11 @@ fn pipeline(args: &Args) -> Result<Pipeline> {
         owners,
         ..Settings::default()
     });
+    if let Some(file) = &args.templates {
+        let pins =
+            PinsFile::new(file).load().map_err(|error| Prerequisite::new(error.to_string()))?;
+        pipeline.inventory_mut().set_pins(Arc::new(pins));
+    }
     if let Some(folder) = &args.catalogue {
         pipeline.set_catalogue(Arc::new(catalogue(folder)?));
     }

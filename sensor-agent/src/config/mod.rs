@@ -8,6 +8,7 @@ mod file;
 mod folder;
 mod host;
 mod list_file;
+mod pins_file;
 mod plain_file;
 mod policy_file;
 mod raw;
@@ -19,6 +20,7 @@ pub use file::{ConfigError, DEFAULT_FILE, read, schema};
 pub use folder::{CatalogueFolder, FolderError, Loaded};
 pub use host::{host_facts, host_facts_knowing};
 pub use list_file::{ListFiles, Watched, read_lists};
+pub use pins_file::{PinsFile, PinsFileError};
 pub(crate) use plain_file::open as open_plain;
 pub use policy_file::{
     PolicyFileError, read_policy, read_policy_text, read_watched_policy, unix_ns,

@@ -198,6 +198,9 @@ pub struct Raw {
     /// Folder of OpenAPI documents (YAML, JSON); reloaded when it changes
     #[arg(long, env = "SENSOR_CATALOGUE", value_name = "FOLDER")]
     pub catalogue: Option<PathBuf>,
+    /// File of path templates: pinned, split, renamed; reloaded when it changes
+    #[arg(long, env = "SENSOR_TEMPLATES", value_name = "FILE")]
+    pub templates: Option<PathBuf>,
     /// Policy file (allow, block, limits); reloaded when it changes
     #[arg(long, env = "SENSOR_POLICY", value_name = "FILE")]
     pub policy: Option<PathBuf>,
@@ -294,6 +297,7 @@ impl Raw {
             poll_interval,
             window,
             catalogue,
+            templates,
             policy,
             require_reason,
             protected,

@@ -89,6 +89,8 @@ pub struct Config {
     pub window: Duration,
     /// Folder of API documents.
     pub catalogue: Option<PathBuf>,
+    /// File of path templates.
+    pub templates: Option<PathBuf>,
     /// Policy file.
     pub policy: Option<PathBuf>,
     /// What the reason of every rule must match.
@@ -238,6 +240,7 @@ impl Config {
             poll_interval: Duration::from_millis(poll_ms.into()),
             window,
             catalogue: raw.catalogue,
+            templates: raw.templates,
             policy: raw.policy,
             require_reason: raw.require_reason.as_deref().map(reason).transpose()?,
             protected: protected(raw.protected.unwrap_or_default())?,

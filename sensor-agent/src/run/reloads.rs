@@ -22,7 +22,7 @@ use super::{
 use crate::{
     audit::Action,
     commands::Prerequisite,
-    config::{CatalogueFolder, FolderError, Loaded},
+    config::{CatalogueFolder, FolderError, Loaded, PinsFile},
     control::CatalogueStatus,
     kernel,
     telemetry::events::{self, Emit as _},
@@ -46,11 +46,12 @@ impl Reloads {
     pub(super) fn start(
         catalogue: Option<CatalogueFolder>,
         loaded: Option<Loaded>,
+        templates: Option<PinsFile>,
         shared: Arc<Shared>,
     ) -> Result<Self> {
         let (now, asked) = sync_channel(1);
         let health = Health::new(shared.facts.health.clone());
-        let mut watch = Watch { catalogue, shared, hits_told: Vec::new(), health };
+        let mut watch = Watch { catalogue, templates, shared, hits_told: Vec::new(), health };
         if let Some(loaded) = loaded {
             watch.use_catalogue(loaded);
         }
@@ -105,6 +106,7 @@ enum When {
 
 struct Watch {
     catalogue: Option<CatalogueFolder>,
+    templates: Option<PinsFile>,
     shared: Arc<Shared>,
     hits_told: Vec<(String, u64)>,
     health: Health,
@@ -122,6 +124,7 @@ impl Watch {
             rounds = rounds.wrapping_add(1);
             self.look_at_catalogue(when);
             self.shared.look_at_overlay();
+            self.look_at_templates(when);
             self.ends();
             self.shared.look_at_drops();
             self.shared.mark_shared();
@@ -155,6 +158,21 @@ impl Watch {
                     status.errors = vec![error];
                 }
             }
+        }
+    }
+
+    fn look_at_templates(&mut self, when: When) {
+        let Some(file) =
+            self.templates.as_mut().filter(|file| when == When::Asked || file.changed())
+        else {
+            return;
+        };
+        match file.load() {
+            Ok(pins) => {
+                events::TemplatesLoaded { file: file.path(), templates: pins.len() }.emit();
+                lock(&self.shared.facts.live).pipeline.inventory_mut().set_pins(Arc::new(pins));
+            }
+            Err(error) => events::TemplatesRefused { error: &error }.emit(),
         }
     }
 

@@ -277,6 +277,33 @@ impl Emit for PolicyChanged<'_> {
     }
 }
 
+/// Templates of operators came into force.
+pub struct TemplatesLoaded<'a> {
+    /// The file.
+    pub file: &'a Path,
+    /// How many.
+    pub templates: usize,
+}
+
+impl Emit for TemplatesLoaded<'_> {
+    fn emit(self) {
+        info!(file = %self.file.display(), templates = self.templates, "templates loaded");
+    }
+}
+
+/// A file of templates was refused.
+pub struct TemplatesRefused<'a, E> {
+    /// Why.
+    pub error: &'a E,
+}
+
+impl<E: fmt::Display> Emit for TemplatesRefused<'_, E> {
+    fn emit(self) {
+        Own::TemplatesRefused.count();
+        warn!(error = text(self.error), "templates refused, the ones before stay in force");
+    }
+}
+
 /// Something in the overlay's files cannot be read.
 pub struct OverlayRefused<'a> {
     /// File, line, and what is wrong.

@@ -49,6 +49,8 @@ own! {
     CatalogueLoaded = "catalogue_loaded", "Times the catalogue was loaded";
     /// API documents refused.
     DocumentsRefused = "catalogue_documents_refused", "API documents refused; the last good one stayed";
+    /// Files of templates refused.
+    TemplatesRefused = "templates_refused", "Files of path templates refused; the one before stayed in force";
     /// Changes of state and endpoints that the history has no room for.
     HistoryForgotten = "history_forgotten", "Changes of state and endpoints that the history has no room for";
     /// Lines of the overlay refused.

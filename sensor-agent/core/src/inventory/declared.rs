@@ -85,6 +85,9 @@ impl Inventory {
         outcome: Outcome,
         path: &[u8],
     ) -> TemplateText<'c> {
+        if self.write_pinned(service, path) {
+            return TemplateText::Learned;
+        }
         let media = exchange.response.content_type.as_deref();
         let extension =
             if outcome == Outcome::Success { file_extension(path, media) } else { None };
@@ -106,9 +109,19 @@ impl Inventory {
         let (bytes_max, segments_max) = (self.limits.template_bytes, self.limits.template_segments);
         if templating == Templating::Typed
             && self.segments.read(path, segments_max)
-            && let Some(service) = self.services.get(self.shown_as(service).0 as usize)
+            && let Some(shown) = self.services.get(self.shown_as(service).0 as usize)
         {
-            service.learned.templates().write(&self.segments, bytes_max, &mut self.scratch);
+            let templates = shown.learned.templates();
+            let mut text = std::mem::take(&mut self.scratch);
+            match self.pins_of(service) {
+                None => templates.write(&self.segments, bytes_max, &mut text),
+                Some(pins) => {
+                    let stays = |texts: &[&str]| pins.stays(texts);
+                    templates.write_keeping(&self.segments, bytes_max, &stays, &mut text);
+                    pins.rename(&mut text);
+                }
+            }
+            self.scratch = text;
             return TemplateText::Learned;
         }
         write_template(path, templating, bytes_max, segments_max, &mut self.scratch);

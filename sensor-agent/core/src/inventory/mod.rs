@@ -34,6 +34,8 @@ mod overlay;
 mod owned;
 mod owners;
 mod path;
+mod pinned;
+mod pins;
 mod placing;
 mod query;
 mod reach;
@@ -68,6 +70,7 @@ pub use history::{HISTORY_SCHEMA, History, HistoryRecord, HistoryRow, HistoryVie
 pub use overlay::{Overlay, OverlayFull, Said, Word};
 pub use owned::{BadGlob, OWNER_GLOBS_MAX, OwnerGlobs};
 pub use owners::Owners;
+pub use pins::{Pins, PinsError, PinsErrors};
 pub use record::{Changes, RECORD_FORMAT, RecordTable, RestoreError, StoredRecord};
 pub use row::{
     Accuracy, CoverageRow, EgressRow, EndpointRow, INVENTORY_SCHEMA, InventoryTotals,

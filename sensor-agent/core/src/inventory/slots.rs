@@ -79,6 +79,7 @@ impl Inventory {
                 endpoint.folded_host = 0;
                 let id = self.merge_or_put(endpoint);
                 self.redeclare(id, catalogue);
+                self.renew_pinned(id);
             }
         }
     }

@@ -7,6 +7,7 @@ use std::{
     collections::VecDeque,
     hash::{BuildHasher, Hash, Hasher},
     net::{IpAddr, SocketAddr},
+    sync::Arc,
 };
 
 use foldhash::fast::FixedState;
@@ -28,6 +29,7 @@ use super::{
     owned::OwnerGlobs,
     owners::Owners,
     path::Target,
+    pins::Pins,
     row::InventoryTotals,
     service::{Folding, Service, ServiceId, canonical},
     slots::Key,
@@ -142,6 +144,8 @@ pub struct Inventory {
     pub(super) learned_nodes: usize,
     /// What operators said.
     pub(super) overlay: Overlay,
+    /// Templates as operators want them.
+    pub(super) pins: Arc<Pins>,
     /// A service whose templates are to be read anew before the next request.
     pub(super) learn_next: Option<ServiceId>,
 }
@@ -188,6 +192,7 @@ impl Inventory {
             segments: Segments::default(),
             learned_nodes: 0,
             overlay: Overlay::default(),
+            pins: Arc::default(),
             learn_next: None,
             hasher,
             limits,

@@ -132,7 +132,7 @@ impl Inventory {
         self.learn_all();
     }
 
-    fn is_verbatim(&self, endpoint: &Endpoint) -> bool {
+    pub(super) fn is_verbatim(&self, endpoint: &Endpoint) -> bool {
         if is_rest(endpoint) || is_file_template(&endpoint.template) {
             return true;
         }
@@ -143,7 +143,10 @@ impl Inventory {
     fn renewed(&self, id: EndpointId, text: &mut Vec<u8>) -> Option<Arc<str>> {
         let endpoint = self.endpoint(id)?;
         let service = self.services.get(self.shown_as(endpoint.service).0 as usize)?;
-        let found = service.learned.templates().renew(&endpoint.template, text);
+        let found = match self.pins_of(endpoint.service) {
+            None => service.learned.templates().renew(&endpoint.template, &|_| Vec::new(), text),
+            Some(pins) => pins.renew(&endpoint.template, service.learned.templates(), text),
+        };
         let template = std::str::from_utf8(text).ok()?;
         let other = found
             && template != &*endpoint.template
@@ -151,7 +154,7 @@ impl Inventory {
         other.then(|| template.into())
     }
 
-    fn renew(&mut self, id: EndpointId) {
+    pub(super) fn renew(&mut self, id: EndpointId) {
         let mut text = std::mem::take(&mut self.scratch);
         let template = self.renewed(id, &mut text);
         self.scratch = text;
@@ -184,19 +187,24 @@ impl Inventory {
         let Some(service) = self.services.get(self.shown_as(endpoint.service).0 as usize) else {
             return;
         };
-        let mut text = Vec::new();
-        service.learned.previous().write(&self.segments, self.limits.template_bytes, &mut text);
-        let Ok(wider) = std::str::from_utf8(&text) else { return };
-        if wider == &*endpoint.template {
-            return;
-        }
-        let key = Key {
-            service: endpoint.service,
-            folded_host: endpoint.folded_host,
-            method: &endpoint.method,
-            template: wider,
-        };
-        let Some(parent) = self.find(&key) else { return };
+        // Without what operators want: a split takes apart what is learned now.
+        let before = [service.learned.previous(), service.learned.templates()];
+        let parent = before.iter().find_map(|templates| {
+            let mut text = Vec::new();
+            templates.write(&self.segments, self.limits.template_bytes, &mut text);
+            if let Some(pins) = self.pins_of(endpoint.service) {
+                pins.rename(&mut text);
+            }
+            let wider = std::str::from_utf8(&text).ok()?;
+            let key = Key {
+                service: endpoint.service,
+                folded_host: endpoint.folded_host,
+                method: &endpoint.method,
+                template: wider,
+            };
+            if wider == &*endpoint.template { None } else { self.find(&key) }
+        });
+        let Some(parent) = parent else { return };
         let told = self
             .endpoint(parent)
             .map(|it| it.told.unwrap_or_else(|| self.evaluate(it, it.last).decision.state));
@@ -261,7 +269,7 @@ fn teaches(exchange: &Exchange, outcome: Outcome) -> bool {
 }
 
 /// Whether no document gave the endpoint its template.
-const fn is_unknown(kind: DeclarationKind) -> bool {
+pub(super) const fn is_unknown(kind: DeclarationKind) -> bool {
     matches!(
         kind,
         DeclarationKind::NoCatalogue

@@ -6,6 +6,7 @@ mod learned;
 mod life;
 mod order;
 mod overlay;
+mod pins;
 mod removed;
 mod services;
 

@@ -20,3 +20,4 @@ mod words;
 
 pub(super) use segments::{SEGMENT_BYTES_MAX, Segments};
 pub(super) use service::{Leaf, Learned};
+pub(super) use templates::Templates;

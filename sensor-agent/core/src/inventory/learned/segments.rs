@@ -42,7 +42,7 @@ impl Segments {
     }
 
     /// The segments.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &str> {
+    pub(in super::super) fn iter(&self) -> impl Iterator<Item = &str> {
         let mut start = 0;
         self.ends.iter().map(move |end| {
             let segment = self.text.get(start..*end).unwrap_or_default();

@@ -45,6 +45,17 @@ impl Templates {
 
     /// Writes the template of a path into `out`, which is cleared first.
     pub(in super::super) fn write(&self, segments: &Segments, bytes_max: usize, out: &mut Vec<u8>) {
+        self.write_keeping(segments, bytes_max, &|_| Vec::new(), out);
+    }
+
+    /// As [`Self::write`]; what `stays` says of the segments stays a literal.
+    pub(in super::super) fn write_keeping(
+        &self,
+        segments: &Segments,
+        bytes_max: usize,
+        stays: Stays<'_>,
+        out: &mut Vec<u8>,
+    ) {
         out.clear();
         let segments: Vec<&str> = segments.iter().collect();
         let mut way = Vec::with_capacity(segments.len());
@@ -52,6 +63,7 @@ impl Templates {
             way.clear();
             self.guess(&segments, &mut way);
         }
+        keep(&mut way, &stays(&segments));
         let mut writer = Writer { out, parent: "" };
         for (segment, step) in segments.iter().zip(&way) {
             let start = writer.out.len();
@@ -93,13 +105,19 @@ impl Templates {
     }
 
     /// The template that a template has now: what was a literal may be a value, and the other way round it stays.
-    pub(in super::super) fn renew(&self, template: &str, out: &mut Vec<u8>) -> bool {
+    pub(in super::super) fn renew(
+        &self,
+        template: &str,
+        stays: Stays<'_>,
+        out: &mut Vec<u8>,
+    ) -> bool {
         out.clear();
         let segments: Vec<&str> = template.split('/').filter(|it| !it.is_empty()).collect();
         let mut way = Vec::with_capacity(segments.len());
         if segments.iter().any(|it| it.contains('%')) || !renewed(&self.root, &segments, &mut way) {
             return false;
         }
+        keep(&mut way, &stays(&segments));
         let mut writer = Writer { out, parent: "" };
         for (segment, step) in segments.iter().zip(&way) {
             writer.segment(segment, *step);
@@ -135,6 +153,17 @@ enum Step {
         /// Whether what is behind its stem stays.
         suffix: bool,
     },
+}
+
+/// Says for each segment of a path whether it stays a literal, whatever was learned; what is beyond its answer does not.
+pub(in super::super) type Stays<'a> = &'a dyn Fn(&[&str]) -> Vec<bool>;
+
+fn keep(way: &mut [Step], stays: &[bool]) {
+    for (step, stays) in way.iter_mut().zip(stays) {
+        if *stays {
+            *step = Step::Literal;
+        }
+    }
 }
 
 fn find(place: &Place, segments: &[&str], way: &mut Vec<Step>) -> bool {
