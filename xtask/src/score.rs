@@ -1,4 +1,4 @@
-//! `score`: how right learned path templates are, by the runner `sensor-score` of the tests' package over `tests/score`.
+//! `score`: how right path templates and states are, by the runner `sensor-score` of the tests' package over `tests/score`.
 //! The core is optimised in the development profile too, so no release build is needed.
 
 use std::process::Command;
@@ -8,9 +8,9 @@ use anyhow::Result;
 use crate::process::{cargo, root, run};
 
 /// Builds the runner and lets it print its table.
-pub(super) fn score(calls: &[u32]) -> Result<()> {
+pub(super) fn score(wanted: &[String]) -> Result<()> {
     run(cargo().args(["build", "-p", "sensor-tests", "--bin", "sensor-score"]))?;
     let mut runner = Command::new(root().join("target/debug/sensor-score"));
-    runner.arg(root().join("tests/score")).args(calls.iter().map(u32::to_string));
+    runner.arg(root().join("tests/score")).args(wanted);
     run(&mut runner)
 }

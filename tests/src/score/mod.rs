@@ -7,12 +7,13 @@
 mod description;
 mod learn;
 mod naive;
+pub mod states;
 mod tally;
 mod traffic;
 mod values;
 
 pub use description::{Description, descriptions};
-pub use learn::{Order, learned};
+pub use learn::{Knowledge, Order, learned};
 pub use naive::naive;
 pub use tally::Tally;
 pub use traffic::{Request, traffic};

@@ -56,6 +56,12 @@ impl Tally {
         self.right += other.right;
     }
 
+    /// Operations that were asked for.
+    #[must_use]
+    pub fn operations(&self) -> usize {
+        self.operations
+    }
+
     /// Recovered operations by templates given.
     #[must_use]
     pub fn precision(&self) -> f64 {

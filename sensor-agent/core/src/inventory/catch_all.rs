@@ -7,7 +7,7 @@ use super::{
     answers::{Answer, Asked},
     endpoint::{Declared, Endpoint, Proof, Standing},
     evidence::Outcome,
-    service::ServiceId,
+    service::{ServiceId, canonical},
     table::{EndpointId, Inventory},
     teach::NOWHERE,
 };
@@ -42,25 +42,37 @@ impl Inventory {
         template: &str,
     ) -> Judged {
         let answer = self.answer(exchange, outcome, path);
-        let particular = Judged { answer, given: Given::Particular };
         let template_hash = self.template_hash(template);
         let key = if template.starts_with("/{") { self.path_hash(path) } else { template_hash };
         let first = path.split(|byte| *byte == b'/').find(|part| !part.is_empty());
         let first = self.path_hash(first.unwrap_or_default());
-        let Some(listener) = self.service(service).map(|service| service.listener) else {
-            return particular;
+        let asked = Asked { key, template: template_hash, first };
+        let anchor = self.service(service).map(|service| service.listener);
+        let mut given = Given::Particular;
+        if let Some(anchor) = anchor {
+            given = self.note_answer(anchor, answer, asked);
+        }
+        // What is asked under other names there is judged by what that listener says to anything.
+        let own = self.listener_ids.get(&canonical(exchange.server)).copied();
+        if let Some(own) = own.filter(|own| Some(*own) != anchor) {
+            self.note_answer(own, answer, asked);
+        }
+        Judged { answer, given }
+    }
+
+    fn note_answer(&mut self, listener: u32, answer: Option<Answer>, asked: Asked) -> Given {
+        let Some(entry) = self.listeners.get_mut(listener as usize) else {
+            return Given::Particular;
         };
-        let Some(entry) = self.listeners.get_mut(listener as usize) else { return particular };
         let before = answer.is_some_and(|answer| entry.answers.is_catch_all(answer));
-        entry.answers.note(answer, Asked { key, template: template_hash, first });
-        let Some(answer) = answer else { return particular };
-        if !entry.answers.is_catch_all(answer) {
-            return particular;
+        entry.answers.note(answer, asked);
+        if !answer.is_some_and(|answer| entry.answers.is_catch_all(answer)) {
+            return Given::Particular;
         }
         if !before {
             self.collapse(listener);
         }
-        Judged { given: Given::ToAnything, ..particular }
+        Given::ToAnything
     }
 
     /// As [`Self::judge`], for a request that was not found in the cache; what a document declares is not judged.

@@ -223,11 +223,16 @@ impl Endpoint {
             Outcome::Refused => self.refused_in |= Credentials::of(exchange.request.auth).bit(),
             // What an upgrade to https answers to is served there: not missing.
             Outcome::Absent | Outcome::Moved | Outcome::Upgrade | Outcome::NotModified => {}
-            _ => {
-                self.absent_calls = 0;
-                self.absent_paths.clear();
-            }
+            // Its listener knows whether anything is sent there.
+            Outcome::Redirect => {}
+            _ => self.note_present(),
         }
+    }
+
+    /// Notes an answer that says that it is there.
+    pub(super) fn note_present(&mut self) {
+        self.absent_calls = 0;
+        self.absent_paths.clear();
     }
 
     fn observe_sketches(&mut self, exchange: &Exchange, context: &mut Context<'_>) {
@@ -324,6 +329,8 @@ impl Endpoint {
         self.redirected_as = self.redirected_as.or(other.redirected_as);
         self.refused_as = self.refused_as.or(other.refused_as);
         self.refused_in |= other.refused_in;
+        self.absent_calls = self.absent_calls.saturating_add(other.absent_calls);
+        self.absent_paths.add_all(&other.absent_paths);
         self.denied |= other.denied;
         self.split |= other.split;
         self.told = self.told.or(other.told);

@@ -17,7 +17,8 @@ use super::{
     names::NameId,
     path::example_path,
     row::Kind,
-    service::{ServiceId, binding_of_name, with_view, without_names},
+    service::{ServiceId, binding_of_name, with_view},
+    shape::Shape,
     table::Inventory,
     teach::NOWHERE,
 };
@@ -238,7 +239,7 @@ impl Inventory {
 
     fn note(&self, endpoint: &Endpoint, part: &mut Part) {
         let method = endpoint.method.as_str();
-        let shape = format!("{method} {}", without_names(&endpoint.template));
+        let shape = format!("{method} {}", Shape(&endpoint.template).text());
         let hash = siphash24([0, 0], shape.as_bytes());
         if endpoint.template.as_ref() == NOWHERE {
             return;

@@ -77,7 +77,8 @@ impl Listener {
         if means { Listening::Discriminates } else { Listening::Unknown }
     }
 
-    /// Notes a redirect of a path to a location; when the table is full, the oldest location makes room.
+    /// Notes a redirect of a path to a location; when the table is full, the oldest of those that the fewest paths were
+    /// sent to makes room.
     pub(super) fn note_redirect(&mut self, location: u32, path: u32, max: usize) {
         if let Some((_, paths)) = self.redirects.iter_mut().find(|(known, _)| *known == location) {
             paths.add(path);
@@ -85,8 +86,8 @@ impl Listener {
         }
         if self.redirects.len() >= max {
             // Those found generic stay: forgetting them would turn noise into endpoints.
-            let victim = self.redirects.iter().position(|(_, paths)| !paths.is_full()).unwrap_or(0);
-            self.redirects.remove(victim);
+            let fewest = (0..).zip(&self.redirects).min_by_key(|(_, (_, paths))| paths.len());
+            self.redirects.remove(fewest.map_or(0, |(at, _)| at));
         }
         let mut paths = FewHashes::default();
         paths.add(path);
@@ -125,6 +126,13 @@ impl<const N: usize> FewHashes<N> {
         if let Some(slot) = self.hashes.get_mut(usize::from(self.count)) {
             *slot = hash;
             self.count += 1;
+        }
+    }
+
+    /// Adds another's.
+    pub(super) fn add_all(&mut self, other: &Self) {
+        for hash in other.seen() {
+            self.add(*hash);
         }
     }
 

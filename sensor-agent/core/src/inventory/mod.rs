@@ -43,6 +43,7 @@ mod record;
 mod row;
 mod segment;
 mod service;
+mod shape;
 mod shown;
 mod slots;
 mod sources;

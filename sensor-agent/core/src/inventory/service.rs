@@ -11,6 +11,7 @@ use super::{
     host::HostName,
     learned::Learned,
     listener::Listener,
+    shape::Shape,
     shown::HOSTS_MAX,
     table::Inventory,
 };
@@ -147,7 +148,7 @@ pub(super) fn identity(
     method: &Method,
     template: &str,
 ) -> u64 {
-    let shape = without_names(template);
+    let shape = Shape(template).text();
     let text = format!("{address}\0{}\0{}\0{shape}", host.unwrap_or_default(), method.as_str());
     crate::keyed_hash::siphash24([0, 0], text.as_bytes())
 }
@@ -161,20 +162,6 @@ pub(super) fn named_identity(
 ) -> u64 {
     let text = format!("{address}\0{}\0{}\0{template}", host.unwrap_or_default(), method.as_str());
     crate::keyed_hash::siphash24([0, 0], text.as_bytes())
-}
-
-/// A template whose parameters have no names: the same operation under another name keeps its identity.
-pub(super) fn without_names(template: &str) -> String {
-    let mut out = String::with_capacity(template.len());
-    let mut name = false;
-    for c in template.chars() {
-        name &= c != '}';
-        if !name {
-            out.push(c);
-        }
-        name |= c == '{';
-    }
-    out
 }
 
 /// Whether the service found for a host is the one it will keep.

@@ -5,12 +5,14 @@ use std::hash::BuildHasher;
 use super::{
     endpoint::{Declared, Endpoint, Standing},
     service::{Service, ServiceId},
+    shape::Shape,
     table::{EndpointId, Inventory},
 };
 use crate::{catalogue::Catalogue, http::Method, time::UnixNs};
 
-/// What makes an endpoint one. Until its host is proven, an operation is told apart by the hash of that host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What makes an endpoint one, whatever its parameters are called. Until its host is proven, an operation is told apart by
+/// the hash of that host.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Key<'a> {
     pub(super) service: ServiceId,
     /// Zero where the host is proven, or none was sent.
@@ -28,6 +30,11 @@ impl<'a> Key<'a> {
             template: &endpoint.template,
         }
     }
+
+    /// As one value, to be compared and hashed.
+    fn identity(&self) -> (ServiceId, u32, &'a str, Shape<'a>) {
+        (self.service, self.folded_host, self.method.as_str(), Shape(self.template))
+    }
 }
 
 impl Inventory {
@@ -42,14 +49,14 @@ impl Inventory {
     }
 
     fn key_hash(&self, key: &Key<'_>) -> u64 {
-        self.hasher.hash_one((key.service, key.folded_host, key.method.as_str(), key.template))
+        self.hasher.hash_one(key.identity())
     }
 
     /// The endpoint of a key.
     pub(super) fn find(&self, key: &Key<'_>) -> Option<EndpointId> {
         let hash = self.key_hash(key);
         let id = self.index.find(hash, |id| {
-            self.endpoint(EndpointId(*id)).is_some_and(|it| Key::of(it) == *key)
+            self.endpoint(EndpointId(*id)).is_some_and(|it| Key::of(it).identity() == key.identity())
         })?;
         Some(EndpointId(*id))
     }
@@ -147,9 +154,7 @@ impl Inventory {
         };
         let (endpoints, hasher) = (&self.endpoints, &self.hasher);
         self.index.insert_unique(hash, slot, |id| match endpoints.get(*id as usize) {
-            Some(Some(it)) => {
-                hasher.hash_one((it.service, it.folded_host, it.method.as_str(), &*it.template))
-            }
+            Some(Some(it)) => hasher.hash_one(Key::of(it).identity()),
             _ => 0,
         });
         EndpointId(slot)

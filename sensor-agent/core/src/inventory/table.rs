@@ -19,7 +19,7 @@ use super::{
     declared::UNREAD,
     egress::{Caller, EgressTable},
     endpoint::{Context, Endpoint, Proof, Standing, client_hash},
-    evidence::Outcome,
+    evidence::{Outcome, Redirects},
     exposure::{Origin, Way},
     host::{HOST_BYTES_MAX, HostName},
     learned::{Leaf, Segments},
@@ -436,6 +436,20 @@ impl Inventory {
         let Some(endpoint) = self.endpoints.get_mut(id.0 as usize).and_then(Option::as_mut) else {
             return;
         };
+        let Some(service) = self.services.get_mut(endpoint.service.0 as usize) else { return };
+        let Some(listener) = self.listeners.get_mut(service.listener as usize) else { return };
+        let mut outcome = outcome;
+        let mut redirects = Redirects::Particular;
+        if outcome == Outcome::Redirect {
+            listener.note_redirect(location, path_hash, self.limits.redirects);
+            if listener.is_generic(location) {
+                redirects = Redirects::Generic;
+                // One that is sent there now and then keeps what it said before.
+                if endpoint.times.redirect.0 > 0 && endpoint.redirect != location {
+                    outcome = Outcome::Moved;
+                }
+            }
+        }
         let client = self.origin.address;
         if self.last_client.0 != client {
             self.last_client = (client, client_hash(self.client_key, client));
@@ -459,12 +473,10 @@ impl Inventory {
             Outcome::Redirect => endpoint.redirected_as = judged.answer,
             _ => {}
         }
-        let Some(service) = self.services.get_mut(endpoint.service.0 as usize) else { return };
         service.requests += 1;
         if outcome == Outcome::Success && !endpoint.declared.is_undeclared() {
             service.serves_declared = true;
         }
-        let Some(listener) = self.listeners.get_mut(service.listener as usize) else { return };
         if endpoint.owner.is_some() && endpoint.owner != listener.owner {
             listener.owner = endpoint.owner;
             self.fold_due = true;
@@ -481,7 +493,10 @@ impl Inventory {
             }
             Outcome::Redirect => {
                 endpoint.redirect = location;
-                listener.note_redirect(location, path_hash, self.limits.redirects);
+                match redirects {
+                    Redirects::Generic => endpoint.note_absent(path_hash),
+                    Redirects::Particular => endpoint.note_present(),
+                }
             }
             _ => {}
         }

@@ -153,13 +153,15 @@ impl Pass<'_> {
             .collect();
         let calls: f64 = candidates.iter().map(|id| self.counted.sum(*id)).sum();
         let calls = calls / real(values.len().max(1) as u64);
+        // What nothing follows is an id that is asked often; at the root, words after a few dates say enough.
+        let followed = (calls >= calls_min
+            && (children.len() >= 2 || (calls >= 20.0 && !children.is_empty())))
+            || (dates && context.depth == 0 && children.iter().any(|text| !text.is_empty()));
         let version = !candidates.is_empty()
             && !context.after_version
             && values.len() <= values_max
             && !values.contains("")
-            && calls >= calls_min
-            // What nothing follows is an id that is asked often.
-            && (children.len() >= 2 || (calls >= 20.0 && !children.is_empty()));
+            && followed;
         if !version {
             split.parameter.extend(candidates);
             return;
@@ -179,7 +181,7 @@ impl Pass<'_> {
             position.literals.iter().map(|it| Tail::of(self.counted, it)).collect();
         let facts = evidence::of_position(self.counted, position, &tails, context, &self.known);
         let parameter = self.weights.parameter(&facts);
-        if parameter <= PARAMETER_MIN {
+        if parameter <= PARAMETER_MIN || is_typed_apart(self.counted, position) {
             split.literals.extend(position.literals.iter().cloned());
             return;
         }
@@ -246,6 +248,22 @@ fn outliers(siblings: &[Sibling]) -> usize {
         .unwrap_or(0)
 }
 
+/// Whether the values of the position are numbers or the like, and few words are beside them: those are no values.
+fn is_typed_apart(counted: Counted<'_>, position: &Position) -> bool {
+    let typed: f64 = position
+        .typed
+        .iter()
+        .map(|(_, id)| counted.sum(*id))
+        .sum();
+    position.typed.iter().all(|(kind, _)| kind.is_strict())
+        && position.literals.len() <= TYPED_APART_MAX
+        && typed * TYPED_SHARE >= position.sum()
+}
+
+/// How much more often such words may be called.
+const TYPED_SHARE: f64 = 4.0;
+/// Words beside typed values that are none of them.
+const TYPED_APART_MAX: usize = 8;
 /// By Zipf's law the first is called twice as often as the second.
 const OUTLIER_RATIO: f64 = 8.0;
 const OUTLIER_CALLS_MIN: f64 = 12.0;

@@ -1,8 +1,8 @@
 //! Templates as a tree, and the template of a path.
 //!
 //! A literal is tried before a parameter; the parameter is taken where the literal leads nowhere. Where nothing was
-//! learned (yet), shapes decide: a segment with a type is a parameter, any other a literal. Parameters are named after the
-//! literal before them and their type: `/users/{user_id}`, `/reports/{date}`; a name that is taken gets a number.
+//! learned (yet), shapes decide: a segment with a type is a parameter, any other a literal, and so is a date at the root that a
+//! word follows (`/2015-03-31/functions`): a version. Parameters are named after the literal before them and their type: `/users/{user_id}`, `/reports/{date}`; a name that is taken gets a number.
 
 use std::collections::BTreeMap;
 
@@ -25,6 +25,14 @@ pub(super) struct Place {
     pub(super) kind: Option<SegmentType>,
     /// Requests that end here, by method.
     pub(super) calls: [u64; METHODS],
+}
+
+impl Place {
+    /// Whether a segment is a word of APIs where the values are numbers or the like: `/users/me` beside `/users/17`.
+    fn is_foreign(&self, parts: &Parts<'_>) -> bool {
+        let strict = self.kind.is_some_and(SegmentType::is_strict);
+        strict && parts.kind.is_none() && words::is_api(parts.stem)
+    }
 }
 
 /// Templates of one service.
@@ -86,12 +94,17 @@ impl Templates {
             let parts = Parts::of(segment);
             let known = place.and_then(|place| {
                 let literal = place.literals.get(parts.stem).map(|next| (next, false));
-                literal.or_else(|| place.parameter.as_deref().map(|next| (next, true)))
+                let value = place.parameter.as_deref().filter(|next| !next.is_foreign(&parts));
+                literal.or_else(|| value.map(|next| (next, true)))
             });
             let suffix = parts.suffix.is_some_and(|suffix| {
                 known.is_none_or(|(next, _)| next.suffixes.contains_key(suffix))
             });
+            let version = way.is_empty()
+                && parts.kind == Some(SegmentType::Date)
+                && segments.get(1).is_some_and(|next| Parts::of(next).kind.is_none());
             way.push(match known {
+                None if version => Step::Literal,
                 Some((next, true)) => Step::Parameter { kind: next.kind, suffix },
                 None if parts.kind.is_some() => Step::Parameter { kind: parts.kind, suffix },
                 Some((_, false)) | None => Step::Literal,
@@ -181,7 +194,8 @@ fn find(place: &Place, segments: &[&str], way: &mut Vec<Step>) -> bool {
         }
         way.truncate(depth);
     }
-    let Some(next) = place.parameter.as_deref() else { return false };
+    let value = place.parameter.as_deref().filter(|next| !next.is_foreign(&parts));
+    let Some(next) = value else { return false };
     let behind = parts.suffix.and_then(|suffix| next.suffixes.get(suffix));
     way.push(Step::Parameter { kind: next.kind, suffix: behind.is_some() });
     if find(behind.unwrap_or(next), rest, way) {
