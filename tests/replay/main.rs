@@ -9,5 +9,6 @@ mod explained;
 mod generated;
 mod hostile;
 mod model;
+mod score;
 mod segmentation;
 mod support;

@@ -86,8 +86,7 @@ fn catalogue(knowledge: Knowledge<'_>) -> Result<Catalogue> {
         "servers": [{"url": "http://api.example.com"}],
         "paths": Value::Object(paths),
     });
-    let (catalogue, errors) =
-        Catalogue::load(&[("document.json", document.to_string())], None);
+    let (catalogue, errors) = Catalogue::load(&[("document.json", document.to_string())], None);
     ensure!(!catalogue.is_empty(), "{}: {errors:?}", description.name);
     Ok(catalogue)
 }

@@ -222,9 +222,12 @@ impl Endpoint {
         match outcome {
             Outcome::Refused => self.refused_in |= Credentials::of(exchange.request.auth).bit(),
             // What an upgrade to https answers to is served there: not missing.
-            Outcome::Absent | Outcome::Moved | Outcome::Upgrade | Outcome::NotModified => {}
-            // Its listener knows whether anything is sent there.
-            Outcome::Redirect => {}
+            // Of a redirect, its listener knows whether anything is sent there.
+            Outcome::Absent
+            | Outcome::Moved
+            | Outcome::Upgrade
+            | Outcome::NotModified
+            | Outcome::Redirect => {}
             _ => self.note_present(),
         }
     }

@@ -56,7 +56,8 @@ impl Inventory {
     pub(super) fn find(&self, key: &Key<'_>) -> Option<EndpointId> {
         let hash = self.key_hash(key);
         let id = self.index.find(hash, |id| {
-            self.endpoint(EndpointId(*id)).is_some_and(|it| Key::of(it).identity() == key.identity())
+            self.endpoint(EndpointId(*id))
+                .is_some_and(|it| Key::of(it).identity() == key.identity())
         })?;
         Some(EndpointId(*id))
     }

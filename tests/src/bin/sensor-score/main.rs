@@ -22,7 +22,8 @@ const PARTS: [&str; 2] = ["templates", "states"];
 
 fn main() -> Result<ExitCode> {
     let mut args = std::env::args().skip(1);
-    let folder = PathBuf::from(args.next().context("usage: sensor-score FOLDER [CALLS..] [PART..]")?);
+    let folder =
+        PathBuf::from(args.next().context("usage: sensor-score FOLDER [CALLS..] [PART..]")?);
     let (mut calls, mut parts): (Vec<usize>, Vec<String>) = (Vec::new(), Vec::new());
     for arg in args {
         match arg.parse() {

@@ -16,7 +16,7 @@ pub(super) fn world(descriptions: &[Description], seed: u64) -> World {
     let mut random = Random::new(seed);
     random.next_u64();
     let watch = watch(&mut random);
-    let services: Vec<Service> = (0..1 + random.below(3)).map(|at| service(at, &mut random)).collect();
+    let services: Vec<Service> = (0..=random.below(3)).map(|at| service(at, &mut random)).collect();
     let mut world = World {
         catalogue: random.chance(85),
         reload: random.chance(40).then_some(NOW - 5 * DAY).filter(|time| *time > watch.since),
@@ -28,7 +28,8 @@ pub(super) fn world(descriptions: &[Description], seed: u64) -> World {
     };
     for service in 0..world.services.len() {
         // Each service has operations of its own.
-        let description = &descriptions[(random.below(descriptions.len() / 3) * 3 + service) % descriptions.len()];
+        let description = &descriptions
+            [(random.below(descriptions.len() / 3) * 3 + service) % descriptions.len()];
         add_operations(&mut world, service, description, &mut random);
     }
     for operation in 0..world.operations.len() {
@@ -50,7 +51,8 @@ fn watch(random: &mut Random) -> Watch {
         let from = NOW - DAY * [2, 25, 40][random.below(3)];
         (from, from + length)
     });
-    let once = |random: &mut Random| random.chance(12).then(|| NOW - DAY * [1, 29, 35][random.below(3)]);
+    let once =
+        |random: &mut Random| random.chance(12).then(|| NOW - DAY * [1, 29, 35][random.below(3)]);
     Watch {
         since,
         away: away.filter(|(from, _)| *from > since),
@@ -82,7 +84,12 @@ fn service(number: usize, random: &mut Random) -> Service {
     }
 }
 
-fn add_operations(world: &mut World, service: usize, description: &Description, random: &mut Random) {
+fn add_operations(
+    world: &mut World,
+    service: usize,
+    description: &Description,
+    random: &mut Random,
+) {
     let usable: Vec<_> = description.operations.iter().filter(|it| is_plain(&it.path)).collect();
     let first = random.below(usable.len().saturating_sub(OPERATIONS_MAX) + 1);
     let start = world.operations.len();
@@ -157,20 +164,16 @@ fn settle(operations: &mut [Operation], reloads: bool, random: &mut Random) {
             None => break,
         }
     }
-    // What HEAD is asked for has its GET's declaration, and nothing of a wider one.
-    for at in 0..operations.len() {
-        operations[at].declared_before = operations[at].declared;
-        let was = reloads && random.chance(60) && operations[at].declared != Declared::Nowhere;
-        if was {
-            operations[at].declared_before = Declared::Current;
-        }
+    for operation in operations.iter_mut() {
+        let was = reloads && random.chance(60) && operation.declared != Declared::Nowhere;
+        operation.declared_before = if was { Declared::Current } else { operation.declared };
     }
     if reloads {
         for at in 0..operations.len() {
             let path = operations[at].path.clone();
-            let alone = operations
-                .iter()
-                .all(|it| it.path == path || (!covers(&path, &it.path) && !covers(&it.path, &path)));
+            let alone = operations.iter().all(|it| {
+                it.path == path || (!covers(&path, &it.path) && !covers(&it.path, &path))
+            });
             let undeclared = operations[at].declared == Declared::Nowhere;
             if undeclared && alone && operations[at].method != "HEAD" && random.chance(50) {
                 operations[at].declared_before = Declared::Current;
@@ -191,7 +194,9 @@ fn is_plain(path: &str) -> bool {
     path != "/"
         && path.split('/').all(|segment| match segment.split_once('{') {
             None => true,
-            Some((before, rest)) => before.is_empty() && (rest.ends_with('}') || rest.ends_with("}.json")),
+            Some((before, rest)) => {
+                before.is_empty() && (rest.ends_with('}') || rest.ends_with("}.json"))
+            }
         })
 }
 
@@ -218,7 +223,8 @@ fn add_calls(world: &mut World, number: usize, random: &mut Random) {
     let proven = random.chance(70);
     for at in 0..count {
         let kind = if mixed && random.chance(40) { also } else { main };
-        let kind = if proven && at == 0 && operation.declared == Declared::Nowhere { 0 } else { kind };
+        let kind =
+            if proven && at == 0 && operation.declared == Declared::Nowhere { 0 } else { kind };
         let value = 10_000 * (number + 1) + random.below(values);
         let path = filled(&operation.path, value);
         let answer = answer(kind, number, value, service.habit, operation.declared, random);
@@ -229,7 +235,10 @@ fn add_calls(world: &mut World, number: usize, random: &mut Random) {
             method: operation.method.clone(),
             path,
             server: service.addresses[random.below(service.addresses.len())],
-            client: SocketAddr::from(([10, 9, 0, u8::try_from(random.below(5)).unwrap_or(0)], 40_000)),
+            client: SocketAddr::from((
+                [10, 9, 0, u8::try_from(random.below(5)).unwrap_or(0)],
+                40_000,
+            )),
             host: service.host.clone(),
             credentials,
             preflight: false,
@@ -288,9 +297,16 @@ fn add_noise(world: &mut World, service: usize, random: &mut Random) {
     for server in &it.addresses {
         for at in 0..90 {
             let path = if at % 2 == 0 {
-                format!("/{}-{at}.php", ["wp", "admin", "backup", "test", "old", "phpmyadmin"][at % 6])
+                format!(
+                    "/{}-{at}.php",
+                    ["wp", "admin", "backup", "test", "old", "phpmyadmin"][at % 6]
+                )
             } else {
-                format!("/{}/scan{at}/x{}", ["cgi-bin", "vendor", "api2", "bin", "etc", "var", "tmp"][at % 7], at * 7)
+                format!(
+                    "/{}/scan{at}/x{}",
+                    ["cgi-bin", "vendor", "api2", "bin", "etc", "var", "tmp"][at % 7],
+                    at * 7
+                )
             };
             let answer = match (at, it.habit) {
                 (0..=5, _) => Answer::Found("/login".into()),

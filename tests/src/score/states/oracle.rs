@@ -1,6 +1,7 @@
 //! The table of states, row by row as documented, from what is true of a scenario.
 //!
 //! Written without a look at the code that it judges, in words: what a row says is what is asked here.
+#![expect(clippy::match_same_arms, reason = "one arm a row of the table")]
 
 use std::{collections::BTreeSet, net::SocketAddr};
 
@@ -67,7 +68,9 @@ pub(super) fn state(world: &World, number: usize, now: u64) -> &'static str {
         (_, Lifecycle::SunsetPassed, Activity::Absent) => "gone",
         (_, Lifecycle::SunsetPassed, Activity::Silent) => silent("retired"),
         (_, Lifecycle::SunsetPassed, _) => "zombie-sunset",
-        (Declaration::Current, _, Activity::Absent) if is_missing(world, operation, &calls, older) => {
+        (Declaration::Current, _, Activity::Absent)
+            if is_missing(world, operation, &calls, older) =>
+        {
             "missing"
         }
         (Declaration::Current, _, Activity::Silent) if now - world.watch.since < WINDOW => {
@@ -121,12 +124,11 @@ fn lifecycle(world: &World, operation: &Operation, called: bool, now: u64) -> Li
     });
     let declared = declared.filter(|_| in_document);
     let deprecation = operation.deprecation.filter(|_| called);
-    let announced = operation
-        .sunset
-        .filter(|sunset| called && deprecation.is_none_or(|from| *sunset >= from));
+    let announced =
+        operation.sunset.filter(|sunset| called && deprecation.is_none_or(|from| *sunset >= from));
     let sunset = declared.and_then(|it| it.x_sunset).or(announced);
-    let deprecated = declared.is_some_and(|it| it.deprecated)
-        || deprecation.is_some_and(|from| from <= now);
+    let deprecated =
+        declared.is_some_and(|it| it.deprecated) || deprecation.is_some_and(|from| from <= now);
     match sunset {
         Some(sunset) if sunset <= now => Lifecycle::SunsetPassed,
         Some(_) if deprecated => Lifecycle::DeprecatedSunsetAhead,
@@ -138,12 +140,15 @@ fn lifecycle(world: &World, operation: &Operation, called: bool, now: u64) -> Li
 fn activity(world: &World, calls: &[&Call], older: bool, now: u64) -> Activity {
     let within = || calls.iter().filter(|call| call.time >= now - WINDOW);
     let any = |test: &dyn Fn(&Call) -> bool| within().any(|call| test(call));
-    let status = |call: &Call, of: &[u16]| matches!(&call.answer, Answer::Status(it) if of.contains(it));
+    let status =
+        |call: &Call, of: &[u16]| matches!(&call.answer, Answer::Status(it) if of.contains(it));
     if any(&|call| is_success(world, call)) {
         Activity::Served
     } else if any(&|call| status(call, &[401, 403, 405, 407, 429])) {
         Activity::Refused
-    } else if any(&|call| status(call, &[500, 505, 507]) || (!older && status(call, &[502, 503, 504]))) {
+    } else if any(&|call| {
+        status(call, &[500, 505, 507]) || (!older && status(call, &[502, 503, 504]))
+    }) {
         Activity::Failing
     } else if within().next().is_some() {
         Activity::Absent
@@ -185,7 +190,9 @@ fn discriminates(world: &World, number: usize, calls: &[&Call]) -> bool {
                 .calls
                 .iter()
                 .filter(|call| call.service == refused.service && call.operation != Some(number))
-                .filter(|call| call.credentials == credentials && call.answer == Answer::Status(404))
+                .filter(|call| {
+                    call.credentials == credentials && call.answer == Answer::Status(404)
+                })
                 .map(|call| &*call.path)
                 .collect();
             others.len() >= 3
@@ -197,7 +204,8 @@ fn discriminates(world: &World, number: usize, calls: &[&Call]) -> bool {
 /// `nothing new`.
 fn is_missing(world: &World, operation: &Operation, calls: &[&Call], older: bool) -> bool {
     let absent = |call: &Call| {
-        activity(world, &[call], older, call.time) == Activity::Absent || call.answer == Answer::Upgrade
+        activity(world, &[call], older, call.time) == Activity::Absent
+            || call.answer == Answer::Upgrade
     };
     let since = calls.iter().rev().take_while(|call| absent(call));
     let counted: Vec<&&Call> = since.filter(|call| call.answer != Answer::Upgrade).collect();

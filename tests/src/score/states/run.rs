@@ -66,7 +66,9 @@ fn compare(world: &World, now: u64, mut shown: Shown, confusion: &mut Confusion,
     // Rows that nothing stands behind.
     for ((service, method, template), states) in shown {
         if std::env::var_os("SENSOR_SCORE_MISTAKES").is_some() {
-            eprintln!("seed {seed} at {now}: nothing is behind {service} {method} {template} {states:?}");
+            eprintln!(
+                "seed {seed} at {now}: nothing is behind {service} {method} {template} {states:?}"
+            );
         }
         for state in states {
             confusion.note("probing", &state);
@@ -75,7 +77,8 @@ fn compare(world: &World, now: u64, mut shown: Shown, confusion: &mut Confusion,
 }
 
 fn run(world: &World) -> Result<Vec<Shown>> {
-    let addresses = world.services.iter().flat_map(|it| &it.addresses).map(std::net::SocketAddr::ip);
+    let addresses =
+        world.services.iter().flat_map(|it| &it.addresses).map(std::net::SocketAddr::ip);
     let mut pipeline = Pipeline::new(Settings {
         attached: Attached::Now,
         window_ns: WINDOW * NS,
@@ -93,7 +96,8 @@ fn run(world: &World) -> Result<Vec<Shown>> {
     }
     let before = if world.reload.is_some() { Version::BeforeReload } else { Version::Now };
     pipeline.set_catalogue(catalogue(world, before)?);
-    let mut day = Day { at: watch.since, reloaded: world.reload.is_none(), kernel: [0; Counter::COUNT] };
+    let mut day =
+        Day { at: watch.since, reloaded: world.reload.is_none(), kernel: [0; Counter::COUNT] };
     for call in &world.calls {
         day.pass(&mut pipeline, world, call.time)?;
         pipeline.on_exchange(exchange(world, call)?);

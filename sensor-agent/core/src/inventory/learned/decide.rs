@@ -80,8 +80,9 @@ impl Pass<'_> {
                 ..Context::default()
             };
             let kind = self.common_type(&split.parameter);
+            let strict = self.is_strict(&split.parameter);
             let below = self.place(&split.parameter, &context);
-            place.parameter = Some(Box::new(Place { is_value: true, kind, ..below }));
+            place.parameter = Some(Box::new(Place { is_value: true, kind, strict, ..below }));
         }
         for suffix in position.suffixes {
             let below = self.place(&suffix.nodes, context);
@@ -202,6 +203,13 @@ impl Pass<'_> {
         }
     }
 
+    fn is_strict(&self, nodes: &[u32]) -> bool {
+        nodes
+            .iter()
+            .filter_map(|id| self.counted.trie.node(*id))
+            .all(|node| matches!(node.part, Part::Typed(kind) if kind.is_strict()))
+    }
+
     /// The type that nearly all values have.
     fn common_type(&self, nodes: &[u32]) -> Option<SegmentType> {
         let mut sums: BTreeMap<Option<SegmentType>, f64> = BTreeMap::new();
@@ -250,11 +258,7 @@ fn outliers(siblings: &[Sibling]) -> usize {
 
 /// Whether the values of the position are numbers or the like, and few words are beside them: those are no values.
 fn is_typed_apart(counted: Counted<'_>, position: &Position) -> bool {
-    let typed: f64 = position
-        .typed
-        .iter()
-        .map(|(_, id)| counted.sum(*id))
-        .sum();
+    let typed: f64 = position.typed.iter().map(|(_, id)| counted.sum(*id)).sum();
     position.typed.iter().all(|(kind, _)| kind.is_strict())
         && position.literals.len() <= TYPED_APART_MAX
         && typed * TYPED_SHARE >= position.sum()

@@ -23,15 +23,16 @@ pub(super) struct Place {
     pub(super) is_value: bool,
     /// Type of that parameter's values.
     pub(super) kind: Option<SegmentType>,
+    /// All of them have types that no word has.
+    pub(super) strict: bool,
     /// Requests that end here, by method.
     pub(super) calls: [u64; METHODS],
 }
 
 impl Place {
-    /// Whether a segment is a word of APIs where the values are numbers or the like: `/users/me` beside `/users/17`.
+    /// Whether a segment is a word where all values are numbers or the like: `/users/me` beside `/users/17`.
     fn is_foreign(&self, parts: &Parts<'_>) -> bool {
-        let strict = self.kind.is_some_and(SegmentType::is_strict);
-        strict && parts.kind.is_none() && words::is_api(parts.stem)
+        self.strict && parts.kind.is_none()
     }
 }
 
@@ -148,6 +149,7 @@ fn is_same(one: &Place, other: &Place) -> bool {
                 .all(|((text, place), (same, also))| text == same && is_same(place, also))
     };
     one.kind == other.kind
+        && one.strict == other.strict
         && all(&one.literals, &other.literals)
         && all(&one.suffixes, &other.suffixes)
         && match (&one.parameter, &other.parameter) {
