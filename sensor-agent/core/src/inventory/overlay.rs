@@ -10,7 +10,7 @@ use super::{
     endpoint::Endpoint,
     facet::{OperatorRow, OwnerSource},
     row::EndpointRow,
-    service::without_names,
+    shape::Shape,
     table::Inventory,
 };
 use crate::{
@@ -186,6 +186,6 @@ impl Inventory {
 }
 
 fn key(service: &str, method: &str, template: &str) -> u64 {
-    let text = format!("{service}\0{method}\0{}", without_names(template));
+    let text = format!("{service}\0{method}\0{}", Shape(template).text());
     siphash24([0, 0], text.as_bytes())
 }
