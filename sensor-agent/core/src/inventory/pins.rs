@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{learned::Segments, path::push_encoded};
+use super::{learned::Segments, path::push_encoded, shape::Shape};
 pub use read::{PinsError, PinsErrors};
 
 mod read;
@@ -105,7 +105,7 @@ impl Pin {
     fn shape(&self) -> String {
         let mut out = Vec::new();
         self.write(&mut out);
-        super::service::without_names(&String::from_utf8_lossy(&out))
+        Shape(&String::from_utf8_lossy(&out)).text()
     }
 }
 
@@ -190,7 +190,7 @@ impl ServicePins<'_> {
             return;
         }
         let Ok(text) = std::str::from_utf8(template) else { return };
-        let shape = super::service::without_names(text);
+        let shape = Shape(text).text();
         if let Some(pin) = self.groups.iter().find_map(|group| group.renames.get(&shape)) {
             template.clear();
             pin.write(template);
