@@ -57,7 +57,10 @@ fn a_document_changes_while_requests_come_in_and_none_is_lost() {
     let options = SensorOptions::on(&["eth0"]).with(&["--catalogue", folder.to_str().unwrap()]);
     let sensor = Sensor::start(&lab, &server, &options).unwrap();
     let mut traffic = client
-        .spawn("for n in $(seq 1 60); do curl -sf -o /dev/null http://10.1.0.1/users http://10.1.0.1/orders; sleep 0.1; done")
+        .spawn(
+            "sh -c 'for n in $(seq 1 60); do \
+             curl -sf http://10.1.0.1/users http://10.1.0.1/orders >/dev/null; sleep 0.1; done'",
+        )
         .unwrap();
     wait(&sensor, "the first document", |inventory| {
         state(inventory, "/users").as_deref() == Some("declared")

@@ -55,7 +55,9 @@ impl BindingReason {
                 "only loopback servers in the document: for every host that no other document names"
             }
             Self::Evidence => "requests match, of a document that names no host",
-            Self::NoServers => "no host in the document and no binding: for every host",
+            Self::NoServers => {
+                "no host in the document and no binding: for every host until requests show for which"
+            }
         }
     }
 

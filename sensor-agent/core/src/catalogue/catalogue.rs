@@ -85,14 +85,21 @@ pub struct BindingRow {
     pub beside: Vec<Box<str>>,
 }
 
+/// Services that a sentence names.
+const TOLD_MAX: usize = 4;
+
 impl BindingRow {
     /// The reason with its figures, one sentence.
     #[must_use]
     pub fn explained(&self) -> String {
         let mut text = self.reason.text().to_owned();
         if !self.evidence.is_empty() {
-            let figures: Vec<String> = self.evidence.iter().map(ToString::to_string).collect();
-            text.extend([": ", &figures.join(", ")]);
+            let told = self.evidence.iter().take(TOLD_MAX).map(ToString::to_string);
+            text.extend([": ", &told.collect::<Vec<_>>().join(", ")]);
+            let more = self.evidence.len().saturating_sub(TOLD_MAX);
+            if more > 0 {
+                text.extend([", and ", &more.to_string(), " more"]);
+            }
         }
         if !self.beside.is_empty() {
             text.extend(["; beside ", &self.beside.join(", ")]);

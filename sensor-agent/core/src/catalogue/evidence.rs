@@ -150,6 +150,22 @@ impl Catalogue {
         self.index().floating().next().is_some()
     }
 
+    /// Takes over which documents were about which services, where they are still there: a small share that was enough
+    /// stays enough when documents are read again.
+    #[must_use]
+    pub fn following(&self, before: &Self) -> Self {
+        let number = |old: &u32| {
+            let name = &before.document(*old)?.name;
+            let at = self.documents().iter().position(|document| document.name == *name)?;
+            u32::try_from(at).ok()
+        };
+        let about = before.placements.about.iter().map(|(place, documents)| {
+            (place.clone(), documents.iter().filter_map(number).collect())
+        });
+        let placements = Placements { about: about.collect(), ..Placements::default() };
+        self.placed(placements, self.parts.bindings.clone())
+    }
+
     /// Binds the documents that name no host by what was asked; the same catalogue where nothing follows.
     #[must_use]
     pub fn placed_by(&self, services: &[ServiceEvidence]) -> Self {
@@ -244,9 +260,6 @@ fn total(asked: &[Asked]) -> u64 {
 
 /// Says in a row what evidence came to; the best service first.
 fn explain(binding: &mut BindingRow, mut rows: Vec<EvidenceRow>) {
-    if !rows.iter().any(|row| row.verdict == Verdict::About) {
-        return;
-    }
     rows.sort_by(|a, b| {
         let rank = |row: &EvidenceRow| (row.verdict, std::cmp::Reverse(row.share()));
         rank(a).cmp(&rank(b)).then_with(|| b.requests.cmp(&a.requests)).then_with(|| a.cmp(b))
@@ -255,8 +268,12 @@ fn explain(binding: &mut BindingRow, mut rows: Vec<EvidenceRow>) {
     rows.retain(|row| row.verdict != Verdict::Open || row.matched > 0);
     rows.truncate(EVIDENCE_ROWS_MAX);
     let about = rows.iter().filter(|row| row.verdict == Verdict::About);
-    binding.scopes = about.map(|row| row.service.to_string()).collect();
-    binding.scopes_total = binding.scopes.len();
-    binding.reason = BindingReason::Evidence;
+    let about: Vec<String> = about.map(|row| row.service.to_string()).collect();
     binding.evidence = rows;
+    if about.is_empty() {
+        return;
+    }
+    binding.scopes_total = about.len();
+    binding.scopes = about;
+    binding.reason = BindingReason::Evidence;
 }

@@ -1,7 +1,7 @@
 //! What of each document is used: the published JSON of `catalogue coverage` (`sensor.catalogue-coverage/v1`).
 //!
-//! An operation counts once, whatever services and prefixes it was called under. What nobody declared at a service counts for each
-//! document that is about that service.
+//! An operation counts once, whatever services and prefixes it was called under, at the document that decides about it. What nobody
+//! declared at a service counts for each current document that is about that service.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -144,7 +144,10 @@ impl Inventory {
                     let documents = about
                         .entry(catalogue.binding(view))
                         .or_insert_with(|| catalogue.documents_about(view));
-                    for document in documents {
+                    let is_current = |document: &&u32| {
+                        catalogue.documents().get(**document as usize).is_some_and(|it| !it.retired)
+                    };
+                    for document in documents.iter().filter(is_current) {
                         if let Some(tally) = tallies.get_mut(*document as usize) {
                             tally.shadow += 1;
                         }

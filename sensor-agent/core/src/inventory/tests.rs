@@ -7,6 +7,7 @@ mod life;
 mod order;
 mod overlay;
 mod pins;
+mod placing;
 mod removed;
 mod services;
 

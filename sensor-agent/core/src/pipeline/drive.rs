@@ -97,6 +97,11 @@ impl Pipeline {
 
     /// Puts a catalogue in force; states follow at once.
     pub fn set_catalogue(&mut self, catalogue: Arc<Catalogue>) {
+        let catalogue = if catalogue.asks_evidence() {
+            Arc::new(catalogue.following(&self.stages.catalogue))
+        } else {
+            catalogue
+        };
         let placed = self.stages.inventory.place_documents(&catalogue).map(Arc::new);
         self.stages.catalogue = placed.unwrap_or(catalogue);
         self.stages.inventory.set_catalogue(&self.stages.catalogue);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::time::MonoNs;
 
-const API: [&str; 20] = [
+pub(super) const API: [&str; 20] = [
     "/orders",
     "/orders/7",
     "/users",
@@ -27,7 +27,7 @@ const API: [&str; 20] = [
     "/zones",
     "/rates",
 ];
-const OTHER: [&str; 5] = ["/songs", "/albums", "/artists", "/playlists", "/charts"];
+pub(super) const OTHER: [&str; 5] = ["/songs", "/albums", "/artists", "/playlists", "/charts"];
 const NAMES: [&str; 6] = [
     "shop.example.com",
     "www.shop.example.com",
@@ -41,7 +41,7 @@ fn services(bench: &mut Bench) -> BTreeSet<String> {
     bench.rows_at(1).into_iter().map(|row| row.service).collect()
 }
 
-fn shop() -> String {
+pub(super) fn shop() -> String {
     let paths: String = API
         .iter()
         .map(|path| path.trim_end_matches(|c: char| c.is_ascii_digit()))
@@ -56,7 +56,7 @@ fn shop() -> String {
 }
 
 /// The API under six names in six spellings, at fifty pods that are probed by address; in an order of its own for each seed.
-fn fleet(documents: &[&str], seed: u64) -> Bench {
+pub(super) fn fleet(documents: &[&str], seed: u64) -> Bench {
     let mut bench = Bench::new(documents);
     let mut calls: Vec<(String, String, &str)> = Vec::new();
     for pod in 0..50_usize {
