@@ -101,11 +101,13 @@ pub enum AuthScheme {
     ApiKeyQuery,
     /// A session cookie.
     Cookie,
+    /// A client certificate, as the proxy that ended TLS tells of it.
+    ClientCertificate,
 }
 
 impl AuthScheme {
     /// Every scheme.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::None,
         Self::Basic,
         Self::Bearer,
@@ -115,6 +117,7 @@ impl AuthScheme {
         Self::ApiKeyHeader,
         Self::ApiKeyQuery,
         Self::Cookie,
+        Self::ClientCertificate,
     ];
 
     /// The word in rows, events and files.
@@ -130,6 +133,7 @@ impl AuthScheme {
             Self::ApiKeyHeader => "api_key_header",
             Self::ApiKeyQuery => "api_key_query",
             Self::Cookie => "cookie",
+            Self::ClientCertificate => "client_certificate",
         }
     }
 
@@ -171,6 +175,8 @@ pub struct RequestFacts {
     /// Hash of the credential in `Authorization` or in an API key header; never the credential. It is hashed again with the
     /// installation's key before anything counts by it.
     pub credential: Option<u64>,
+    /// A proxy tells of a certificate that the client showed, beside whatever else the request has.
+    pub client_certificate: bool,
     /// OPTIONS with `Origin` and `Access-Control-Request-Method` (CORS preflight).
     pub preflight: bool,
     /// `Content-Length`, or the body's size once known (chunked: wire bytes of the chunks' data).

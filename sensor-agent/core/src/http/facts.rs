@@ -68,6 +68,9 @@ pub(super) fn request_fields<'a>(headers: &[Header<'a>]) -> RequestFields<'a> {
             }
             14 if is(b"content-length") => fields.framing.content_length(value),
             17 if is(b"transfer-encoding") => fields.framing.transfer_encoding(value),
+            11 | 13 | 15..=28 if tells_certificate(name, value) => {
+                fields.facts.client_certificate = true;
+            }
             29 if is(b"access-control-request-method") => fields.preflight_method = true,
             _ if matches!(auth, AuthScheme::None | AuthScheme::Cookie) && is_api_key_name(name) => {
                 auth = AuthScheme::ApiKeyHeader;
@@ -78,6 +81,18 @@ pub(super) fn request_fields<'a>(headers: &[Header<'a>]) -> RequestFields<'a> {
     }
     fields.facts.auth = auth;
     fields
+}
+
+/// Adds what shows only with the whole request: a key in its query, and a certificate where there is nothing else.
+pub(super) fn complete_auth(facts: &mut RequestFacts, target: &[u8]) {
+    if !matches!(facts.auth, AuthScheme::None | AuthScheme::ClientCertificate) {
+        return;
+    }
+    if has_key_in_query(target) {
+        facts.auth = AuthScheme::ApiKeyQuery;
+    } else if facts.client_certificate {
+        facts.auth = AuthScheme::ClientCertificate;
+    }
 }
 
 /// Reads the header fields of a response.
@@ -113,9 +128,7 @@ pub(super) fn response_fields(headers: &[Header<'_>]) -> (ResponseFacts, Framing
 pub fn written_request(method: &Method, target: &[u8], fields: &[(&str, &str)]) -> RequestFacts {
     let fields = request_fields(&headers(fields));
     let mut facts = fields.facts.clone();
-    if facts.auth == AuthScheme::None && has_key_in_query(target) {
-        facts.auth = AuthScheme::ApiKeyQuery;
-    }
+    complete_auth(&mut facts, target);
     facts.preflight = *method == Method::Options && fields.asks_preflight();
     facts
 }
@@ -131,7 +144,7 @@ fn headers<'a>(fields: &[(&'a str, &'a str)]) -> Vec<Header<'a>> {
 }
 
 /// Whether the target's query carries a key or token.
-pub(super) fn has_key_in_query(target: &[u8]) -> bool {
+fn has_key_in_query(target: &[u8]) -> bool {
     const NAMES: &[&[u8]] = &[
         b"api_key",
         b"apikey",
@@ -165,6 +178,31 @@ fn is_api_key_name(name: &[u8]) -> bool {
     ];
     matches!(name.first(), Some(b'x' | b'X' | b'a' | b'A' | b'o' | b'O' | b'p' | b'P'))
         && NAMES.iter().any(|wanted| name.eq_ignore_ascii_case(wanted))
+}
+
+/// Whether a field is one by which a proxy that ended TLS tells of the client's certificate: RFC 9440, Envoy, nginx, Apache, AWS, Azure.
+fn tells_certificate(name: &[u8], value: &[u8]) -> bool {
+    const CERTIFICATES: &[&[u8]] = &[
+        b"client-cert",
+        b"x-forwarded-client-cert",
+        b"x-forwarded-tls-client-cert",
+        b"x-client-cert",
+        b"ssl-client-cert",
+        b"x-ssl-client-cert",
+        b"x-arr-clientcert",
+        b"x-amzn-mtls-clientcert",
+        b"x-amzn-mtls-clientcert-leaf",
+    ];
+    const VERDICTS: &[&[u8]] = &[b"ssl-client-verify", b"x-ssl-client-verify"];
+    let is = |wanted: &&[u8]| name.eq_ignore_ascii_case(wanted);
+    if !matches!(name.first(), Some(b'c' | b'C' | b'x' | b'X' | b's' | b'S')) {
+        return false;
+    }
+    let value = value.trim_ascii();
+    if VERDICTS.iter().any(is) {
+        return value.eq_ignore_ascii_case(b"success");
+    }
+    !value.is_empty() && !value.eq_ignore_ascii_case(b"(null)") && CERTIFICATES.iter().any(is)
 }
 
 fn authorization(value: &[u8]) -> AuthScheme {
@@ -226,4 +264,43 @@ fn text<T: for<'a> From<&'a str>>(value: &[u8], max: usize) -> Option<T> {
         .ok()
         .filter(|text| !text.is_empty() && !text.chars().any(char::is_control))?;
     Some(text.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(target: &str, fields: &[(&str, &str)], expected: AuthScheme) {
+        let facts = written_request(&Method::Get, target.as_bytes(), fields);
+        assert_eq!(facts.auth, expected, "{target} {fields:?}");
+    }
+
+    #[test]
+    fn every_scheme_is_told_by_its_header_field_cookie_or_query() {
+        use AuthScheme as A;
+        check("/", &[("Accept", "*/*"), ("Cookie", "theme=dark")], A::None);
+        check("/", &[("Authorization", "Basic dTpw")], A::Basic);
+        check("/", &[("Authorization", "bearer opaque")], A::Bearer);
+        check("/", &[("Authorization", "Bearer eyJh.eyJz.c2ln")], A::Jwt);
+        check("/", &[("Authorization", "Digest username=u")], A::Digest);
+        check("/", &[("Authorization", "AWS4-HMAC-SHA256 x")], A::Other);
+        check("/", &[("X-Api-Key", "k")], A::ApiKeyHeader);
+        check("/?a=1&access_token=k", &[], A::ApiKeyQuery);
+        check("/", &[("Cookie", "theme=dark; sessionid=1")], A::Cookie);
+        check(
+            "/",
+            &[("X-Forwarded-Client-Cert", "Hash=ab;Subject=\"CN=x\"")],
+            A::ClientCertificate,
+        );
+        check("/", &[("X-SSL-Client-Verify", "SUCCESS")], A::ClientCertificate);
+        check("/", &[("Ssl-Client-Verify", "NONE"), ("Client-Cert", "")], A::None);
+    }
+
+    #[test]
+    fn a_certificate_stands_beside_other_credentials() {
+        let fields = [("X-Client-Cert", "MIIB"), ("Authorization", "Bearer t")];
+        let facts = written_request(&Method::Get, b"/?token=1", &fields);
+        assert_eq!((facts.auth, facts.client_certificate), (AuthScheme::Bearer, true));
+        check("/?token=1", &fields[..1], AuthScheme::ApiKeyQuery);
+    }
 }

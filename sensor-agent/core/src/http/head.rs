@@ -119,12 +119,7 @@ fn finish_request(
 ) -> RequestHead {
     let mut fields = facts::request_fields(headers);
     let framing = fields.framing.of_request();
-    if fields.facts.auth < super::AuthScheme::ApiKeyHeader
-        && fields.facts.auth == super::AuthScheme::None
-        && facts::has_key_in_query(target)
-    {
-        fields.facts.auth = super::AuthScheme::ApiKeyQuery;
-    }
+    facts::complete_auth(&mut fields.facts, target);
     fields.facts.preflight = method == Method::Options && fields.asks_preflight();
     fields.facts.body_bytes = match framing {
         Framing::None => Some(0),

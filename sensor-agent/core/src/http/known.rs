@@ -9,10 +9,8 @@
 use foldhash::fast::FixedState;
 use std::hash::{BuildHasher as _, Hasher as _};
 
-use super::facts::has_key_in_query;
-use super::{
-    AuthScheme, HeadError, Method, RequestHead, ResponseHead, parse_request, parse_response,
-};
+use super::facts::complete_auth;
+use super::{HeadError, Method, RequestHead, ResponseHead, parse_request, parse_response};
 
 /// Header sections that are remembered, of requests and of responses.
 const SLOTS: usize = 256;
@@ -73,9 +71,7 @@ impl KnownHeads {
         };
         let mut facts = known.facts.clone();
         facts.head_bytes = u32::try_from(head.len()).unwrap_or(u32::MAX);
-        if facts.auth == AuthScheme::None && has_key_in_query(target) {
-            facts.auth = AuthScheme::ApiKeyQuery;
-        }
+        complete_auth(&mut facts, target);
         Ok(RequestHead {
             method,
             host: known.host.clone(),

@@ -19,6 +19,7 @@ use super::{
     names::{NameId, NameSet, Names},
     owned::ApiOwner,
     owners::Owners,
+    pace::part_ns,
     path::{Target, Templating, write_template},
     query,
     reach::Reach,
@@ -134,6 +135,7 @@ pub(super) struct Context<'a> {
     pub(super) media: &'a mut Names,
     pub(super) query_names: &'a mut Names,
     pub(super) origin: Origin,
+    pub(super) window_ns: u64,
     /// Keyed hash of the client's address.
     pub(super) client_hash: u64,
     pub(super) sketch_bytes: &'a mut usize,
@@ -199,7 +201,9 @@ impl Endpoint {
         context: &mut Context<'_>,
     ) {
         let now = exchange.time;
-        self.note_reach(context.origin.exposure, exchange.weight.max(1).into(), now);
+        let count = exchange.weight.max(1).into();
+        self.note_reach(context.origin.exposure, count, now);
+        self.note_pace(now, count, part_ns(context.window_ns));
         self.first = self.first.min(now);
         self.last = self.last.max(now);
         self.times.note(outcome, now);
@@ -212,11 +216,15 @@ impl Endpoint {
         self.dirty = true;
         self.denied |= matches!(exchange.status, Some(401 | 403));
         self.auth |= 1 << exchange.request.auth as u16;
+        if exchange.request.client_certificate {
+            self.auth |= 1 << AuthScheme::ClientCertificate as u16;
+        }
         self.sights.note(exchange, outcome);
         let found = Announced::of(exchange, |location| successor(location, context.limits));
         if found.is_some() || self.announced.is_some() {
             Announced::note(&mut self.announced, found, outcome, Dating::of(exchange));
         }
+        self.note_leaving(exchange, outcome, context);
         self.observe_sketches(exchange, context);
         self.observe_names(exchange, query, context);
         match outcome {
@@ -298,12 +306,14 @@ impl Endpoint {
 
     /// Heap bytes of what can grow.
     pub(super) fn heap_bytes(&self) -> usize {
-        self.latency.heap_bytes() + self.clients.heap_bytes()
+        self.latency.heap_bytes() + self.clients.heap_bytes() + self.leaving_bytes()
     }
 
     /// Adds the evidence of another endpoint that turned out to be this one.
-    pub(super) fn absorb(&mut self, other: Self, limits: &InventoryLimits) {
+    pub(super) fn absorb(&mut self, mut other: Self, limits: &InventoryLimits, window_ns: u64) {
         self.merge_reach(&other.spread(), other.reach);
+        self.merge_pace(&other, part_ns(window_ns));
+        self.merge_leaving(other.more.as_deref_mut().and_then(|more| more.leaving.take()));
         self.first = self.first.min(other.first);
         self.last = self.last.max(other.last);
         self.times.merge(&other.times);
@@ -373,7 +383,7 @@ pub(crate) const fn auth_name(scheme: AuthScheme) -> &'static str {
     scheme.as_str()
 }
 
-const AUTH_SCHEMES: [AuthScheme; 9] = AuthScheme::ALL;
+const AUTH_SCHEMES: [AuthScheme; 10] = AuthScheme::ALL;
 
 /// Bits of names as stored; unknown ones are left out.
 pub(super) fn auth_bits(names: &[String]) -> u16 {

@@ -163,7 +163,7 @@ pub struct SupersededRow {
     pub by: String,
     /// Its path template.
     pub path_template: String,
-    /// Its weighted requests; none where it is declared and was not called.
+    /// Its weighted requests.
     pub requests: u64,
 }
 

@@ -3,9 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    answers::is_page, catch_all::is_rest, endpoint::Endpoint, evidence::Outcome, row::Kind,
+    answers::is_page, catch_all::is_rest, endpoint::Endpoint, evidence::Outcome,
+    facet::AuthPosture, row::Kind,
 };
-use crate::http::Exchange;
+use crate::http::{AuthScheme, Exchange};
 
 /// What the successes of an endpoint were, and who asked: bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +19,9 @@ impl Sights {
     const ASSET: u8 = 4;
     const PROBED: u8 = 8;
     const CALLED: u8 = 16;
+    /// A success that was asked for without credentials, and one with.
+    const OPEN: u8 = 32;
+    const AUTHENTICATED: u8 = 64;
 
     /// Notes one exchange.
     pub(super) fn note(&mut self, exchange: &Exchange, outcome: Outcome) {
@@ -26,6 +30,10 @@ impl Sights {
         if outcome != Outcome::Success {
             return;
         }
+        self.0 |= match exchange.request.auth {
+            AuthScheme::None => Self::OPEN,
+            _ => Self::AUTHENTICATED,
+        };
         self.0 |= match exchange.response.content_type.as_deref() {
             None => 0,
             media if is_page(media) => Self::PAGE,
@@ -37,6 +45,16 @@ impl Sights {
     /// Adds another's.
     pub(super) fn merge(&mut self, other: Self) {
         self.0 |= other.0;
+    }
+
+    /// Whether it answers without credentials.
+    pub(super) const fn posture(self) -> Option<AuthPosture> {
+        match (self.has(Self::OPEN), self.has(Self::AUTHENTICATED)) {
+            (false, false) => None,
+            (true, false) => Some(AuthPosture::Open),
+            (true, true) => Some(AuthPosture::Mixed),
+            (false, true) => Some(AuthPosture::Credentials),
+        }
     }
 
     const fn has(self, bit: u8) -> bool {

@@ -14,8 +14,10 @@ use super::{
     evidence::{ByClass, Times},
     kind::Sights,
     latency::LatencySketch,
+    leaving::{Leaving, LeavingRecord},
     life::Announced,
     names::{NameSet, Names},
+    pace::Pace,
     reach::Spread,
     service::{identity, named_identity},
     table::Inventory,
@@ -116,6 +118,10 @@ struct EndpointRecord {
     /// Requests by class of caller; none from a version that did not count them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     reach: Option<Spread>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pace: Option<Pace>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    leaving: Option<LeavingRecord>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     denied: bool,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -222,6 +228,7 @@ impl Inventory {
         let service = self.service(endpoint.service)?;
         let listener = self.listeners.get(service.listener as usize)?;
         let owner = |id| self.owners.names.name(id).cloned();
+        let more = endpoint.more.as_deref();
         let record = EndpointRecord {
             listener: listener.address,
             host: service.host.as_deref().map(str::to_owned),
@@ -251,6 +258,8 @@ impl Inventory {
             sights: endpoint.sights,
             announced: endpoint.announced.as_deref().cloned(),
             reach: Some(endpoint.spread()),
+            pace: more.and_then(|more| more.pace.as_deref().cloned()),
+            leaving: more.and_then(|more| more.leaving.as_deref()).map(|it| it.record(mask)),
             split: endpoint.split,
         };
         let body = serde_json::to_vec(&record).ok()?;
@@ -296,6 +305,7 @@ impl Inventory {
         (endpoint.absent_calls, endpoint.refused_in) = (record.absent_calls, record.refused_in);
         (endpoint.split, endpoint.denied) = (record.split, record.denied);
         endpoint.restore_reach(record.reach);
+        endpoint.restore_more(record.pace, record.leaving.and_then(Leaving::restored));
         endpoint.callers =
             record.callers.iter().take(limits.callers).map(|text| Caller::restored(text)).collect();
         endpoint.owner = record.owner.and_then(|name| self.owners.names.intern(&name));

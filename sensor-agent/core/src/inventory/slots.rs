@@ -223,7 +223,7 @@ impl Inventory {
                 self.totals.probing = self.totals.probing.saturating_sub(endpoint.observed);
                 self.totals.endpoints += endpoint.observed;
             }
-            entry.absorb(*endpoint, &self.limits);
+            entry.absorb(*endpoint, &self.limits, self.window_ns);
             self.sketch_bytes = (self.sketch_bytes + entry.heap_bytes()).saturating_sub(before);
             return there;
         }

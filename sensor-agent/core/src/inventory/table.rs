@@ -460,6 +460,7 @@ impl Inventory {
             media: &mut self.media,
             query_names: &mut self.query_names,
             origin: self.origin,
+            window_ns: self.window_ns,
             client_hash: self.last_client.1,
             sketch_bytes: &mut self.sketch_bytes,
             sketches_refused: &mut self.losses.sketches_refused,

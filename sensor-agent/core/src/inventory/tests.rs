@@ -3,6 +3,7 @@
 mod facets;
 mod hostile;
 mod learned;
+mod leaving;
 mod life;
 mod order;
 mod overlay;
@@ -10,6 +11,7 @@ mod pins;
 mod placing;
 mod removed;
 mod services;
+mod versions;
 
 use std::net::SocketAddr;
 

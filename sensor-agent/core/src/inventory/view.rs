@@ -12,13 +12,15 @@ use super::{
     evaluate::{Evaluated, reason},
     host::{HOST_BYTES_MAX, HostName},
     life::Drift,
+    risk::{RiskInputs, risk, weakest},
     row::{
-        Accuracy, CoverageRow, EgressRow, EndpointRow, INVENTORY_SCHEMA, InventoryView, Kind,
-        LatencyRow,
+        Accuracy, CoverageRow, EgressRow, EndpointRow, INVENTORY_SCHEMA, InventoryTotals,
+        InventoryView, Kind, LatencyRow,
     },
     service::{Service, ServiceId, identity, is_named, with_view},
     sources::Gate,
     table::{EndpointId, Inventory, Observed},
+    versions::version_of,
 };
 use crate::{
     catalogue::{Catalogue, DeclaredOperation},
@@ -65,8 +67,12 @@ impl Inventory {
         filter: &RowFilter,
     ) -> InventoryView {
         let rows_max = filter.rows_max.unwrap_or(usize::MAX);
-        let (mut endpoints, mut endpoints_left_out) = (Vec::new(), 0);
-        self.each_row(now, catalogue, mask, filter, |row| {
+        let (mut endpoints, mut endpoints_left_out, mut unowned) = (Vec::new(), 0, 0);
+        self.all_rows(now, catalogue, mask, |row| {
+            unowned += u64::from(row.kind == Kind::Api && row.declared_owner.is_none());
+            if !filter.wants(&row) {
+                return;
+            }
             if endpoints.len() < rows_max {
                 endpoints.push(row);
             } else {
@@ -81,8 +87,8 @@ impl Inventory {
             endpoints,
             endpoints_left_out,
             egress: self.egress_rows(mask),
-            versions: Vec::new(),
-            totals: self.totals,
+            versions: self.version_families(now),
+            totals: InventoryTotals { unowned, ..self.totals },
         }
     }
 
@@ -109,6 +115,25 @@ impl Inventory {
         filter: &RowFilter,
         mut give: impl FnMut(EndpointRow),
     ) {
+        self.all_rows(now, catalogue, mask, |row| {
+            if filter.wants(&row) {
+                give(row);
+            }
+        });
+    }
+
+    fn all_rows(
+        &self,
+        now: UnixNs,
+        catalogue: &Catalogue,
+        mask: &Mask,
+        mut give: impl FnMut(EndpointRow),
+    ) {
+        let successors = self.successors();
+        let mut give = |mut row: EndpointRow| {
+            successors.tell(&mut row);
+            give(row);
+        };
         let mut made = self.silent_rows(now, catalogue, mask);
         made.extend(self.overflow_rows(now, catalogue, mask));
         let mut order: Vec<(Place<'_>, Made<'_>)> =
@@ -135,13 +160,13 @@ impl Inventory {
                         order.next_if(|(next, entry)| *next == place && endpoint.joins(entry))
                     {
                         let one = one.get_or_insert_with(|| endpoint.clone());
-                        one.absorb(other.clone(), &self.limits);
+                        one.absorb(other.clone(), &self.limits, self.window_ns);
                         one.service = self.shown_as(one.service);
                     }
                     self.shown_row(one.as_ref().unwrap_or(endpoint), now, mask)
                 }
             };
-            let Some(row) = row.filter(|row| filter.wants(row)) else { continue };
+            let Some(row) = row else { continue };
             match &mut last {
                 // Refused under several host names that nothing proved: one row at the listener.
                 Some(before) if before.id == row.id => join(before, &row),
@@ -161,7 +186,7 @@ impl Inventory {
     #[must_use]
     pub fn row(&self, id: EndpointId, now: UnixNs, mask: &Mask) -> Option<EndpointRow> {
         let endpoint = self.endpoint(id)?;
-        let row = self.make_row(endpoint, self.evaluate(endpoint, now), mask)?;
+        let row = self.make_row(endpoint, self.evaluate(endpoint, now), now, mask)?;
         Some(self.holds(endpoint, now).told(row))
     }
 
@@ -232,7 +257,9 @@ impl Inventory {
         let evaluated = self.evaluate(endpoint, now);
         match evaluated.decision.state {
             State::Probing | State::Egress => None,
-            _ => Some(self.holds(endpoint, now).told(self.make_row(endpoint, evaluated, mask)?)),
+            _ => {
+                Some(self.holds(endpoint, now).told(self.make_row(endpoint, evaluated, now, mask)?))
+            }
         }
     }
 
@@ -240,6 +267,7 @@ impl Inventory {
         &self,
         endpoint: &Endpoint,
         evaluated: Evaluated,
+        now: UnixNs,
         mask: &Mask,
     ) -> Option<EndpointRow> {
         let service = self.service(self.shown_as(endpoint.service))?;
@@ -249,7 +277,17 @@ impl Inventory {
         let (declared_owner, declared_owner_source) = self.owner_of(endpoint, service).unzip();
         let response_types = endpoint.response_types.texts(&self.media);
         let called = endpoint.observed > 0;
-        Some(EndpointRow {
+        let exposure = endpoint.spread().row();
+        let auth_posture = endpoint.sights.posture();
+        let risk = risk(RiskInputs {
+            state: evaluated.decision.state,
+            exposure: exposure.as_ref().map(|it| it.widest),
+            posture: auth_posture,
+            weakest: weakest(endpoint.auth),
+            data: 0,
+            findings: 0,
+        });
+        let mut row = EndpointRow {
             id: format!(
                 "{:016x}",
                 identity(listener.address, host, &endpoint.method, &endpoint.template)
@@ -295,12 +333,12 @@ impl Inventory {
             query_names: endpoint.query_names.texts(&self.query_names),
             counts_split_off: endpoint.split,
             accuracy: if endpoint.sampled { Accuracy::Sampled } else { Accuracy::Exact },
-            exposure: endpoint.spread().row(),
+            exposure,
             declared_owner,
             declared_owner_source,
-            auth_posture: None,
-            risk: None,
-            version: None,
+            auth_posture,
+            risk: Some(risk),
+            version: version_of(&endpoint.template),
             superseded: None,
             accepted: None,
             ignored: None,
@@ -308,7 +346,9 @@ impl Inventory {
             remaining_callers: None,
             trend: None,
             decommission: None,
-        })
+        };
+        self.tell_end(&mut row, endpoint, &evaluated, now, mask);
+        Some(row)
     }
 
     /// Declared operations that no service of this host was called for: one row each, at the busiest service that its

@@ -86,6 +86,12 @@ impl Watch {
 
     /// Whether the sensor was attached for enough of the window before `now`.
     pub(super) fn is_attached_enough(&self, now: UnixNs, window_ns: u64) -> bool {
+        self.attached_ns(now, window_ns) * 1_000
+            >= u128::from(window_ns) * u128::from(COVERED_PERMILLE_MIN)
+    }
+
+    /// For how long of the window before `now` the sensor was attached.
+    pub(super) fn attached_ns(&self, now: UnixNs, window_ns: u64) -> u128 {
         let start = now.0.saturating_sub(window_ns);
         let last = self.spans.len().saturating_sub(1);
         let mut until = start;
@@ -98,7 +104,7 @@ impl Watch {
             attached += u128::from(to.saturating_sub(from));
             until = until.max(to);
         }
-        attached * 1_000 >= u128::from(window_ns) * u128::from(COVERED_PERMILLE_MIN)
+        attached
     }
 
     /// The spans, oldest first.

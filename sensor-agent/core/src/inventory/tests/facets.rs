@@ -96,3 +96,69 @@ paths:
     assert_eq!(owner(&mut bench, "/nine"), some("Nine", OwnerSource::Configuration));
     assert_eq!(owner(&mut bench, "/none"), None);
 }
+
+#[test]
+fn a_posture_is_read_from_successes_only() {
+    let mut bench = Bench::new(&[]);
+    let with = |auth, call| Call { auth, ..call };
+    bench.call(&with(AuthScheme::Bearer, get("/closed", 200)));
+    bench.call(&get("/closed", 401));
+    bench.call(&get("/open", 200));
+    bench.call(&get("/mixed", 200));
+    bench.call(&with(AuthScheme::Basic, get("/mixed", 200)));
+    bench.call(&with(AuthScheme::ClientCertificate, get("/mutual", 200)));
+    for (template, posture, auth) in [
+        ("/closed", AuthPosture::Credentials, &["none", "bearer"][..]),
+        ("/open", AuthPosture::Open, &["none"]),
+        ("/mixed", AuthPosture::Mixed, &["none", "basic"]),
+        ("/mutual", AuthPosture::Credentials, &["client_certificate"]),
+    ] {
+        let row = row(&mut bench, template);
+        assert_eq!((row.auth_posture, row.auth.join(" ")), (Some(posture), auth.join(" ")));
+    }
+}
+
+#[test]
+fn a_risk_is_the_sum_of_its_parts() {
+    let mut bench = Bench::new(&[SHOP]);
+    call_from(&mut bench, "203.0.113.9", &get("/past", 200));
+    call_from(&mut bench, "192.168.1.5", &Call { auth: AuthScheme::Jwt, ..get("/users", 200) });
+    let risk = |row: EndpointRow| {
+        let risk = row.risk.expect("a risk");
+        let sum: u32 = risk.parts.iter().map(|part| u32::from(part.points)).sum();
+        assert_eq!(u32::from(risk.score), sum);
+        risk.parts.into_iter().map(|part| (part.part, part.points)).collect::<Vec<_>>()
+    };
+    let past = row(&mut bench, "/past");
+    assert_eq!(
+        risk(past),
+        [(RiskFactor::State, 30), (RiskFactor::Exposure, 25), (RiskFactor::Authentication, 20)]
+    );
+    assert_eq!(
+        risk(row(&mut bench, "/users")),
+        [(RiskFactor::Exposure, 10), (RiskFactor::Authentication, 1)]
+    );
+}
+
+#[test]
+fn an_endpoint_stays_small() {
+    let bytes = size_of::<super::super::endpoint::Endpoint>();
+    assert!(bytes <= ENDPOINT_BYTES_MAX, "{bytes}");
+}
+
+/// Of one endpoint without what it has on the heap.
+const ENDPOINT_BYTES_MAX: usize = 504;
+
+#[test]
+fn endpoints_without_an_owner_are_counted_whatever_is_asked_for() {
+    let mut bench = Bench::new(&[]);
+    for path in ["/a", "/b"] {
+        bench.call(&get(path, 200));
+    }
+    let filter = RowFilter { kinds: vec![Kind::Page], ..RowFilter::default() };
+    let view =
+        |bench: &Bench| bench.inventory.view(at(1), &bench.catalogue, &Mask::default(), &filter);
+    assert_eq!((view(&bench).totals.unowned, view(&bench).endpoints.len()), (2, 0));
+    bench.inventory.set_owner_globs(OwnerGlobs::new([("*", "Platform")]).expect("a glob"));
+    assert_eq!(view(&bench).totals.unowned, 0);
+}
