@@ -77,8 +77,8 @@ fn a_table_with_a_filter_has_the_chosen_endpoints_only() {
     let output = replay(&["--kind", "page,asset"]);
     assert_eq!(
         text(&output),
-        "STATE     SERVICE       METHOD  PATH    REQUESTS  STATUS  P50  AUTH  LAST SEEN             FROM\n\
-         observed  shop.example  GET     /about  1         2xx:1        none  2026-06-01 10:00:03Z  public\n"
+        "RISK  STATE     SERVICE       METHOD  PATH    REQUESTS  STATUS  P50  AUTH  LAST SEEN             FROM\n\
+         55    observed  shop.example  GET     /about  1         2xx:1        none  2026-06-01 10:00:03Z  public\n"
     );
 }
 
