@@ -13,7 +13,8 @@ use super::{
     endpoint::{Endpoint, Standing},
     facet::{SupersededRow, VersionFamilyRow, VersionRow, VersionShare, VersionSource},
     row::EndpointRow,
-    service::{Service, without_names},
+    service::Service,
+    shape::Shape,
     table::Inventory,
     version::{Version, Versioned},
 };
@@ -34,7 +35,7 @@ struct OperationKey<'a> {
     service: &'a str,
     method: &'a str,
     before: &'a str,
-    behind: String,
+    behind: Shape<'a>,
     sort_of_days: bool,
 }
 
@@ -83,7 +84,7 @@ impl<'a> Successors<'a> {
 
 fn key<'a>(service: &'a str, method: &'a str, cut: &Versioned<'a>) -> OperationKey<'a> {
     let sort_of_days = cut.version.contains('-');
-    let behind = without_names(cut.behind);
+    let behind = Shape(cut.behind);
     OperationKey { service, method, before: cut.before, behind, sort_of_days }
 }
 
