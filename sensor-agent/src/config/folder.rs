@@ -168,9 +168,7 @@ impl CatalogueFolder {
             let there = documents.iter().any(|(have, other)| {
                 have == name
                     || other == bytes
-                    || have
-                        .strip_prefix("retired/")
-                        .is_some_and(|moved| ends_with_path(name, moved))
+                    || retired(have).is_some_and(|moved| ends_with_path(name, &moved))
             });
             if !there {
                 notes.push(format!("{name} is gone; the last good one stays in force (move it to retired/ to retire it)"));
@@ -317,6 +315,13 @@ fn fingerprint(files: &[FileEntry]) -> u64 {
     digest.value()
 }
 
+/// The name that a document in a folder `retired/` had outside of it.
+fn retired(name: &str) -> Option<String> {
+    let inside = |at: usize| (at == 0 || name.as_bytes().get(at - 1) == Some(&b'/')).then_some(at);
+    let at = name.find("retired/").and_then(inside)?;
+    Some(format!("{}{}", name.get(..at)?, name.get(at + "retired/".len()..)?))
+}
+
 /// Whether `name` is `moved`, or ends with it on a segment border.
 fn ends_with_path(name: &str, moved: &str) -> bool {
     name.strip_suffix(moved).is_some_and(|before| before.is_empty() || before.ends_with('/'))
@@ -404,6 +409,16 @@ mod tests {
             loaded.catalogue.documents().iter().filter(|document| document.retired).count(),
             1
         );
+        // Also beside where it was, and changed on the way.
+        write(dir.path(), "x/c.yaml", &document("/c"), 1);
+        folder.load().unwrap();
+        fs::remove_file(dir.path().join("x/c.yaml")).unwrap();
+        write(dir.path(), "x/retired/c.yaml", &document("/c2"), 2);
+        let loaded = folder.load().unwrap();
+        assert!(loaded.notes.is_empty(), "{loaded:?}");
+        fs::remove_dir_all(dir.path().join("x")).unwrap();
+        folder = CatalogueFolder::new(dir.path());
+        folder.load().unwrap();
         // Renaming is not disappearing.
         fs::rename(dir.path().join("b.yaml"), dir.path().join("c.yaml")).unwrap();
         let loaded = folder.load().unwrap();

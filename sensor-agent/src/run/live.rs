@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use sensor_core::{
-    catalogue::BindingReason,
+    catalogue::Catalogue,
     event::{AddressMask, Event, EventBody, LedgerCount, Mask},
     finding::{Consequence, FlowVerdict, Subject},
     flow,
@@ -195,11 +195,9 @@ impl Live {
             self.local = local;
         }
         self.refresh(now);
-        let bound = self.pipeline.catalogue().digest();
+        let before = Arc::clone(self.pipeline.catalogue());
         self.pipeline.on_tick(now);
-        if self.pipeline.catalogue().digest() != bound {
-            self.say_bindings();
-        }
+        self.say_bindings(&before);
         if now.since(self.swept) >= SWEEP_NS {
             self.swept = now;
             let pipeline = &self.pipeline;
@@ -214,11 +212,16 @@ impl Live {
         }
     }
 
-    /// Says which documents without a host are about which services by what was asked.
-    fn say_bindings(&self) {
-        let bindings = self.pipeline.catalogue().bindings().iter();
-        for binding in bindings.filter(|it| it.reason == BindingReason::Evidence) {
-            events::DocumentBound { binding }.emit();
+    /// Says which documents were bound to other services since, by what was asked.
+    fn say_bindings(&self, before: &Arc<Catalogue>) {
+        let catalogue = self.pipeline.catalogue();
+        if Arc::ptr_eq(before, catalogue) {
+            return;
+        }
+        for (was, binding) in before.bindings().iter().zip(catalogue.bindings()) {
+            if (was.reason, &was.scopes) != (binding.reason, &binding.scopes) {
+                events::DocumentBound { binding }.emit();
+            }
         }
     }
 

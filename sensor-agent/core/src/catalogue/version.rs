@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     binding::{Age, Binding},
-    document::ParsedDocument,
+    document::{ParsedDocument, ParsedOperation},
     error::Problem,
     limits::VERSION_SHARED_PERCENT_MIN,
     servers::Server,
@@ -95,16 +95,40 @@ fn servers_of(document: &ParsedDocument) -> BTreeSet<&Server> {
     document.operations.iter().flat_map(|operation| operation.servers.iter()).collect()
 }
 
-/// Whether enough of the older's operations are in the newer one too.
+/// Whether enough of the older's operations are in the newer one too; those that every service has show nothing.
 fn shares(older: &ParsedDocument, newer: &ParsedDocument) -> bool {
     let have: HashSet<(&str, String)> = newer.operations.iter().map(key).collect();
-    let shared = older.operations.iter().filter(|operation| have.contains(&key(operation)));
-    let (shared, all) = (shared.count(), older.operations.len());
+    let telling = |operation: &&ParsedOperation| {
+        let path = operation.operation.path.trim_end_matches('/');
+        !path.rsplit('/').next().is_some_and(|last| last.is_empty() || COMMON.contains(&last))
+    };
+    let own: Vec<&ParsedOperation> = older.operations.iter().filter(telling).collect();
+    let shared = own.iter().filter(|operation| have.contains(&key(operation))).count();
+    let all = own.len();
     shared > 0 && shared.saturating_mul(100) >= all.saturating_mul(VERSION_SHARED_PERCENT_MIN)
 }
 
+/// Last segments of operations that services have whatever they are for.
+const COMMON: &[&str] = &[
+    "alive",
+    "docs",
+    "health",
+    "healthcheck",
+    "healthz",
+    "info",
+    "live",
+    "livez",
+    "metrics",
+    "openapi.json",
+    "ping",
+    "ready",
+    "readyz",
+    "status",
+    "version",
+];
+
 /// An operation without the names of its parameters.
-fn key(parsed: &super::document::ParsedOperation) -> (&str, String) {
+fn key(parsed: &ParsedOperation) -> (&str, String) {
     let mut shape = String::with_capacity(parsed.operation.path.len());
     let mut depth = 0_usize;
     for c in parsed.operation.path.chars() {

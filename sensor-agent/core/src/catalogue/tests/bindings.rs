@@ -228,6 +228,11 @@ fn apis_of_one_title_that_share_too_little_are_two() {
     let servers = "[{url: 'https://a.example'}]";
     let one = versioned("1", servers, &["/v1/a", "/v1/b", "/v1/c", "/v1/d", "/health"]);
     let two = versioned("2", servers, &["/v2/a", "/v2/b", "/health"]);
+    // Of two that have nothing in common but what every service has.
+    let (red, blue) = (["/health", "/metrics", "/red"], ["/health", "/metrics", "/blue"]);
+    let (red, blue) = (versioned("1", "[]", &red), versioned("2", "[]", &blue));
+    let (colours, errors) = Catalogue::load(&[("red.yaml", &*red), ("blue.yaml", &*blue)], None);
+    assert_eq!(ask(&colours, "a.example", 80, "GET /red").0, Current, "{errors:?}");
     let elsewhere = versioned("3", "[{url: 'https://a.example/v3'}]", &["/v1/a", "/v1/b"]);
     let documents = [("1.yaml", &*one), ("2.yaml", &*two), ("3.yaml", &*elsewhere)];
     let (catalogue, _) = Catalogue::load(&documents, None);
