@@ -29,7 +29,7 @@ struct Host {
     lab: Lab,
     server: Namespace,
     client: Namespace,
-    _nginx: Nginx,
+    _nginx: [Nginx; 2],
 }
 
 impl Host {
@@ -37,7 +37,8 @@ impl Host {
         let lab = Lab::new().unwrap();
         let (server, client) = (lab.namespace("s").unwrap(), lab.namespace("c").unwrap());
         lab.veth((&server, "eth0", "10.1.0.1/24"), (&client, "eth0", "10.1.0.2/24")).unwrap();
-        let nginx = Nginx::start(&lab, &server, 80, SERVER).unwrap();
+        let nginx = [&server, &client].map(|space| Nginx::start(&lab, space, 80, SERVER).unwrap());
+        fs::write(lab.folder().join("templates.yaml"), "version: 1\n").unwrap();
         fs::create_dir(lab.folder().join("catalogue")).unwrap();
         fs::write(lab.folder().join("catalogue/users.yaml"), USERS).unwrap();
         Self { lab, server, client, _nginx: nginx }
@@ -45,8 +46,13 @@ impl Host {
 
     fn sensor(&self) -> Sensor {
         let catalogue = self.lab.folder().join("catalogue");
-        let options =
-            SensorOptions::on(&["eth0"]).with(&["--catalogue", catalogue.to_str().unwrap()]);
+        let templates = self.lab.folder().join("templates.yaml");
+        let options = SensorOptions::on(&["eth0"]).with(&[
+            "--catalogue",
+            catalogue.to_str().unwrap(),
+            "--templates",
+            templates.to_str().unwrap(),
+        ]);
         Sensor::start(&self.lab, &self.server, &options).unwrap()
     }
 
@@ -80,17 +86,72 @@ impl Host {
 
     /// Waits until an endpoint has a state.
     fn wait(&self, endpoint: &str, state: &str) -> Value {
+        self.wait_for(endpoint, |row| row["state"] == state)
+    }
+
+    /// Waits until the row of an endpoint is as it should be.
+    fn wait_for(&self, endpoint: &str, holds: impl Fn(&Value) -> bool) -> Value {
         let end = Instant::now() + Duration::from_secs(20);
         loop {
             let output = self.run(&["inventory", "show", endpoint, "--json"]);
             let shown: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
-            if shown["endpoint"]["state"] == state {
+            if holds(&shown["endpoint"]) {
                 return shown;
             }
-            assert!(Instant::now() < end, "{endpoint} is not {state} within 20 s: {shown:#}");
+            assert!(Instant::now() < end, "{endpoint} within 20 s: {shown:#}");
             std::thread::sleep(Duration::from_millis(100));
         }
     }
+}
+
+#[test]
+fn hosts_that_are_called_are_listed_and_templates_follow_their_file() {
+    if !is_root_or_skips("hosts_that_are_called_are_listed") {
+        return;
+    }
+    let host = Host::new();
+    let sensor = host.sensor();
+    for path in ["/debug/vars", "/debug/heap"] {
+        host.call(path);
+    }
+    for _ in 0..3 {
+        let get = "curl -s -o /dev/null -H 'Host: Pay.Partner.Example' http://10.1.0.2/users/1";
+        host.server.sh(get).unwrap();
+    }
+    host.wait("GET shop.example/debug/vars", "shadow-path");
+    let end = Instant::now() + Duration::from_secs(20);
+    let egress = loop {
+        let egress = host.json(&["egress"]);
+        if egress["hosts"][0]["requests"] == 3 {
+            break egress;
+        }
+        assert!(Instant::now() < end, "{egress:#}");
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    assert_eq!(egress["hosts"][0]["host"], "pay.partner.example", "{egress:#}");
+    assert_eq!(egress["hosts"][0]["methods"]["GET"], 3, "{egress:#}");
+    assert_eq!(host.json(&["egress", "--host", "*.partner.*"])["hosts"], egress["hosts"]);
+    assert_eq!(host.run(&["egress", "--host", "other"]).status.code(), Some(1));
+    assert_eq!(host.run(&["egress", "--caller", "nobody"]).status.code(), Some(1));
+
+    let file = host.lab.folder().join("templates.yaml");
+    let pin = |name: &str| format!("version: 1\ntemplates:\n  - pin: ['/debug/{{{name}}}']\n");
+    fs::write(&file, pin("what")).unwrap();
+    let pinned = host.wait_for("GET shop.example/debug/{what}", |row| {
+        row["path_template"] == "/debug/{what}" && row["requests"] == 2
+    });
+    // A wrong file changes nothing; the next one keeps the id.
+    fs::write(&file, "version: 1\ntemplates:\n  - pin: [debug]\n").unwrap();
+    std::thread::sleep(Duration::from_millis(2_500));
+    host.call("/debug/more");
+    fs::write(&file, pin("which")).unwrap();
+    let renamed = host.wait_for("GET shop.example/debug/{which}", |row| {
+        row["path_template"] == "/debug/{which}" && row["requests"] == 3
+    });
+    assert_eq!(pinned["endpoint"]["id"], renamed["endpoint"]["id"]);
+    let refused = host.json(&["status"])["ledger"]["agent"]["templates_refused"].as_u64();
+    assert_eq!(refused, Some(1));
+    sensor.stop().unwrap();
 }
 
 fn wall_seconds() -> u64 {

@@ -2,6 +2,7 @@
 
 mod coverage;
 mod diff;
+mod facts;
 mod filter;
 mod find;
 mod glob;
