@@ -28,6 +28,7 @@ mod operators;
 mod owners;
 mod pins;
 mod policy;
+mod privacy;
 mod reload;
 mod requests;
 mod reset;

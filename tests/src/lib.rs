@@ -13,6 +13,7 @@ pub mod object;
 pub mod packets;
 pub mod policy_case;
 pub mod score;
+pub mod secrets;
 
 /// Whether this process may run tests of the kernel tier; prints a visible, countable line when not.
 #[cfg(target_os = "linux")]

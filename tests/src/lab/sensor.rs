@@ -20,6 +20,8 @@ pub struct SensorOptions {
     pub interfaces: Vec<String>,
     /// Further arguments of `run`.
     pub arguments: Vec<String>,
+    /// File that its log goes to, all of it; none: a little, to the test's own.
+    pub log: Option<PathBuf>,
 }
 
 impl SensorOptions {
@@ -29,6 +31,7 @@ impl SensorOptions {
         Self {
             interfaces: interfaces.iter().map(ToString::to_string).collect(),
             arguments: Vec::new(),
+            log: None,
         }
     }
 
@@ -36,6 +39,15 @@ impl SensorOptions {
     #[must_use]
     pub fn with(mut self, arguments: &[&str]) -> Self {
         self.arguments.extend(arguments.iter().map(ToString::to_string));
+        self
+    }
+}
+
+impl SensorOptions {
+    /// Lets it log everything into a file.
+    #[must_use]
+    pub fn logging_to(mut self, file: PathBuf) -> Self {
+        self.log = Some(file);
         self
     }
 }
@@ -75,6 +87,10 @@ impl Sensor {
         if let Ok(object) = env::var("SENSOR_EBPF_OBJECT") {
             command.args(["--ebpf-object", &object]);
         }
+        if let Some(log) = &options.log {
+            let file = std::fs::File::create(log)?;
+            command.env("SENSOR_LOG", "debug").stdout(file.try_clone()?).stderr(file);
+        }
         Ok(Self { child: Child::spawn(&mut command)?, socket })
     }
 
@@ -109,6 +125,12 @@ impl Sensor {
     /// `inventory --json`.
     pub fn inventory(&self) -> Result<Value> {
         self.ask(&["inventory"])
+    }
+
+    /// Its folder: the store is in it.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.socket.parent().unwrap_or(&self.socket)
     }
 
     /// Ends it as a service manager would and waits.

@@ -16,4 +16,4 @@ pub use description::{Description, descriptions};
 pub use learn::{Knowledge, Order, learned};
 pub use naive::naive;
 pub use tally::Tally;
-pub use traffic::{Request, traffic};
+pub use traffic::{Request, popular, traffic};

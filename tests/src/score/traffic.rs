@@ -2,7 +2,10 @@
 
 use std::collections::HashMap;
 
-use super::{description::Description, values::Vocabulary};
+use super::{
+    description::Description,
+    values::{Vocabulary, zipf},
+};
 use crate::generate::Random;
 
 /// One request.
@@ -26,18 +29,9 @@ pub fn traffic(description: &Description, calls: usize, seed: u64) -> Vec<Reques
     let mut requests = Vec::new();
     for (place, operation) in description.operations.iter().enumerate() {
         for _ in 0..calls {
-            let mut path = String::new();
-            let mut rest = operation.path.as_str();
-            while let Some((before, after)) = rest.split_once('{') {
-                let Some((name, behind)) = after.split_once('}') else { break };
-                path.push_str(before);
-                let vocabulary = vocabularies
-                    .entry(name.to_owned())
-                    .or_insert_with(|| Vocabulary::of(name, seed));
-                path.push_str(&vocabulary.draw(&mut random));
-                rest = behind;
-            }
-            path.push_str(rest);
+            let path = filled(&operation.path, &mut random, |name| {
+                *vocabularies.entry(name.to_owned()).or_insert_with(|| Vocabulary::of(name, seed))
+            });
             let status = match random.below(100) {
                 0..=2 => 404,
                 3 => 500,
@@ -62,6 +56,48 @@ pub fn traffic(description: &Description, calls: usize, seed: u64) -> Vec<Reques
     requests
 }
 
+/// Draws `count` requests: operations by Zipf's law in a random order of popularity, and so the values of their parameters;
+/// owners, repositories and branches are words. No noise.
+#[must_use]
+pub fn popular(description: &Description, count: usize, seed: u64) -> Vec<Request> {
+    let mut random = Random::new(seed);
+    let mut order: Vec<usize> = (0..description.operations.len()).collect();
+    for place in (1..order.len()).rev() {
+        order.swap(place, random.below(place + 1));
+    }
+    let mut vocabularies = HashMap::new();
+    let mut draw = || {
+        let place = order[zipf(order.len(), &mut random)];
+        let operation = &description.operations[place];
+        let path = filled(&operation.path, &mut random, |name| {
+            *vocabularies.entry(name.to_owned()).or_insert_with(|| {
+                let words = WORD_LIKE.iter().any(|part| name.contains(part));
+                if words { Vocabulary::of_words(name, seed) } else { Vocabulary::of(name, seed) }
+            })
+        });
+        let method = operation.method.clone();
+        Request { method, path, status: 200, operation: Some(place) }
+    };
+    (0..count).map(|_| draw()).collect()
+}
+
+/// A path with a value for each parameter.
+fn filled(
+    template: &str,
+    random: &mut Random,
+    mut vocabulary: impl FnMut(&str) -> Vocabulary,
+) -> String {
+    let mut path = String::new();
+    let mut rest = template;
+    while let Some((before, after)) = rest.split_once('{') {
+        let Some((name, behind)) = after.split_once('}') else { break };
+        path.push_str(before);
+        path.push_str(&vocabulary(name).draw(random));
+        rest = behind;
+    }
+    path + rest
+}
+
 fn noise(requests: &[Request], random: &mut Random) -> Request {
     let path = if random.chance(50) {
         format!("{}/{}", random.pick(SCANS), random.below(1_000))
@@ -75,6 +111,10 @@ fn noise(requests: &[Request], random: &mut Random) -> Request {
     let status = [404, 404, 400, 403][random.below(4)];
     Request { method: "GET".to_owned(), path, status, operation: None }
 }
+
+/// Parameters whose values are words.
+const WORD_LIKE: &[&str] =
+    &["owner", "repo", "org", "branch", "user", "ref", "team", "environment"];
 
 const SCANS: &[&str] = &[
     "/.env",

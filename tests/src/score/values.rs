@@ -52,13 +52,17 @@ impl Vocabulary {
         Self { style, size, seed }
     }
 
+    /// One of names that look like words, whatever the parameter is called.
+    pub(super) fn of_words(name: &str, seed: u64) -> Self {
+        let of = Self::of(name, seed);
+        let mut random = Random::new(of.seed ^ 0x5eed);
+        let style = [Style::Word, Style::Slug, Style::Numbered][random.below(3)];
+        Self { style, size: [300, 1_000, 3_000][random.below(3)], ..of }
+    }
+
     /// Draws a value by Zipf's law with exponent 1.
     pub(super) fn draw(&self, random: &mut Random) -> String {
-        let sum = harmonic(self.size);
-        let point = fraction(random) * sum;
-        // The inverse of the logarithm that the sum is near to.
-        let rank = ((point - 0.577).exp() - 0.5).max(0.0);
-        self.value((0..self.size).find(|at| real(*at + 1) > rank).unwrap_or(0))
+        self.value(zipf(self.size, random))
     }
 
     fn value(&self, number: usize) -> String {
@@ -115,6 +119,14 @@ fn word(random: &mut Random) -> String {
         format!("{}{}", random.pick(&consonants), random.pick(&["a", "e", "i", "o", "u", "an"]))
     };
     (0..2 + random.below(3)).map(|_| syllable(random)).collect()
+}
+
+/// A number below `size`, by Zipf's law with exponent 1: the first most often.
+pub(super) fn zipf(size: usize, random: &mut Random) -> usize {
+    let point = fraction(random) * harmonic(size);
+    // The inverse of the logarithm that the sum is near to.
+    let rank = ((point - 0.577).exp() - 0.5).max(0.0);
+    (0..size).find(|at| real(*at + 1) > rank).unwrap_or(0)
 }
 
 fn harmonic(size: usize) -> f64 {

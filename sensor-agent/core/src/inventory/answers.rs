@@ -99,7 +99,8 @@ impl Proofs {
 
     /// Whether an answer would add nothing.
     pub(super) fn has(&self, answer: Option<Answer>) -> bool {
-        self.firm || answer.is_some_and(|answer| self.seen().contains(&answer))
+        let known = |answer: Answer| self.seen().iter().any(|seen| seen.is_like(answer));
+        self.firm || answer.is_some_and(known)
     }
 
     /// Adds a success.
@@ -108,7 +109,7 @@ impl Proofs {
             self.firm = true;
             return;
         };
-        if self.seen().iter().any(|seen| seen.is_like(answer)) {
+        if self.has(Some(answer)) {
             return;
         }
         match self.answers.get_mut(usize::from(self.count)) {

@@ -1,5 +1,6 @@
 //! The inventory from exchanges to rows: what makes an endpoint, what does not, and the corner cases of the states.
 
+mod corners;
 mod facets;
 mod hostile;
 mod learned;

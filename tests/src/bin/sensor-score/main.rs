@@ -5,6 +5,7 @@
 mod states;
 mod templates;
 mod threshold;
+mod zipf;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -18,7 +19,7 @@ const SEED: u64 = 20_260_704;
 /// Scenarios of states.
 const SCENARIOS: u64 = 300;
 /// What can be asked for.
-const PARTS: [&str; 2] = ["templates", "states"];
+const PARTS: [&str; 3] = ["templates", "zipf", "states"];
 
 fn main() -> Result<ExitCode> {
     let mut args = std::env::args().skip(1);
@@ -40,6 +41,9 @@ fn main() -> Result<ExitCode> {
     let wants = |part: &str| parts.is_empty() || parts.iter().any(|it| it == part);
     if wants("templates") {
         templates::templates(&descriptions, &calls, &mut thresholds)?;
+    }
+    if wants("zipf") {
+        zipf::zipf(&descriptions, &mut thresholds)?;
     }
     if wants("states") {
         states::states(&descriptions, SCENARIOS, &mut thresholds)?;

@@ -186,12 +186,12 @@ impl Pass<'_> {
             split.literals.extend(position.literals.iter().cloned());
             return;
         }
-        let pool = Pool::of(&tails);
+        let pool = Pool::of(position, &tails);
         let outliers = outliers(&position.literals);
         for (place, (literal, tail)) in position.literals.iter().zip(&tails).enumerate() {
             let facts = sibling::of_sibling(position, tail, &pool, place, parameter, &self.known);
             if place < outliers
-                || sibling::stands_out(position, place)
+                || sibling::stands_out(position, &pool, place)
                 || is_version(literal.text.as_bytes())
                 || self.weights.literal(&facts) > 0.0
             {

@@ -5,31 +5,88 @@
 
 use super::{
     evidence::{Known, has_digit, yes},
-    position::{Position, Shares, Sibling, Tail, real},
+    position::{Position, Shares, Tail, real},
     words,
 };
 
 /// Kinds of evidence of a segment.
 pub(super) const SIBLING: usize = 37;
 
-/// All of a position, for comparing one segment with the rest.
+/// All of a position, for comparing one segment with the rest: read once for all of its segments.
 #[derive(Debug, Default)]
 pub(super) struct Pool {
-    ends: Shares,
-    next: Shares,
-    after: Shares,
+    ends: Pooled,
+    next: Pooled,
+    after: Pooled,
+    count: f64,
+    sum: f64,
+    /// Shares of the segments.
+    api: f64,
+    digits: f64,
+    hyphens: f64,
+    capitals: f64,
+    /// Calls of each, ascending.
+    sums: Vec<f64>,
+}
+
+/// What follows all of them, and how much that is.
+#[derive(Debug, Default)]
+struct Pooled {
+    shares: Shares,
+    total: f64,
+}
+
+impl Pooled {
+    fn of<'a>(tails: impl Iterator<Item = &'a Shares>) -> Self {
+        let mut shares = Shares::new();
+        for tail in tails {
+            add(&mut shares, tail);
+        }
+        Self { total: shares.values().sum(), shares }
+    }
+
+    fn get(&self, token: u64) -> f64 {
+        self.shares.get(&token).copied().unwrap_or_default()
+    }
 }
 
 impl Pool {
-    pub(super) fn of(tails: &[Tail]) -> Self {
-        let mut pool = Self::default();
-        for tail in tails {
-            add(&mut pool.ends, &tail.ends);
-            add(&mut pool.next, &tail.next);
-            add(&mut pool.after, &tail.after);
+    pub(super) fn of(position: &Position, tails: &[Tail]) -> Self {
+        let siblings = &position.literals;
+        let count = real(siblings.len() as u64);
+        let share = |test: fn(&str) -> bool| {
+            real(siblings.iter().filter(|it| test(&it.text)).count() as u64) / count.max(1.0)
+        };
+        let mut sums: Vec<f64> = siblings.iter().map(|it| it.sum).collect();
+        sums.sort_by(f64::total_cmp);
+        Self {
+            ends: Pooled::of(tails.iter().map(|tail| &tail.ends)),
+            next: Pooled::of(tails.iter().map(|tail| &tail.next)),
+            after: Pooled::of(tails.iter().map(|tail| &tail.after)),
+            count,
+            sum: position.sum(),
+            api: share(words::is_api),
+            digits: share(has_digit),
+            hyphens: share(has_hyphen),
+            capitals: share(has_capital),
+            sums,
         }
-        pool
     }
+
+    /// Share of the segments that are called at least half as often, and at most twice.
+    fn about_as_often(&self, sum: f64) -> f64 {
+        let below = self.sums.partition_point(|it| *it < sum * 0.5);
+        let up_to = self.sums.partition_point(|it| *it <= sum * 2.0);
+        real(up_to.saturating_sub(below) as u64) / self.count.max(1.0)
+    }
+}
+
+fn has_hyphen(text: &str) -> bool {
+    text.contains('-')
+}
+
+fn has_capital(text: &str) -> bool {
+    text.bytes().any(|byte| byte.is_ascii_uppercase())
 }
 
 fn add(to: &mut Shares, from: &Shares) {
@@ -49,13 +106,8 @@ pub(super) fn of_sibling(
 ) -> [f64; SIBLING] {
     let siblings = &position.literals;
     let Some(own) = siblings.get(place) else { return [0.0; SIBLING] };
-    let (count, sum) = (real(siblings.len() as u64), position.sum());
-    let share = |test: &dyn Fn(&Sibling) -> bool| {
-        real(siblings.iter().filter(|it| test(it)).count() as u64) / count.max(1.0)
-    };
-    let unlike = |test: &dyn Fn(&Sibling) -> bool| {
-        if test(own) { 1.0 - share(test) } else { share(test) }
-    };
+    let (count, sum) = (pool.count, pool.sum);
+    let unlike = |is: bool, share: f64| if is { 1.0 - share } else { share };
     let others = ((sum - own.sum) / (count - 1.0).max(1.0)).max(0.5);
     let (ends, next) = (divergence(&tail.ends, &pool.ends), divergence(&tail.next, &pool.next));
     let (like_ends, like_next, like_after) = (
@@ -64,7 +116,7 @@ pub(super) fn of_sibling(
         Likeness::of(&tail.after, &pool.after),
     );
     let api = words::is_api(&own.text);
-    let api_share = share(&|it| words::is_api(&it.text));
+    let api_share = pool.api;
     let first = place == 0;
     let second = siblings.get(1).map_or(0.5, |it| it.sum);
     let ratio = (own.sum / others).ln();
@@ -88,9 +140,9 @@ pub(super) fn of_sibling(
         yes(own.sum <= 1.0),
         yes(own.sum <= 2.0),
         parameter.clamp(-8.0, 8.0) / 4.0,
-        unlike(&|it| has_digit(&it.text)),
-        unlike(&|it| it.text.contains('-')),
-        unlike(&|it| it.text.bytes().any(|byte| byte.is_ascii_uppercase())),
+        unlike(has_digit(&own.text), pool.digits),
+        unlike(has_hyphen(&own.text), pool.hyphens),
+        unlike(has_capital(&own.text), pool.capitals),
         yes(api) * ratio.max(0.0),
         count.ln(),
         like_ends.share,
@@ -106,30 +158,30 @@ pub(super) fn of_sibling(
         yes(calls > 0.0 && own.sum < calls * 0.5),
         api_share * count.ln(),
         yes(calls > 0.0 && own.sum >= 0.7 * calls),
-        share(&|it| it.sum >= own.sum * 0.5 && it.sum <= own.sum * 2.0),
+        pool.about_as_often(own.sum),
     ]
 }
 
 /// Whether it is a word that stands in the place of an identifier, called more than the others.
-pub(super) fn stands_out(position: &Position, place: usize) -> bool {
+pub(super) fn stands_out(position: &Position, pool: &Pool, place: usize) -> bool {
     let siblings = &position.literals;
     let Some(own) = siblings.get(place) else { return false };
-    let others = (position.sum() - own.sum) / (real(siblings.len() as u64) - 1.0).max(1.0);
+    let others = (pool.sum - own.sum) / (pool.count - 1.0).max(1.0);
     RESERVED.contains(&&*own.text) && own.sum >= 5.0 && own.sum >= 3.0 * others
 }
 
 /// How far what follows is from what follows the rest: a log-likelihood ratio, zero where nothing follows.
-fn divergence(own: &Shares, pool: &Shares) -> f64 {
+fn divergence(own: &Shares, pool: &Pooled) -> f64 {
     let total: f64 = own.values().sum();
     if total < 1.0 {
         return 0.0;
     }
-    let rest = pool.values().sum::<f64>() - total;
-    let kinds = real(pool.len() as u64) + 1.0;
+    let rest = pool.total - total;
+    let kinds = real(pool.shares.len() as u64) + 1.0;
     let sum: f64 = own
         .iter()
         .map(|(token, share)| {
-            let others = (pool.get(token).copied().unwrap_or_default() - share).max(0.0);
+            let others = (pool.get(*token) - share).max(0.0);
             share * ((share / total) / ((others + 0.5) / (rest + 0.5 * kinds))).ln()
         })
         .sum();
@@ -146,14 +198,14 @@ struct Likeness {
 }
 
 impl Likeness {
-    fn of(own: &Shares, pool: &Shares) -> Self {
+    fn of(own: &Shares, pool: &Pooled) -> Self {
         let total: f64 = own.values().sum();
         if total < 1.0 {
             return Self::default();
         }
         let mut like = Self::default();
         for (token, share) in own {
-            if pool.get(token).copied().unwrap_or_default() > *share {
+            if pool.get(*token) > *share {
                 like.share += share / total;
                 like.tokens += 1.0;
             }
@@ -163,15 +215,12 @@ impl Likeness {
 }
 
 /// Share of the rest's requests that go on as some of this segment do.
-fn covered(own: &Shares, pool: &Shares) -> f64 {
-    let rest = pool.values().sum::<f64>() - own.values().sum::<f64>();
+fn covered(own: &Shares, pool: &Pooled) -> f64 {
+    let rest = pool.total - own.values().sum::<f64>();
     if rest < 1.0 {
         return 0.0;
     }
-    let both: f64 = own
-        .iter()
-        .map(|(token, share)| (pool.get(token).copied().unwrap_or_default() - share).max(0.0))
-        .sum();
+    let both: f64 = own.iter().map(|(token, share)| (pool.get(*token) - share).max(0.0)).sum();
     both / rest
 }
 
