@@ -15,5 +15,5 @@ mod values;
 pub use description::{Description, descriptions};
 pub use learn::{Knowledge, Order, learned};
 pub use naive::naive;
-pub use tally::Tally;
+pub use tally::{Tally, mistakes};
 pub use traffic::{Request, popular, traffic};

@@ -94,6 +94,26 @@ impl Tally {
     }
 }
 
+/// Operations with a template that is not theirs: the method, their own, and what they got.
+#[must_use]
+pub fn mistakes(
+    description: &Description,
+    requests: &[Request],
+    templates: &[String],
+) -> BTreeMap<(String, String), BTreeSet<String>> {
+    let mut out: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
+    for (request, template) in requests.iter().zip(templates) {
+        let Some(operation) = request.operation.map(|place| &description.operations[place]) else {
+            continue;
+        };
+        if *template != operation.shape() {
+            let key = (operation.method.clone(), operation.path.clone());
+            out.entry(key).or_default().insert(template.clone());
+        }
+    }
+    out
+}
+
 /// Whether a literal of the shape is a parameter of the template.
 fn swallows(template: &str, shape: &str) -> bool {
     template.split('/').count() == shape.split('/').count()

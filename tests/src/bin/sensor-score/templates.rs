@@ -3,7 +3,9 @@
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
-use sensor_tests::score::{Description, Knowledge, Order, Tally, learned, naive, traffic};
+use sensor_tests::score::{
+    Description, Knowledge, Order, Tally, learned, mistakes, naive, traffic,
+};
 
 use crate::{SEED, threshold::Thresholds};
 
@@ -76,6 +78,12 @@ fn of(description: &Description, calls: usize) -> Result<[Tally; 3]> {
             );
             let name = &description.name;
             ensure!(changed.is_none(), "{name}: {order:?} gives other templates: {changed:?}");
+        }
+    }
+    if std::env::var_os("SENSOR_SCORE_MISTAKES").is_some() {
+        for ((method, path), given) in mistakes(description, &requests, &templates) {
+            let given: Vec<&String> = given.iter().take(3).collect();
+            eprintln!("{} {method} {path} is {given:?}", description.name);
         }
     }
     let declared = learned(&requests, Order::Drawn, Knowledge::Document(description))?;
