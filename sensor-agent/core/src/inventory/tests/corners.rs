@@ -80,7 +80,7 @@ fn a_catalogue_that_changes_in_the_middle_changes_states_at_once_and_tells_them_
     let mut bench = Bench::new(&[SHOP]);
     bench.call(&get("/users/1", 200));
     bench.call(&get("/basket", 200));
-    let mut told = |bench: &mut Bench| {
+    let told = |bench: &mut Bench| {
         let mut states = Vec::new();
         bench.inventory.set_catalogue(&bench.catalogue);
         bench.inventory.tell_changes(at(1), &Mask::default(), 100, |event| {
