@@ -144,3 +144,31 @@ fn the_switch_waits_for_nobody_s_document() {
     let taken = slow.read(&mut answer).unwrap();
     assert!(answer[..taken].starts_with(b"{\"ok\":"));
 }
+
+#[test]
+fn what_is_said_of_endpoints_is_a_change_without_a_document() {
+    let said = [
+        r#"{"do":"inventory_accept","id":"0123456789abcdef","owner":"team","note":"","terms":{}}"#,
+        r#"{"do":"inventory_ignore","id":"0123456789abcdef","until_unix_ns":null,"terms":{"reason":"x"}}"#,
+        r#"{"do":"inventory_undo","id":"0123456789abcdef","word":"ignored","terms":{}}"#,
+    ];
+    for line in said {
+        let Request::Do(change) = Request::read(line.as_bytes()).unwrap() else {
+            panic!("{line} is a question");
+        };
+        assert_eq!(change.body_bytes(), 0, "{line}");
+        assert_eq!(serde_json::to_string(&change).unwrap(), line);
+    }
+    // Nothing that is not known is taken for one.
+    for line in [
+        r#"{"do":"inventory_accept","id":"0","owner":"team","terms":{}}"#,
+        r#"{"do":"inventory_undo","id":"0","word":"declared","terms":{}}"#,
+        r#"{"get":"history","id":7}"#,
+    ] {
+        assert!(Request::read(line.as_bytes()).is_err(), "{line}");
+    }
+    assert_eq!(
+        Request::read(br#"{"get":"history"}"#).unwrap(),
+        Request::Get(Question::History { id: None })
+    );
+}

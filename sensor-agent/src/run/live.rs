@@ -250,15 +250,8 @@ impl Live {
             .ledger()
             .into_iter()
             .map(|count| (count.stage.to_owned(), count.name.to_owned(), count.value));
-        let (states, forgotten) = self.history.take_changes();
-        let states = states.into_iter().map(|record| Row {
-            table: Table::History,
-            key: record.key,
-            last_seen: record.time.0,
-            body: record.body,
-        });
+        let (states, forgotten) = self.take_history();
         let removed = removed.into_iter().map(|key| (Table::Endpoints, key));
-        let forgotten = forgotten.into_iter().map(|key| (Table::History, key));
         Batch {
             put: put.chain(states).collect(),
             remove: removed.chain(forgotten).collect(),
