@@ -17,7 +17,7 @@ pub use protocol::{
 pub use server::{Access, BindError, Listener, Responder};
 pub use status::{
     AuditStatus, CatalogueStatus, ChainStatus, ChangeView, DROPS_SCHEMA, DropRecord, DropsView,
-    EnforcementStatus, InterfaceView, ListStatus, POLICY_SCHEMA, PolicyStatus, PolicyText,
-    PolicyView, ProgramMissing, ProvisionalStatus, RingStatus, RuleStatus, STATUS_SCHEMA,
-    SharedSource, StatusView,
+    EndpointsStatus, EnforcementStatus, InterfaceView, ListStatus, POLICY_SCHEMA, PolicyStatus,
+    PolicyText, PolicyView, ProgramMissing, ProvisionalStatus, RingStatus, RuleStatus,
+    STATUS_SCHEMA, SharedSource, StatusView,
 };

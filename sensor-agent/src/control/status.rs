@@ -67,6 +67,20 @@ pub struct StatusView {
     /// The audit log.
     #[serde(default)]
     pub audit: AuditStatus,
+    /// Endpoints, as of the last look at all of them.
+    #[serde(default)]
+    pub endpoints: EndpointsStatus,
+}
+
+/// Endpoints that were called, by what they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct EndpointsStatus {
+    /// By state.
+    pub by_state: BTreeMap<String, u64>,
+    /// By the widest class of callers that reached them.
+    pub by_exposure: BTreeMap<String, u64>,
+    /// Of kind `api`, without a declared owner.
+    pub unowned: u64,
 }
 
 /// One wanted interface.

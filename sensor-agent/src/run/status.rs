@@ -8,7 +8,7 @@ use std::{
 
 use ipnet::IpNet;
 use sensor_core::{
-    inventory::{CatalogueCoverageView, HistoryView, InventoryView, RowFilter},
+    inventory::{CatalogueCoverageView, HistoryView, InventoryView, RowFilter, Summary},
     time::{MonoNs, UnixNs},
 };
 use sensor_ebpf::abi::counter::Counter;
@@ -23,9 +23,10 @@ use crate::{
     audit::AuditLog,
     config::{HealthCheck, Hook, Mode},
     control::{
-        Answer, AuditStatus, CatalogueStatus, ChainStatus, Change, EnforcementStatus,
-        InterfaceView, ListStatus, POLICY_SCHEMA, Peer, PolicyStatus, PolicyText, PolicyView,
-        ProgramMissing, Question, Responder, RingStatus, RuleStatus, STATUS_SCHEMA, StatusView,
+        Answer, AuditStatus, CatalogueStatus, ChainStatus, Change, EndpointsStatus,
+        EnforcementStatus, InterfaceView, ListStatus, POLICY_SCHEMA, Peer, PolicyStatus,
+        PolicyText, PolicyView, ProgramMissing, Question, Responder, RingStatus, RuleStatus,
+        STATUS_SCHEMA, StatusView,
     },
     drops::Guard,
     kernel::{self, Chain, HookKind, InterfaceState, InterfaceStatus, Kernel},
@@ -35,6 +36,17 @@ use crate::{
     source::ring_buffer::RingCounts,
     telemetry::{Own, http::Source},
 };
+
+fn endpoints(summary: Summary) -> EndpointsStatus {
+    EndpointsStatus {
+        by_state: summary.states().map(|(state, count)| (state.to_string(), count)).collect(),
+        by_exposure: summary
+            .exposures()
+            .map(|(class, count)| (class.as_str().to_owned(), count))
+            .collect(),
+        unowned: summary.unowned,
+    }
+}
 
 /// What a status is made from.
 #[derive(Debug)]
@@ -135,11 +147,12 @@ impl Shared {
     fn make_status(&self) -> StatusView {
         let facts = &self.facts;
         let now = kernel::now();
-        let (beat, counts, store) = {
+        let (beat, counts, store, endpoints) = {
             let mut live = lock(&facts.live);
             live.refresh(now);
             let store = live.keeper().map(crate::store::Keeper::status).unwrap_or_default();
-            (live.beat, live.pipeline.ledger(), store)
+            let endpoints = endpoints(live.pipeline.inventory().summary());
+            (live.beat, live.pipeline.ledger(), store, endpoints)
         };
         let mut ledger: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
         for count in counts {
@@ -203,6 +216,7 @@ impl Shared {
             policy: reloaded.policy,
             catalogue: reloaded.catalogue,
             audit: self.audit_status(),
+            endpoints,
         }
     }
 

@@ -42,6 +42,7 @@ impl Collector for Scrape {
                     .encode(family.encode_family(&[("count", count.as_str())])?)?;
             }
         }
+        self.endpoints(&mut out)?;
         self.audit(&mut out)?;
         self.clients(&mut out)?;
         self.rules(&mut out)?;
@@ -129,6 +130,30 @@ impl Scrape {
                 None,
                 catalogue.errors.len() as u64,
             )?;
+        }
+        Ok(())
+    }
+
+    fn endpoints(&self, out: &mut DescriptorEncoder<'_>) -> Written {
+        let endpoints = &self.0.endpoints;
+        let help = "Endpoints of kind api without a declared owner";
+        gauge(out, "endpoints_unowned", help, None, endpoints.unowned)?;
+        let families = [
+            ("endpoints", "Endpoints that were called", "state", &endpoints.by_state),
+            (
+                "endpoints_reached",
+                "Endpoints by the widest class of callers",
+                "exposure",
+                &endpoints.by_exposure,
+            ),
+        ];
+        for (name, help, label, counts) in families {
+            let gauge = prometheus_client::metrics::MetricType::Gauge;
+            let mut family = out.encode_descriptor(name, help, None, gauge)?;
+            for (value, count) in counts {
+                ConstGauge::new(*count)
+                    .encode(family.encode_family(&[(label, value.as_str())])?)?;
+            }
         }
         Ok(())
     }
@@ -302,7 +327,7 @@ fn counter(out: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) 
 mod tests {
     use super::*;
     use crate::{
-        control::{PolicyStatus, RuleStatus},
+        control::{EndpointsStatus, PolicyStatus, RuleStatus},
         sink::SinkStatus,
     };
 
@@ -311,6 +336,11 @@ mod tests {
         let rule = RuleStatus { id: "a\"b\n\\".into(), packets: 7, ..RuleStatus::default() };
         let view = StatusView {
             ready: true,
+            endpoints: EndpointsStatus {
+                by_state: [("shadow-path".into(), 2)].into(),
+                by_exposure: [("public".into(), 1)].into(),
+                unowned: 3,
+            },
             ledger: [("kernel".into(), [("sightings".into(), 5)].into())].into(),
             policy: Some(PolicyStatus::default()),
             clients: crate::kernel::ClientCounts::default(),
@@ -321,6 +351,9 @@ mod tests {
         let text = render(view).unwrap();
         for line in [
             "sensor_ready 1",
+            "sensor_endpoints{state=\"shadow-path\"} 2",
+            "sensor_endpoints_reached{exposure=\"public\"} 1",
+            "sensor_endpoints_unowned 3",
             "sensor_kernel_ledger_total{count=\"sightings\"} 5",
             "sensor_sink_events_total{sink=\"stdout\",outcome=\"dropped\"} 3",
             "sensor_rule_packets_total{rule=\"a\\\"b\\n\\\\\",kind=\"\",outcome=\"dropped\"} 7",

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use super::{
     coverage::ListenerTotals,
     endpoint::Standing,
+    summary::Summary,
     table::{EndpointId, Inventory},
     watch::Attached,
 };
@@ -102,7 +103,7 @@ impl Inventory {
     ) {
         let mut later = std::mem::take(&mut self.discovered);
         for id in later.drain(..room.min(later.len())) {
-            self.tell_change(id, now, mask, &mut tell);
+            self.tell_change(id, now, mask, &mut tell, &mut Summary::default());
         }
         self.discovered = later;
     }
@@ -117,17 +118,19 @@ impl Inventory {
         mut tell: impl FnMut(EndpointEvent),
     ) {
         self.retire(now);
-        let mut left = room;
+        let (mut left, mut summary) = (room, Summary::default());
         for slot in 0..self.endpoints.len() {
             let Ok(slot) = u32::try_from(slot) else { break };
             if left == 0 {
-                break;
+                return;
             }
-            self.tell_change(EndpointId(slot), now, mask, &mut |event| {
+            let mut tell = |event| {
                 left -= 1;
                 tell(event);
-            });
+            };
+            self.tell_change(EndpointId(slot), now, mask, &mut tell, &mut summary);
         }
+        self.summary = summary;
     }
 
     fn tell_change(
@@ -136,9 +139,11 @@ impl Inventory {
         now: UnixNs,
         mask: &Mask,
         tell: &mut impl FnMut(EndpointEvent),
+        summary: &mut Summary,
     ) {
         let Some(endpoint) = self.endpoint(id) else { return };
         let state = self.evaluate(endpoint, now).decision.state;
+        self.sum_up(summary, endpoint, state);
         let change = match endpoint.told {
             Some(previous) if previous == state => return,
             Some(previous) => EndpointChange::State { previous },

@@ -50,6 +50,7 @@ mod shape;
 mod shown;
 mod slots;
 mod sources;
+mod summary;
 mod sunset;
 mod table;
 mod teach;
@@ -84,6 +85,7 @@ pub use row::{
     InventoryView, Kind, LatencyRow,
 };
 pub use sources::{Gate, IDENTITIES, Mark, SHARED_NS, Sources, WINDOW_NS};
+pub use summary::Summary;
 pub use table::{EndpointId, Inventory, InventoryLosses, Observed};
 pub use teach::NOWHERE;
 pub use view::RowFilter;

@@ -36,7 +36,8 @@ pub(super) struct Spread {
 }
 
 impl Spread {
-    fn widest(&self) -> Option<Exposure> {
+    /// The widest class that has any.
+    pub(super) fn widest(&self) -> Option<Exposure> {
         let counts = Exposure::ALL.iter().zip(self.requests);
         counts.filter(|(_, count)| *count > 0).map(|(class, _)| *class).max()
     }

@@ -33,6 +33,7 @@ use super::{
     row::InventoryTotals,
     service::{Folding, Service, ServiceId, canonical},
     slots::Key,
+    summary::Summary,
     teach::NOWHERE,
     watch::Watch,
 };
@@ -130,6 +131,8 @@ pub struct Inventory {
     pub(super) hello_names: Names,
     pub(super) watch: Watch,
     pub(super) totals: InventoryTotals,
+    /// As of the last look at all endpoints.
+    pub(super) summary: Summary,
     pub(super) losses: InventoryLosses,
     pub(super) sketch_bytes: usize,
     pub(super) catalogue_digest: u64,
@@ -183,6 +186,7 @@ impl Inventory {
             hello_names: Names::new(8_192),
             watch: Watch::default(),
             totals: InventoryTotals::default(),
+            summary: Summary::default(),
             losses: InventoryLosses::default(),
             sketch_bytes: 0,
             catalogue_digest: UNREAD,

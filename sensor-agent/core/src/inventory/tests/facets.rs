@@ -162,3 +162,18 @@ fn endpoints_without_an_owner_are_counted_whatever_is_asked_for() {
     bench.inventory.set_owner_globs(OwnerGlobs::new([("*", "Platform")]).expect("a glob"));
     assert_eq!(view(&bench).totals.unowned, 0);
 }
+
+#[test]
+fn a_summary_counts_endpoints_by_state_and_by_the_widest_class() {
+    let mut bench = Bench::new(&[SHOP]);
+    call_from(&mut bench, "203.0.113.9", &get("/users", 200));
+    call_from(&mut bench, "192.168.1.5", &get("/other", 200));
+    call_from(&mut bench, "192.168.1.5", &get("/nothing", 404));
+    bench.inventory.tell_changes(at(1), &Mask::default(), usize::MAX, |_| ());
+    let summary = bench.inventory.summary();
+    let states: Vec<_> = summary.states().collect();
+    assert_eq!(states, [(State::Declared, 1), (State::ShadowPath, 1)]);
+    let exposures: Vec<_> = summary.exposures().collect();
+    assert_eq!(exposures, [(Exposure::Private, 1), (Exposure::Public, 1)]);
+    assert_eq!(summary.unowned, 2);
+}
