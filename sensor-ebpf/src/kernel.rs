@@ -14,6 +14,7 @@ use sensor_ebpf::{
         dynamic::{Connection, DropKey, DropValue, Handshake, Verdict},
         flow_key::{FlowKey, Tuple},
         image::{ANY4_WORDS, FILTER6_WORDS, Line, ListId},
+        near::GRAINS6_MAX,
         policy::LimitKey,
         sample::Hook,
         settings::{ListenerCounts, ListenerKey, Settings},
@@ -35,8 +36,8 @@ use crate::{
     emit,
     maps::{
         ALIASES, ANY4, CLIENT_VERDICTS, CONNECTIONS, COUNTERS, DROPS, FILTER6, FLOW_VERDICTS,
-        FLOWS, FRAGMENTS, HANDSHAKES, LIMIT_STATE, LISTENERS, NETWORKS, OPEN, PENALISED, POLICY,
-        PROVEN, RECENT, RULE_HITS, SETTINGS, SHARED, WORK,
+        FLOWS, FRAGMENTS, HANDSHAKES, LIMIT_STATE, LISTENERS, NEAR, NETWORKS, OPEN, PENALISED,
+        POLICY, PROVEN, RECENT, RULE_HITS, SETTINGS, SHARED, WORK,
     },
     outline, peer,
 };
@@ -242,6 +243,13 @@ impl<const DIRECT: bool> Tables for Kernel<DIRECT> {
         let Some(words) = FILTER6.get(slot).and_then(|filter| filter.get(0)) else { return [0; 2] };
         let word = |at: u32| words.get(at as usize & (FILTER6_WORDS - 1)).copied().unwrap_or(0);
         [word(first), word(second)]
+    }
+
+    #[inline(always)]
+    fn near(&self, slot: u32, [a, b, c, d]: [u32; GRAINS6_MAX]) -> Option<[u64; GRAINS6_MAX]> {
+        let words = NEAR.get(slot)?.get(0)?;
+        let word = |at: u32| words.get(at as usize).copied().unwrap_or(0);
+        Some([word(a), word(b), word(c), word(d)])
     }
 
     #[inline(always)]
@@ -536,6 +544,11 @@ impl<const DIRECT: bool> Tables for Kernel<DIRECT> {
         } else {
             outline::sensor_swift_socket(self.skb.as_ptr(), work)
         }
+    }
+
+    #[inline(always)]
+    fn concerns4(&self, work: &mut Work) -> bool {
+        outline::sensor_concerns4(work) != 0
     }
 
     #[inline(always)]

@@ -14,6 +14,7 @@ use sensor_ebpf::{
         },
         flow_key::{FlowKey, Tuple},
         image::{ANY4_WORDS, FILTER6_WORDS, HITS_SLOTS, Line, SLOTS},
+        near::NEAR_WORDS,
         policy::{LimitKey, RuleHits},
         settings::{ListenerCounts, ListenerKey, Settings},
     },
@@ -87,6 +88,10 @@ pub(crate) static FILTER6: ArrayOfMaps<
     Array<[u64; FILTER6_WORDS], 1, MMAPABLE>,
     { SLOTS as usize },
 > = ArrayOfMaps::new();
+/// Filters of block entries of both families, by slot; one is there only for a policy that has many.
+#[btf_map]
+pub(crate) static NEAR: ArrayOfMaps<Array<[u64; NEAR_WORDS], 1, MMAPABLE>, { SLOTS as usize }> =
+    ArrayOfMaps::new();
 /// Hits of rules; an index stays with a rule over all generations.
 #[btf_map]
 pub(crate) static RULE_HITS: PerCpuArray<RuleHits, { HITS_SLOTS as usize }> = PerCpuArray::new();

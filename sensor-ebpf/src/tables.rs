@@ -13,6 +13,7 @@ use crate::{
         dynamic::{Connection, DropKey, DropValue, Handshake, Verdict},
         flow_key::{FlowKey, Tuple},
         image::{Line, ListId},
+        near::GRAINS6_MAX,
         policy::LimitKey,
         settings::{ListenerKey, Settings},
     },
@@ -215,6 +216,8 @@ pub trait Tables {
     fn any4(&self, slot: u32, words: [u32; 2]) -> [u64; 2];
     /// Two words of a slot's filter of IPv6 anchors.
     fn filter6(&self, slot: u32, words: [u32; 2]) -> [u64; 2];
+    /// Words of the policy's `NEAR`; none where a policy has no such filter.
+    fn near(&self, slot: u32, words: [u32; GRAINS6_MAX]) -> Option<[u64; GRAINS6_MAX]>;
     /// A line of a slot's policy image.
     fn line(&self, slot: u32, number: u32) -> Option<&Line>;
     /// The agent's verdict on a flow.
@@ -321,6 +324,15 @@ pub trait Tables {
         Self: Sized,
     {
         judge::swift(packet, self, work)
+    }
+
+    /// Runs [`crate::verdict::concerns4`].
+    #[inline(always)]
+    fn concerns4(&self, work: &mut Work) -> bool
+    where
+        Self: Sized,
+    {
+        verdict::concerns4(self, work)
     }
 
     /// Runs [`crate::verdict::concerns6`].

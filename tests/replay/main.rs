@@ -8,6 +8,7 @@ mod documents;
 mod explained;
 mod generated;
 mod hostile;
+mod large_list;
 mod memory;
 mod model;
 mod privacy;

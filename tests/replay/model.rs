@@ -26,6 +26,7 @@ fn image(case: &Case) -> (Image, u64) {
         lines: image.lines.clone(),
         any4: image.any4.clone(),
         filter6: image.filter6.clone(),
+        near: image.near.clone(),
         flags: image.flags | anchor,
     };
     (copy, image.flags | anchor)

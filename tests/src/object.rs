@@ -46,5 +46,11 @@ pub fn load_config(mode: Mode) -> LoadConfig {
 #[must_use]
 pub fn image(draft: &Draft) -> PolicyImage {
     let built = draft.build();
-    PolicyImage { lines: built.lines, any4: built.any4, filter6: built.filter6, flags: built.flags }
+    PolicyImage {
+        lines: built.lines,
+        any4: built.any4,
+        filter6: built.filter6,
+        near: built.near,
+        flags: built.flags,
+    }
 }

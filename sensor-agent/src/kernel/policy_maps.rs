@@ -110,6 +110,7 @@ pub(crate) struct PolicyMaps {
     policy: MapData,
     any4: MapData,
     filter6: MapData,
+    near: MapData,
     hits: PerCpuArray<MapData, Wire<RuleHits>>,
     flow_verdicts: HashMap<MapData, Wire<FlowKey>, Wire<Verdict>>,
     client_verdicts: HashMap<MapData, [u8; 16], Wire<Verdict>>,
@@ -136,6 +137,7 @@ impl PolicyMaps {
             policy: slots(ebpf, "POLICY")?,
             any4: slots(ebpf, "ANY4")?,
             filter6: slots(ebpf, "FILTER6")?,
+            near: slots(ebpf, "NEAR")?,
             hits: map!(PerCpuArray, "RULE_HITS"),
             flow_verdicts: map!(HashMap, "FLOW_VERDICTS"),
             client_verdicts: map!(HashMap, "CLIENT_VERDICTS"),
@@ -162,9 +164,7 @@ impl PolicyMaps {
             self.revert()?;
         }
         let header = header(image)?;
-        let needed = (image.lines.as_bytes().len()
-            + image.any4.as_bytes().len()
-            + image.filter6.as_bytes().len()) as u64;
+        let needed = image.bytes();
         if let Some(room) = room::kernel_memory_left().filter(|room| *room < needed) {
             return Err(ApplyError::NoRoom { needed, room });
         }
@@ -368,6 +368,7 @@ impl PolicyMaps {
         drop(memory);
         bitmap(&self.any4, slot, &image.any4).map_err(failed("ANY4"))?;
         bitmap(&self.filter6, slot, &image.filter6).map_err(failed("FILTER6"))?;
+        bitmap(&self.near, slot, &image.near).map_err(failed("NEAR"))?;
         patiently(|| object::slot_set(self.policy.fd().as_fd(), slot, lines.as_fd()))
             .map_err(failed("POLICY"))?;
         if let Some(place) = usize::try_from(slot).ok().and_then(|slot| self.images.get_mut(slot)) {
@@ -385,7 +386,12 @@ impl PolicyMaps {
             }
             // Whoever put it there: an earlier agent's image is not needed any more either.
             *place = None;
-            let maps = [(&self.policy, "POLICY"), (&self.any4, "ANY4"), (&self.filter6, "FILTER6")];
+            let maps = [
+                (&self.policy, "POLICY"),
+                (&self.any4, "ANY4"),
+                (&self.filter6, "FILTER6"),
+                (&self.near, "NEAR"),
+            ];
             for (map, name) in maps {
                 patiently(|| object::slot_clear(map.fd().as_fd(), slot)).map_err(failed(name))?;
             }

@@ -3,9 +3,9 @@
 //! The agent builds an image in memory, writes it into a fresh array map, puts that map into a free slot of `POLICY` (an array of
 //! maps) and then moves the selector in [`Settings::policy`](super::settings::Settings::policy), which the programs read once per packet. So a
 //! replacement is atomic over everything at once, nothing in use is ever changed, and the old image is freed by the kernel after a
-//! grace period. Two bitmaps of fixed size lie outside, because clean packets touch nothing else: `ANY4` and `FILTER6`, arrays of maps
-//! with the same slots. Each is made only for a policy with block entries of its family (the `POLICY_BLOCK*` flags say so), so a host
-//! without a policy pays for neither.
+//! grace period. Three bitmaps of fixed size lie outside, because clean packets touch nothing else: `ANY4`, `FILTER6` and [`NEAR`](super::near), arrays
+//! of maps with the same slots. The first two are made only for a policy with block entries of their family (the `POLICY_BLOCK*` flags say so), the
+//! third only for one with many, so a host without a policy pays for none.
 //!
 //! An image is the same bytes in the kernel and on the host: [`Lines`] is how both read it.
 //!
@@ -39,8 +39,8 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Version of this layout; the agent refuses to take over maps of another one.
-pub const IMAGE_VERSION: u32 = 2;
-/// Slots of `POLICY`, `ANY4` and `FILTER6`: confirmed, provisional, and one for the next.
+pub const IMAGE_VERSION: u32 = 3;
+/// Slots of `POLICY`, `ANY4`, `FILTER6` and `NEAR`: confirmed, provisional, and one for the next.
 pub const SLOTS: u32 = 3;
 /// Words of one slot of `ANY4`: 2^24 bits.
 pub const ANY4_WORDS: usize = 1 << 18;

@@ -7,6 +7,7 @@ pub mod counter;
 pub mod dynamic;
 pub mod flow_key;
 pub mod image;
+pub mod near;
 pub mod policy;
 pub mod sample;
 pub mod settings;

@@ -25,6 +25,7 @@ use crate::{
         dynamic::{Connection, DropKey, DropValue, Handshake, Verdict},
         flow_key::{FlowKey, Tuple},
         image::{Line, Lines as _},
+        near::GRAINS6_MAX,
         policy::{LimitKey, RuleHits},
         sample::{Hook, SampleHeader},
         settings::{ListenerCounts, ListenerKey, Settings},
@@ -260,6 +261,10 @@ impl Tables for Host {
     fn filter6(&self, slot: u32, words: [u32; 2]) -> [u64; 2] {
         let Some(image) = self.image(slot) else { return [0; 2] };
         words.map(|word| image.filter6.get(word as usize).copied().unwrap_or(0))
+    }
+    fn near(&self, slot: u32, words: [u32; GRAINS6_MAX]) -> Option<[u64; GRAINS6_MAX]> {
+        let near = &self.image(slot)?.near;
+        (!near.is_empty()).then(|| words.map(|word| near[word as usize]))
     }
     fn line(&self, slot: u32, number: u32) -> Option<&Line> {
         self.image(slot)?.lines.line(number)

@@ -13,9 +13,10 @@ use crate::{
             ANCHORS_MAX, DENSE_24, Line, ListId, NO_ANCHOR, WITH_24, WITH_COVERED_24, filter6,
             hash6, hash24, other_bucket, slot4,
         },
+        near::{has4, unit6, wide4, word4},
         settings::{
-            POLICY_ANCHOR_SHIFT, POLICY_BLOCK4, POLICY_BLOCK6, POLICY_LIMIT4, POLICY_LIMIT6,
-            POLICY_REQUESTS, POLICY_SLOT,
+            POLICY_ANCHOR_SHIFT, POLICY_BLOCK4, POLICY_BLOCK6, POLICY_GRAINS_SHIFT, POLICY_LIMIT4,
+            POLICY_LIMIT6, POLICY_NEAR, POLICY_REQUESTS, POLICY_SLOT,
         },
     },
     packet::TcpFlags,
@@ -54,16 +55,27 @@ pub(crate) fn concerns<T: Tables>(tables: &T, work: &mut Work) -> bool {
     }
     let tuple = &work.headers.tuple;
     if four {
-        return any4(low(&tuple.src), low(&tuple.dst), policy, tables);
+        return any4(low(&tuple.src), low(&tuple.dst), policy, tables)
+            && (policy & POLICY_NEAR == 0 || tables.concerns4(work));
     }
     tables.concerns6(work)
+}
+
+/// Whether a block entry may name one of two IPv4 addresses, apart likewise: few packets come this far.
+#[inline(always)]
+pub fn concerns4<T: Tables>(tables: &T, work: &Work) -> bool {
+    let (src, dst) = (&work.headers.tuple.src, &work.headers.tuple.dst);
+    near4(low(src) as u32, low(dst) as u32, work.search.policy, tables)
 }
 
 /// The same for an IPv6 packet and block entries, apart: its hashes would take the caller's stack.
 #[inline(always)]
 pub fn concerns6<T: Tables>(tables: &T, work: &Work) -> bool {
     let (src, dst) = (&work.headers.tuple.src, &work.headers.tuple.dst);
-    any6((high(src), low(src)), (high(dst), low(dst)), work.search.policy, tables)
+    let (src, dst) = ((high(src), low(src)), (high(dst), low(dst)));
+    let policy = work.search.policy;
+    let (first, second) = any6(src, dst, policy, tables);
+    (first && near6(src, policy, tables)) || (second && near6(dst, policy, tables))
 }
 
 /// Whether an entry touches the /24 of one of two IPv4 addresses (in the low half of a word).
@@ -74,9 +86,38 @@ fn any4<T: Tables>(a: u64, b: u64, policy: u64, tables: &T) -> bool {
     (first >> ((a >> 8) & 63) | second >> ((b >> 8) & 63)) & 1 != 0
 }
 
-/// Whether an entry may lie in the first anchor of one of two IPv6 addresses.
+/// Whether an entry may name one of two IPv4 addresses, as far as `NEAR` knows.
 #[inline(always)]
-fn any6<T: Tables>(a: (u64, u64), b: (u64, u64), policy: u64, tables: &T) -> bool {
+fn near4<T: Tables>(a: u32, b: u32, policy: u64, tables: &T) -> bool {
+    if policy & POLICY_NEAR == 0 {
+        return true;
+    }
+    let ((wide_a, bit_a), (wide_b, bit_b)) = (wide4(a), wide4(b));
+    let words = tables.near((policy & POLICY_SLOT) as u32, [word4(a), word4(b), wide_a, wide_b]);
+    let Some([of_a, of_b, wide_a, wide_b]) = words else { return true };
+    has4(of_a, a) || has4(of_b, b) || (wide_a & bit_a) | (wide_b & bit_b) != 0
+}
+
+/// The same for an IPv6 address.
+#[inline(always)]
+fn near6<T: Tables>((high, low): (u64, u64), policy: u64, tables: &T) -> bool {
+    if policy & POLICY_NEAR == 0 {
+        return true;
+    }
+    let unit = |at: u32| {
+        let len = (policy >> (POLICY_GRAINS_SHIFT + 8 * at)) as u32 & 0xff;
+        let (high, low) = (high & mask(len), low & mask(len.saturating_sub(64)));
+        unit6(high, low, len)
+    };
+    let units = [unit(0), unit(1), unit(2), unit(3)];
+    let words = tables.near((policy & POLICY_SLOT) as u32, units.map(|(word, _)| word));
+    let Some(words) = words else { return true };
+    words.iter().zip(&units).any(|(word, (_, bits))| word & bits == *bits)
+}
+
+/// Whether an entry may lie in the first anchor of each of two IPv6 addresses.
+#[inline(always)]
+fn any6<T: Tables>(a: (u64, u64), b: (u64, u64), policy: u64, tables: &T) -> (bool, bool) {
     let len = (policy >> POLICY_ANCHOR_SHIFT) as u32 & 0xff;
     let place = |(high, low): (u64, u64)| {
         let (high, low) = (high & mask(len), low & mask(len.saturating_sub(64)));
@@ -84,13 +125,14 @@ fn any6<T: Tables>(a: (u64, u64), b: (u64, u64), policy: u64, tables: &T) -> boo
     };
     let ((first, first_bits), (second, second_bits)) = (place(a), place(b));
     let [x, y] = tables.filter6((policy & POLICY_SLOT) as u32, [first, second]);
-    x & first_bits == first_bits || y & second_bits == second_bits
+    (x & first_bits == first_bits, y & second_bits == second_bits)
 }
 
 /// Whether a block entry touches the /24 of the IPv4 address that is looked up.
 #[inline(always)]
 pub(super) fn touches4<T: Tables>(tables: &T, work: &Work) -> bool {
-    any4(work.search.low, work.search.low, work.search.policy, tables)
+    let (address, policy) = (work.search.low, work.search.policy);
+    any4(address, address, policy, tables) && near4(address as u32, address as u32, policy, tables)
 }
 
 /// The lengths at which an entry of the list covers the IPv4 address that is looked up, of those in use: exact above 24. Sets
@@ -177,7 +219,8 @@ fn scan24(bucket: &Line, wanted: u64, of24: &mut Of24) -> bool {
 pub(super) fn member6<T: Tables>(tables: &T, work: &mut Work) {
     work.search.lengths = [0; 4];
     let address = prefix6(&work.search, 128);
-    if !any6(address, address, work.search.policy, tables) {
+    let policy = work.search.policy;
+    if !any6(address, address, policy, tables).0 || !near6(address, policy, tables) {
         return;
     }
     let Some(header) = line(0, tables, work) else { return };

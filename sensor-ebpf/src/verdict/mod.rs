@@ -29,7 +29,7 @@ pub(crate) use address::{high, low};
 pub use limit::{CAS_TRIES_MAX, Charge, Cost, TatCell, charge};
 pub use lookup::{End, begin, next_entry};
 pub(crate) use member::concerns;
-pub use member::concerns6;
+pub use member::{concerns4, concerns6};
 pub use order::{Decision, decide};
 pub use proof::{CONVERSATION_NS, Completion, Standing};
 pub use requests::charge_requests;

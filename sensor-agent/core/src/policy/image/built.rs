@@ -13,6 +13,8 @@ pub struct PolicyImage {
     pub any4: Box<[u64]>,
     /// `FILTER6`: [`FILTER6_WORDS`](sensor_ebpf::abi::image::FILTER6_WORDS) words, or none where no client of IPv6 is blocked.
     pub filter6: Box<[u64]>,
+    /// `NEAR`: [`NEAR_WORDS`](sensor_ebpf::abi::near::NEAR_WORDS) words, or none where few clients are blocked.
+    pub near: Box<[u64]>,
     /// `POLICY_*` flags of [`Settings::policy`](sensor_ebpf::abi::settings::Settings::policy), the slot left out.
     pub flags: u64,
 }
@@ -28,7 +30,9 @@ impl PolicyImage {
 
     /// Bytes that it takes in the kernel.
     pub fn bytes(&self) -> u64 {
-        (size_of_val(&self.lines[..]) + size_of_val(&*self.any4) + size_of_val(&*self.filter6))
+        [&self.any4, &self.filter6, &self.near]
+            .into_iter()
+            .fold(size_of_val(&self.lines[..]), |bytes, words| bytes + size_of_val(&**words))
             as u64
     }
 }

@@ -9,6 +9,7 @@ mod explained;
 mod family;
 mod members4;
 mod members6;
+mod near;
 mod numbers;
 mod plan;
 mod terms;

@@ -7,7 +7,7 @@ use sensor_ebpf::abi::{
     },
     settings::{
         POLICY_ALLOW4, POLICY_ALLOW6, POLICY_BLOCK4, POLICY_BLOCK6, POLICY_CONNECTIONS,
-        POLICY_LIMIT4, POLICY_LIMIT6, POLICY_REQUESTS,
+        POLICY_LIMIT4, POLICY_LIMIT6, POLICY_NEAR, POLICY_REQUESTS,
     },
 };
 use zerocopy::transmute;
@@ -19,6 +19,7 @@ use super::{
     family::{Key as _, Key4, Key6},
     members4,
     members6::{self, Anchors},
+    near::{self, Grains},
     walk::Entries,
 };
 
@@ -33,6 +34,8 @@ pub(super) struct Plan {
     pub(super) failsafe: Vec<Failsafe>,
     pub(super) digest: u64,
     anchors: Anchors,
+    grains: Grains,
+    has_near: bool,
     sizes: Sizes,
 }
 
@@ -63,7 +66,10 @@ impl Plan {
             entries6: Buckets::<1>::count_for(six.iter().map(|list| list.keys.len()).sum()),
             anchors6: Buckets::<2>::count_for(members6::anchors(&block6.keys, anchors)),
         };
-        Self { four, six, chains, failsafe, digest, anchors, sizes }
+        let [block4, ..] = &four;
+        let has_near = near::is_wanted(&block4.keys, &block6.keys);
+        let grains = Grains::choose(&block6.keys);
+        Self { four, six, chains, failsafe, digest, anchors, grains, has_near, sizes }
     }
 
     fn blocks4(&self) -> bool {
@@ -87,7 +93,8 @@ impl Plan {
     /// Bytes that the image takes in the kernel, bitmaps included.
     pub(super) fn bytes(&self) -> u64 {
         let bitmaps = usize::from(self.blocks4()) * ANY4_WORDS * 8
-            + usize::from(self.blocks6()) * FILTER6_WORDS * 8;
+            + usize::from(self.blocks6()) * FILTER6_WORDS * 8
+            + usize::from(self.has_near) * near::BYTES;
         (self.lines() * size_of::<Line>() + bitmaps) as u64
     }
 
@@ -168,7 +175,13 @@ impl Plan {
         for (line, words) in lines.iter_mut().zip(head) {
             *line = words;
         }
-        Ok(PolicyImage { lines, any4, filter6, flags: self.flags() })
+        let near = if self.has_near {
+            let ([four, ..], [six, ..]) = (&self.four, &self.six);
+            near::near(&four.keys, &six.keys, self.grains)
+        } else {
+            Box::default()
+        };
+        Ok(PolicyImage { lines, any4, filter6, near, flags: self.flags() })
     }
 
     /// Every IPv4 entry of every list.
@@ -249,6 +262,7 @@ impl Plan {
             (any_packet && !limit6.keys.is_empty(), POLICY_LIMIT6),
             (any_request, POLICY_REQUESTS),
             (any_connection, POLICY_CONNECTIONS),
+            (self.has_near, POLICY_NEAR | self.grains.flags()),
         ]
         .into_iter()
         .filter(|(wanted, _)| *wanted)

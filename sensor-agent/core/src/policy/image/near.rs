@@ -1,0 +1,106 @@
+//! `NEAR`: the filter that tells neighbours of blocked addresses from blocked ones.
+
+use sensor_ebpf::abi::{
+    near::{
+        FINER_BITS, GRAINS4, GRAINS6_MAX, NEAR_ENTRIES_MIN, NEAR_WORDS, WIDE_BITS, bits4, unit6,
+        wide4, word4,
+    },
+    settings::POLICY_GRAINS_SHIFT,
+};
+
+use super::family::{Key as _, Key4, Key6, cut};
+
+/// Units of IPv4 entries at most; a list of so many wide prefixes has no filter, and its neighbours ask the image.
+const UNITS_MAX: u64 = 1 << 24;
+
+/// Lengths of IPv6 units; without entries all 0, else every place has one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Grains([u8; GRAINS6_MAX]);
+
+impl Grains {
+    /// The shortest length in use, so that every entry has a unit, and those that most entries have.
+    pub(super) fn choose(keys: &[Key6]) -> Self {
+        let mut counts = [0_usize; 129];
+        for key in keys {
+            if let Some(count) = counts.get_mut(usize::from(key.len())) {
+                *count += 1;
+            }
+        }
+        let mut used: Vec<(usize, u8)> =
+            counts.into_iter().zip(0..).filter(|(count, _)| *count > 0).collect();
+        let Some((_, shortest)) = used.first().copied() else { return Self::default() };
+        used.sort_unstable_by_key(|used| std::cmp::Reverse(*used));
+        let mut grains = [shortest; GRAINS6_MAX];
+        let others = used.iter().map(|(_, len)| *len).filter(|len| *len != shortest);
+        for (grain, len) in grains.iter_mut().skip(1).zip(others) {
+            *grain = len;
+        }
+        Self(grains)
+    }
+
+    /// In the policy's word.
+    pub(super) fn flags(self) -> u64 {
+        u64::from(u32::from_le_bytes(self.0)) << POLICY_GRAINS_SHIFT
+    }
+
+    /// The length of the units of an entry: its own, or one that is a little longer, or the longest that is shorter.
+    fn of(self, len: u8) -> u8 {
+        let finer = self.0.iter().filter(|grain| (len..=len + FINER_BITS).contains(grain));
+        let coarser = || self.0.iter().filter(|grain| **grain < len).max();
+        finer.min().or_else(coarser).copied().unwrap_or(0)
+    }
+}
+
+/// Whether a policy of these block entries has the filter.
+pub(super) fn is_wanted(four: &[Key4], six: &[Key6]) -> bool {
+    four.len() + six.len() >= NEAR_ENTRIES_MIN
+        && four.iter().map(|key| u64::from(units4(key.len()).1)).sum::<u64>() <= UNITS_MAX
+}
+
+/// Bytes of the filter.
+pub(super) const BYTES: usize = NEAR_WORDS * 8;
+
+/// The filter of the block entries.
+pub(super) fn near(four: &[Key4], six: &[Key6], grains: Grains) -> Box<[u64]> {
+    let mut words = vec![0; NEAR_WORDS].into_boxed_slice();
+    let mut set = |(word, bits): (u32, u64)| {
+        if let Some(word) = usize::try_from(word).ok().and_then(|at| words.get_mut(at)) {
+            *word |= bits;
+        }
+    };
+    for key in four {
+        let (len, count) = units4(key.len());
+        for unit in 0..count {
+            let address = key.address() | unit << (32 - len);
+            set(if len == WIDE_BITS {
+                wide4(address)
+            } else {
+                (word4(address), bits4(address, len))
+            });
+        }
+    }
+    for key in six {
+        let len = grains.of(key.len());
+        let (high, low) = cut(key.high, key.low, len);
+        let prefix = u128::from(high) << 64 | u128::from(low);
+        for unit in 0..1_u128 << len.saturating_sub(key.len()) {
+            let unit = prefix | unit.checked_shl(128 - u32::from(len)).unwrap_or(0);
+            #[expect(clippy::cast_possible_truncation, reason = "the two halves of 128 bits")]
+            set(unit6((unit >> 64) as u64, unit as u64, len.into()));
+        }
+    }
+    words
+}
+
+/// Length and number of the units of an IPv4 entry.
+fn units4(len: u8) -> (u32, u32) {
+    let len = u32::from(len);
+    let [coarse, middle, fine] = GRAINS4;
+    let unit = match len {
+        0..=WIDE_BITS => WIDE_BITS,
+        len if len <= coarse => coarse,
+        len if len <= middle => middle,
+        _ => fine,
+    };
+    (unit, 1 << (unit - len))
+}

@@ -1,0 +1,81 @@
+//! `NEAR`: what tells the neighbours of listed addresses from the listed ones without a line of the image.
+//!
+//! `ANY4` and `FILTER6` say that something near an address is blocked; this filter, asked next, says of nearly every address that is not
+//! blocked itself that it is not. It is a Bloom filter of 8 MiB, three bits for each unit, all in one word, so that an address costs one
+//! line of memory. It is only made for policies of [`NEAR_ENTRIES_MIN`] block entries and more: the image of a smaller one lies in the caches anyway.
+//! A false positive costs time, never a verdict.
+//!
+//! - **IPv4.** Units are blocks of 32, of 4 and of 1 address ([`GRAINS4`]); an entry is the units that make it up, one shorter than /27 the
+//!   blocks of 32 in it. One of /16 and shorter has bits of its own in a bitmap of all /16s behind the filter. The /24 chooses a line of eight words, the next three bits the word, so that the three questions about an
+//!   address ask one word.
+//! - **IPv6.** Units are prefixes of at most four lengths, which the compiler chooses and [`POLICY_GRAINS_SHIFT`](super::settings::POLICY_GRAINS_SHIFT) of
+//!   the policy's word names. An entry is one unit of its length, or a few of a length that is up to [`FINER_BITS`] longer, or else the unit of
+//!   the longest length not longer than itself.
+
+use super::image::{ListId, hash6};
+
+/// Words of the filter: with a million entries a neighbour passes by chance once in a hundred times.
+pub const FILTER_WORDS: usize = 1 << 20;
+/// IPv4 entries of this length and shorter are bits of the bitmap behind the filter.
+pub const WIDE_BITS: u32 = 16;
+/// Words of one slot of `NEAR`.
+pub const NEAR_WORDS: usize = FILTER_WORDS + (1 << WIDE_BITS) / 64;
+/// Block entries (of both families) from which on a policy has the filter.
+pub const NEAR_ENTRIES_MIN: usize = 4_096;
+/// Lengths of IPv4 units.
+pub const GRAINS4: [u32; 3] = [27, 30, 32];
+/// Lengths of IPv6 units at most.
+pub const GRAINS6_MAX: usize = 4;
+/// An IPv6 entry becomes units of a length at most so much longer than itself.
+pub const FINER_BITS: u8 = 4;
+
+const LINE_BITS: u32 = FILTER_WORDS.trailing_zeros() - 3;
+/// Odd, and without a pattern: 2^64 over the golden ratio, and two primes.
+const LINE_FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+const UNIT_FACTOR: u64 = 0xd6e8_feb8_6659_fd93;
+
+/// The word of the /16 of an IPv4 address, and its bit.
+#[inline(always)]
+#[must_use]
+pub const fn wide4(address: u32) -> (u32, u64) {
+    (FILTER_WORDS as u32 + (address >> 22), 1 << ((address >> WIDE_BITS) & 63))
+}
+
+/// The word of an IPv4 address in the filter.
+#[inline(always)]
+#[must_use]
+pub const fn word4(address: u32) -> u32 {
+    let line = ((address >> 8) as u64).wrapping_mul(LINE_FACTOR) >> (64 - LINE_BITS);
+    (line as u32) << 3 | (address >> 5) & 7
+}
+
+/// The bits of the unit of `len` bits that an IPv4 address lies in.
+#[inline(always)]
+#[must_use]
+pub const fn bits4(address: u32, len: u32) -> u64 {
+    let unit = (address >> (32 - len)) as u64 | (len as u64) << 32;
+    bits(unit.wrapping_mul(UNIT_FACTOR))
+}
+
+/// Whether a word has a unit of the address.
+#[inline(always)]
+#[must_use]
+pub const fn has4(word: u64, address: u32) -> bool {
+    let [a, b, c] = GRAINS4;
+    let (a, b, c) = (bits4(address, a), bits4(address, b), bits4(address, c));
+    word & a == a || word & b == b || word & c == c
+}
+
+/// The word of an IPv6 unit (its prefix as two words, bits beyond the length zero), and its bits.
+#[inline(always)]
+#[must_use]
+pub const fn unit6(high: u64, low: u64, len: u32) -> (u32, u64) {
+    let hash = hash6(high, low, len, ListId::Block);
+    (hash as u32 & (FILTER_WORDS as u32 - 1), bits(hash))
+}
+
+/// Three bits by the high ones of a hash.
+#[inline(always)]
+const fn bits(hash: u64) -> u64 {
+    1 << (hash >> 58) | 1 << ((hash >> 52) & 63) | 1 << ((hash >> 46) & 63)
+}
