@@ -14,7 +14,6 @@ use sensor_ebpf::{
         dynamic::{Connection, DropKey, DropValue, Handshake, Verdict},
         flow_key::{FlowKey, Tuple},
         image::{ANY4_WORDS, FILTER6_WORDS, Line, ListId},
-        near::GRAINS6_MAX,
         policy::LimitKey,
         sample::Hook,
         settings::{ListenerCounts, ListenerKey, Settings},
@@ -246,10 +245,9 @@ impl<const DIRECT: bool> Tables for Kernel<DIRECT> {
     }
 
     #[inline(always)]
-    fn near(&self, slot: u32, [a, b, c, d]: [u32; GRAINS6_MAX]) -> Option<[u64; GRAINS6_MAX]> {
+    fn near<const N: usize>(&self, slot: u32, at: [u32; N]) -> Option<[u64; N]> {
         let words = NEAR.get(slot)?.get(0)?;
-        let word = |at: u32| words.get(at as usize).copied().unwrap_or(0);
-        Some([word(a), word(b), word(c), word(d)])
+        Some(at.map(|at| words.get(at as usize).copied().unwrap_or(0)))
     }
 
     #[inline(always)]
@@ -547,8 +545,8 @@ impl<const DIRECT: bool> Tables for Kernel<DIRECT> {
     }
 
     #[inline(always)]
-    fn concerns4(&self, work: &mut Work) -> bool {
-        outline::sensor_concerns4(work) != 0
+    fn concerns4(&self, ends: u32, work: &mut Work) -> bool {
+        outline::sensor_concerns4(ends, work) != 0
     }
 
     #[inline(always)]

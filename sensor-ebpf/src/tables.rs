@@ -13,7 +13,6 @@ use crate::{
         dynamic::{Connection, DropKey, DropValue, Handshake, Verdict},
         flow_key::{FlowKey, Tuple},
         image::{Line, ListId},
-        near::GRAINS6_MAX,
         policy::LimitKey,
         settings::{ListenerKey, Settings},
     },
@@ -217,7 +216,7 @@ pub trait Tables {
     /// Two words of a slot's filter of IPv6 anchors.
     fn filter6(&self, slot: u32, words: [u32; 2]) -> [u64; 2];
     /// Words of the policy's `NEAR`; none where a policy has no such filter.
-    fn near(&self, slot: u32, words: [u32; GRAINS6_MAX]) -> Option<[u64; GRAINS6_MAX]>;
+    fn near<const N: usize>(&self, slot: u32, words: [u32; N]) -> Option<[u64; N]>;
     /// A line of a slot's policy image.
     fn line(&self, slot: u32, number: u32) -> Option<&Line>;
     /// The agent's verdict on a flow.
@@ -328,11 +327,11 @@ pub trait Tables {
 
     /// Runs [`crate::verdict::concerns4`].
     #[inline(always)]
-    fn concerns4(&self, work: &mut Work) -> bool
+    fn concerns4(&self, ends: u32, work: &mut Work) -> bool
     where
         Self: Sized,
     {
-        verdict::concerns4(self, work)
+        verdict::concerns4(ends, self, work)
     }
 
     /// Runs [`crate::verdict::concerns6`].

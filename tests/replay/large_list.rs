@@ -40,7 +40,9 @@ fn entry(dice: &mut Dice, six: bool) -> IpNet {
     } else {
         let len = if single { 32 } else { 12 + number % 21 };
         #[expect(clippy::cast_possible_truncation, reason = "any bits do")]
-        let address = Ipv4Addr::from(word(dice) as u32);
+        let word = word(dice) as u32;
+        // Loopback is kept by failsafe whatever is listed.
+        let address = Ipv4Addr::from(if word >> 24 == 127 { word ^ 1 << 24 } else { word });
         Ipv4Net::new(address, len).unwrap().trunc().into()
     }
 }

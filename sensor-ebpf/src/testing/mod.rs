@@ -25,7 +25,6 @@ use crate::{
         dynamic::{Connection, DropKey, DropValue, Handshake, Verdict},
         flow_key::{FlowKey, Tuple},
         image::{Line, Lines as _},
-        near::GRAINS6_MAX,
         policy::{LimitKey, RuleHits},
         sample::{Hook, SampleHeader},
         settings::{ListenerCounts, ListenerKey, Settings},
@@ -262,7 +261,7 @@ impl Tables for Host {
         let Some(image) = self.image(slot) else { return [0; 2] };
         words.map(|word| image.filter6.get(word as usize).copied().unwrap_or(0))
     }
-    fn near(&self, slot: u32, words: [u32; GRAINS6_MAX]) -> Option<[u64; GRAINS6_MAX]> {
+    fn near<const N: usize>(&self, slot: u32, words: [u32; N]) -> Option<[u64; N]> {
         let near = &self.image(slot)?.near;
         (!near.is_empty()).then(|| words.map(|word| near[word as usize]))
     }

@@ -55,17 +55,20 @@ pub(crate) fn concerns<T: Tables>(tables: &T, work: &mut Work) -> bool {
     }
     let tuple = &work.headers.tuple;
     if four {
-        return any4(low(&tuple.src), low(&tuple.dst), policy, tables)
-            && (policy & POLICY_NEAR == 0 || tables.concerns4(work));
+        let ends = any4(low(&tuple.src), low(&tuple.dst), policy, tables);
+        return ends != 0 && (policy & POLICY_NEAR == 0 || tables.concerns4(ends, work));
     }
     tables.concerns6(work)
 }
 
-/// Whether a block entry may name one of two IPv4 addresses, apart likewise: few packets come this far.
+/// Whether a block entry may name one of those ends of an IPv4 packet (bit 0 source, bit 1 destination) in whose /24s entries are. Apart,
+/// because few packets come this far.
 #[inline(always)]
-pub fn concerns4<T: Tables>(tables: &T, work: &Work) -> bool {
+pub fn concerns4<T: Tables>(ends: u32, tables: &T, work: &Work) -> bool {
     let (src, dst) = (&work.headers.tuple.src, &work.headers.tuple.dst);
-    near4(low(src) as u32, low(dst) as u32, work.search.policy, tables)
+    let policy = work.search.policy;
+    (ends & 1 != 0 && near4(low(src) as u32, policy, tables))
+        || (ends & 2 != 0 && near4(low(dst) as u32, policy, tables))
 }
 
 /// The same for an IPv6 packet and block entries, apart: its hashes would take the caller's stack.
@@ -78,24 +81,24 @@ pub fn concerns6<T: Tables>(tables: &T, work: &Work) -> bool {
     (first && near6(src, policy, tables)) || (second && near6(dst, policy, tables))
 }
 
-/// Whether an entry touches the /24 of one of two IPv4 addresses (in the low half of a word).
+/// Which of two IPv4 addresses (in the low half of a word) lie in a /24 that an entry touches: bit 0 the first, bit 1 the second.
 #[inline(always)]
-fn any4<T: Tables>(a: u64, b: u64, policy: u64, tables: &T) -> bool {
+fn any4<T: Tables>(a: u64, b: u64, policy: u64, tables: &T) -> u32 {
     let (a, b) = (a as u32, b as u32);
     let [first, second] = tables.any4((policy & POLICY_SLOT) as u32, [a >> 14, b >> 14]);
-    (first >> ((a >> 8) & 63) | second >> ((b >> 8) & 63)) & 1 != 0
+    ((first >> ((a >> 8) & 63)) & 1 | ((second >> ((b >> 8) & 63)) & 1) << 1) as u32
 }
 
-/// Whether an entry may name one of two IPv4 addresses, as far as `NEAR` knows.
+/// Whether an entry may name an IPv4 address, as far as `NEAR` knows.
 #[inline(always)]
-fn near4<T: Tables>(a: u32, b: u32, policy: u64, tables: &T) -> bool {
+fn near4<T: Tables>(address: u32, policy: u64, tables: &T) -> bool {
     if policy & POLICY_NEAR == 0 {
         return true;
     }
-    let ((wide_a, bit_a), (wide_b, bit_b)) = (wide4(a), wide4(b));
-    let words = tables.near((policy & POLICY_SLOT) as u32, [word4(a), word4(b), wide_a, wide_b]);
-    let Some([of_a, of_b, wide_a, wide_b]) = words else { return true };
-    has4(of_a, a) || has4(of_b, b) || (wide_a & bit_a) | (wide_b & bit_b) != 0
+    let (wide, bit) = wide4(address);
+    let words = tables.near((policy & POLICY_SLOT) as u32, [word4(address), wide]);
+    let Some([word, wide]) = words else { return true };
+    has4(word, address) || wide & bit != 0
 }
 
 /// The same for an IPv6 address.
@@ -132,7 +135,7 @@ fn any6<T: Tables>(a: (u64, u64), b: (u64, u64), policy: u64, tables: &T) -> (bo
 #[inline(always)]
 pub(super) fn touches4<T: Tables>(tables: &T, work: &Work) -> bool {
     let (address, policy) = (work.search.low, work.search.policy);
-    any4(address, address, policy, tables) && near4(address as u32, address as u32, policy, tables)
+    any4(address, address, policy, tables) & 1 != 0 && near4(address as u32, policy, tables)
 }
 
 /// The lengths at which an entry of the list covers the IPv4 address that is looked up, of those in use: exact above 24. Sets
