@@ -27,6 +27,17 @@ impl TatCell for Cell {
     }
 }
 
+/// Exchanges atomically.
+#[inline(always)]
+pub(crate) fn atomic_exchange(at: *mut u64, value: u64) -> u64 {
+    let before: u64;
+    // SAFETY: callers give the address of an aligned u64 in a map value.
+    unsafe {
+        asm!("{1} = xchg_64({0} + 0, {1})", in(reg) at, inout(reg) value => before, options(nostack));
+    }
+    before
+}
+
 /// Adds atomically (there is no result, so kernels before 5.12 know it too).
 #[inline(always)]
 pub(crate) fn atomic_add(to: *mut u64, by: u64) {

@@ -7,7 +7,9 @@ use core::{
     ptr::NonNull,
 };
 
-use aya_ebpf::helpers::{bpf_ktime_get_boot_ns, bpf_loop, bpf_skb_cgroup_id};
+use aya_ebpf::helpers::{
+    bpf_get_smp_processor_id, bpf_ktime_get_boot_ns, bpf_loop, bpf_skb_cgroup_id,
+};
 use sensor_ebpf::{
     abi::{
         counter::Counter,
@@ -15,6 +17,7 @@ use sensor_ebpf::{
         flow_key::{FlowKey, Tuple},
         image::{ANY4_WORDS, FILTER6_WORDS, Line, ListId},
         policy::LimitKey,
+        repeat::{REPEATS_PER_CPU, Repeat},
         sample::Hook,
         settings::{ListenerCounts, ListenerKey, Settings},
     },
@@ -30,13 +33,13 @@ use sensor_ebpf::{
 };
 
 use crate::{
-    cell::{Cell, atomic_add},
+    cell::{Cell, atomic_add, atomic_exchange},
     context::{Skb, and_mask},
     emit,
     maps::{
         ALIASES, ANY4, CLIENT_VERDICTS, CONNECTIONS, COUNTERS, DROPS, FILTER6, FLOW_VERDICTS,
         FLOWS, FRAGMENTS, HANDSHAKES, LIMIT_STATE, LISTENERS, NEAR, NETWORKS, OPEN, PENALISED,
-        POLICY, PROVEN, RECENT, RULE_HITS, SETTINGS, SHARED, WORK,
+        POLICY, PROVEN, RECENT, REPEATS, RULE_HITS, SETTINGS, SHARED, WORK,
     },
     outline, peer,
 };
@@ -148,6 +151,27 @@ impl DerefMut for FlowEntry {
     }
 }
 
+/// A row of this CPU's `REPEATS`.
+pub(crate) struct RepeatEntry(NonNull<Repeat>);
+
+impl Deref for RepeatEntry {
+    type Target = Repeat;
+
+    #[inline(always)]
+    fn deref(&self) -> &Repeat {
+        // SAFETY: a map value is valid until the program ends.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl DerefMut for RepeatEntry {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut Repeat {
+        // SAFETY: as above; written by programs of this CPU only, one at a time, but for two words that all move atomically.
+        unsafe { self.0.as_mut() }
+    }
+}
+
 unsafe extern "C" fn trampoline<S: Step>(_index: u64, step: *mut S) -> i64 {
     // SAFETY: `repeat` passes the address of its argument, which outlives the loop.
     let step = unsafe { &mut *step };
@@ -156,6 +180,7 @@ unsafe extern "C" fn trampoline<S: Step>(_index: u64, step: *mut S) -> i64 {
 
 impl<const DIRECT: bool> Tables for Kernel<DIRECT> {
     type FlowRef = FlowEntry;
+    type RepeatRef = RepeatEntry;
     type Cell = Cell;
 
     /// Packets are read directly by every program but the socket's.
@@ -315,6 +340,27 @@ impl<const DIRECT: bool> Tables for Kernel<DIRECT> {
         atomic_add(&raw mut row.count, first.count);
         atomic_add(&raw mut row.bytes, first.bytes);
         true
+    }
+
+    #[inline(always)]
+    fn take_repeat(&self, number: u32) -> Option<RepeatEntry> {
+        // SAFETY: a helper without arguments.
+        let cpu = unsafe { bpf_get_smp_processor_id() };
+        let at = cpu.wrapping_mul(REPEATS_PER_CPU).wrapping_add(number);
+        REPEATS.get_ptr_mut(at).and_then(NonNull::new).map(RepeatEntry)
+    }
+
+    #[inline(always)]
+    fn put_repeat(&self, _row: RepeatEntry) {}
+
+    #[inline(always)]
+    fn add(&self, word: &mut u64, by: u64) {
+        atomic_add(word, by);
+    }
+
+    #[inline(always)]
+    fn exchange(&self, word: &mut u64, value: u64) -> u64 {
+        atomic_exchange(word, value)
     }
 
     #[inline(always)]

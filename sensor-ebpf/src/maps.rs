@@ -16,6 +16,7 @@ use sensor_ebpf::{
         image::{ANY4_WORDS, FILTER6_WORDS, HITS_SLOTS, Line, SLOTS},
         near::NEAR_WORDS,
         policy::{LimitKey, RuleHits},
+        repeat::{REPEATS_PER_CPU, Repeat},
         settings::{ListenerCounts, ListenerKey, Settings},
     },
     packet::Headers,
@@ -151,6 +152,9 @@ pub(crate) static CLIENT_VERDICTS: HashMap<
 #[btf_map]
 pub(crate) static SHARED: HashMap<[u8; 16], u64, { SHARED_MAX as usize }, NO_PREALLOC> =
     HashMap::new();
+/// Drops that come again and again; the agent gives it [`REPEATS_PER_CPU`] rows for each CPU, and takes what they count.
+#[btf_map]
+pub(crate) static REPEATS: Array<Repeat, { REPEATS_PER_CPU as usize }, MMAPABLE> = Array::new();
 /// What was dropped, by client, rule and reason; rows that the agent has not taken away are never evicted.
 #[btf_map]
 pub(crate) static DROPS: HashMap<DropKey, DropValue, { DROPS_MAX as usize }, NO_PREALLOC> =

@@ -14,6 +14,7 @@ use crate::{
         flow_key::{FlowKey, Tuple},
         image::{Line, ListId},
         policy::LimitKey,
+        repeat::Repeat,
         settings::{ListenerKey, Settings},
     },
     http_head::Detect,
@@ -172,6 +173,8 @@ pub trait Step {
 pub trait Tables {
     /// A taken flow entry.
     type FlowRef: DerefMut<Target = Flow>;
+    /// A taken row of `REPEATS`.
+    type RepeatRef: DerefMut<Target = Repeat>;
     /// The compare-and-swap cell of a limit.
     type Cell: TatCell;
 
@@ -230,6 +233,14 @@ pub trait Tables {
     /// Counts a drop where it belongs, from `first` on when there was none of this key; false when there is no room. Until
     /// `full_until_ns` none is looked for: a flood from more clients than there are rows would pay for it with every packet.
     fn dropped(&self, key: &DropKey, first: &DropValue, full_until_ns: &mut u64) -> bool;
+    /// Takes a row of this CPU's `REPEATS`, by its number.
+    fn take_repeat(&self, number: u32) -> Option<Self::RepeatRef>;
+    /// Puts it back.
+    fn put_repeat(&self, row: Self::RepeatRef);
+    /// Adds to a word that others exchange.
+    fn add(&self, word: &mut u64, by: u64);
+    /// Gives a word that others change another value at once, and what it was.
+    fn exchange(&self, word: &mut u64, value: u64) -> u64;
     /// State of a limit, where there is one.
     fn find_limit(&self, tier: Tier, key: &LimitKey) -> Option<Self::Cell>;
     /// Makes the state of a limit, where there is none; false when there is no room.

@@ -182,6 +182,8 @@ pub struct Search {
     pub high: u64,
     /// See `high`.
     pub low: u64,
+    /// The first moment at which a rule that was asked begins or ends, ns; `u64::MAX` = none has a time.
+    pub until_ns: u64,
     /// Prefix lengths still to be probed, bit n = n bits; the last word is room for a shift.
     pub lengths: [u64; 4],
     /// First line of the buckets of entries.

@@ -463,6 +463,12 @@ impl Kernel {
         self.policy_maps().drops()
     }
 
+    /// Drops that could not be told whose they are, beside those that the ledger counts as unattributed.
+    #[must_use]
+    pub fn drops_unattributed(&self) -> u64 {
+        self.policy_maps().drops_unattributed()
+    }
+
     /// Takes a row of the drops away, one that is idle, with what it counted in the end.
     pub fn take_drop(&self, key: DropKey) -> Result<Option<DropValue>, MapError> {
         self.policy_maps().take_drop(key)

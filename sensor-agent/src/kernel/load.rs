@@ -27,6 +27,7 @@ use super::{
     listeners::Listeners,
     pin::{PinError, Pins},
     policy_maps::PolicyMaps,
+    repeats,
     settings::{First, SettingsMap, random_hash_key},
     switch,
     sys::{self, TcHook},
@@ -217,12 +218,12 @@ pub(crate) fn load(
         .override_global("ENFORCE", &enforce, true)
         .override_global("TEST_CLOCK", &test_clock, true)
         .override_global("RESET_KEY", &reset_key, true)
-        .override_global("RESETS_UNBOUNDED", &resets_unbounded, true)
-        .map_max_entries("RING", config.ring_bytes);
-    if let Some(flows) = config.flows {
-        loader.map_max_entries("FLOWS", flows);
+        .override_global("RESETS_UNBOUNDED", &resets_unbounded, true);
+    let sizes = sizes(config)?;
+    for (name, entries) in &sizes {
+        loader.map_max_entries(name, *entries);
     }
-    let layout = Layout::of(object, &sizes(config));
+    let layout = Layout::of(object, &sizes);
     if let (Some(pins), Some(layout)) = (pins, &layout) {
         pins.enter(layout)?;
         for name in layout.maps.keys() {
@@ -275,9 +276,14 @@ fn switched_off(layouts: &[PathBuf]) -> bool {
 }
 
 /// Numbers of entries that differ from the object's own.
-fn sizes(config: &LoadConfig) -> Vec<(&'static str, u32)> {
-    let all = [("RING", Some(config.ring_bytes)), ("FLOWS", config.flows)].into_iter();
-    all.filter_map(|(name, entries)| Some((name, entries?))).collect()
+fn sizes(config: &LoadConfig) -> Result<Vec<(&'static str, u32)>, LoadError> {
+    let all = [
+        ("RING", Some(config.ring_bytes)),
+        ("FLOWS", config.flows),
+        // Who only observes drops nothing.
+        ("REPEATS", (config.mode == Mode::Enforce).then(repeats::rows).transpose()?),
+    ];
+    Ok(all.into_iter().filter_map(|(name, entries)| Some((name, entries?))).collect())
 }
 
 /// Takes a map out of the object.

@@ -27,6 +27,7 @@ mod patience;
 mod pin;
 mod pod;
 mod policy_maps;
+mod repeats;
 mod ring;
 mod room;
 mod select;

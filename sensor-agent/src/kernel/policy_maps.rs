@@ -9,7 +9,7 @@ use std::{
     io,
     net::SocketAddr,
     os::fd::{AsFd as _, OwnedFd},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
 };
 
 use aya::{
@@ -20,7 +20,7 @@ use sensor_core::policy::image::PolicyImage;
 use sensor_ebpf::abi::{
     dynamic::{DropKey, DropValue, Verdict},
     flow_key::FlowKey,
-    image::{HITS_SLOTS, Header, Line, Rule, SLOTS},
+    image::{HITS_SLOTS, Header, INSTALL_LINE, INSTALL_WORD, Line, Rule, SLOTS},
     policy::RuleHits,
     settings::{POLICY_ANCHOR_SHIFT, POLICY_BLOCK6, POLICY_SLOT},
 };
@@ -30,6 +30,7 @@ use super::{
     live::{self, Dynamic, LiveEnds},
     load::{LoadError, take},
     memory::Mapped,
+    repeats::Repeats,
     object,
     patience::{is_for_the_moment, patiently},
     pod::Wire,
@@ -116,6 +117,7 @@ pub(crate) struct PolicyMaps {
     client_verdicts: HashMap<MapData, [u8; 16], Wire<Verdict>>,
     shared: HashMap<MapData, [u8; 16], u64>,
     drops: HashMap<MapData, Wire<DropKey>, Wire<DropValue>>,
+    repeats: Repeats,
     /// Images that this process put into the slots.
     images: [Option<OwnedFd>; SLOTS as usize],
     /// Counted up with each image.
@@ -143,6 +145,8 @@ impl PolicyMaps {
             client_verdicts: map!(HashMap, "CLIENT_VERDICTS"),
             shared: map!(HashMap, "SHARED"),
             drops: map!(HashMap, "DROPS"),
+            repeats: repeats(ebpf)
+                .map_err(|error| failed("REPEATS")(MapError::IoError(error)))?,
             images: Default::default(),
             generation: 0,
             hits_count: 1,
@@ -342,17 +346,26 @@ impl PolicyMaps {
     }
 
     /// What was dropped so far, by client, rule and reason.
-    pub(crate) fn drops(&self) -> Vec<(DropKey, DropValue)> {
-        self.drops.iter().filter_map(Result::ok).map(|(key, value)| (key.0, value.0)).collect()
+    pub(crate) fn drops(&mut self) -> Vec<(DropKey, DropValue)> {
+        let rows = self.drops.iter().filter_map(Result::ok);
+        let mut rows = rows.map(|(key, value)| (key.0, value.0)).collect();
+        self.repeats.add_to(&mut rows);
+        rows
+    }
+
+    /// Drops that the agent itself cannot tell whose they are, beside those of the ledger.
+    pub(crate) const fn drops_unattributed(&self) -> u64 {
+        self.repeats.unattributed()
     }
 
     /// Takes a row of the drops away, with what it counted in the end; `None` where the kernel does not tell.
     pub(crate) fn take_drop(&mut self, key: DropKey) -> Result<Option<DropValue>, MapError> {
-        match object::take_entry(self.drops.map().fd().as_fd(), key) {
-            Ok(value) => Ok(value),
+        let last = match object::take_entry(self.drops.map().fd().as_fd(), key) {
+            Ok(value) => value,
             // Before 5.14: what is dropped between the last look and now is lost to the row.
-            Err(_) => absent_is_fine(self.drops.remove(&Wire(key))).map(|()| None),
-        }
+            Err(_) => absent_is_fine(self.drops.remove(&Wire(key))).map(|()| None)?,
+        };
+        Ok(self.repeats.end(&key, last))
     }
 
     /// Puts the maps of an image into a slot that is not in use.
@@ -365,6 +378,10 @@ impl PolicyMaps {
         let bytes = image.lines.as_bytes().len();
         let memory = patiently(|| Mapped::new(lines.as_fd(), bytes)).map_err(failed("POLICY"))?;
         memory.fill(image.lines.as_flattened().iter());
+        // No two installations begin at the same nanosecond.
+        if let Some(word) = memory.words().get(INSTALL_LINE as usize * 8 + INSTALL_WORD) {
+            word.store(super::clock::now().0, Ordering::Relaxed);
+        }
         drop(memory);
         bitmap(&self.any4, slot, &image.any4).map_err(failed("ANY4"))?;
         bitmap(&self.filter6, slot, &image.filter6).map_err(failed("FILTER6"))?;
@@ -435,6 +452,13 @@ fn slots(ebpf: &mut Ebpf, name: &'static str) -> Result<MapData, LoadError> {
         Map::ArrayOfMaps(map) => Ok(map),
         _ => Err(LoadError::NoMap(name)),
     }
+}
+
+fn repeats(ebpf: &mut Ebpf) -> io::Result<Repeats> {
+    let Map::Array(map) = take(ebpf, "REPEATS").map_err(io::Error::other)? else {
+        return Err(io::Error::other("not an array"));
+    };
+    Repeats::new(map.fd().as_fd())
 }
 
 fn failed(name: &'static str) -> impl Fn(io::Error) -> ApplyError {

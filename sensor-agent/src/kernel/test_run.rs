@@ -198,7 +198,7 @@ impl Bench {
 
     /// What was dropped.
     #[must_use]
-    pub fn drops(&self) -> Vec<(DropKey, DropValue)> {
+    pub fn drops(&mut self) -> Vec<(DropKey, DropValue)> {
         self.policy.drops()
     }
 

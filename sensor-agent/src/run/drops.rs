@@ -142,7 +142,8 @@ impl Shared {
         };
         (
             value(Counter::Blocked).saturating_add(value(Counter::Limited)),
-            value(Counter::DropsUnattributed),
+            value(Counter::DropsUnattributed)
+                .saturating_add(self.facts.kernel.drops_unattributed()),
         )
     }
 

@@ -155,9 +155,20 @@ pub struct Header {
     pub failsafe_ports: u64,
     /// First bytes of the prefixes of failsafe entries for any port ([`first_byte_bit`]), likewise.
     pub failsafe_nets: u64,
+    /// Differs from one installation of an image to the next, whatever is in it; the agent fills it in.
+    pub install: u64,
     /// Always zero.
-    pub spare: [u64; 7],
+    pub spare: [u64; 6],
 }
+
+/// Where [`Header::install`] lies: the line, and the word in it.
+pub const INSTALL_LINE: u32 = 3;
+/// See [`INSTALL_LINE`].
+pub const INSTALL_WORD: usize = 1;
+
+const _: () = assert!(
+    core::mem::offset_of!(Header, install) == INSTALL_LINE as usize * 64 + INSTALL_WORD * 8
+);
 
 const _: () = assert!(size_of::<Header>() == 64 * HEADER_LINES as usize);
 

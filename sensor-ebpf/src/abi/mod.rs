@@ -9,6 +9,7 @@ pub mod flow_key;
 pub mod image;
 pub mod near;
 pub mod policy;
+pub mod repeat;
 pub mod sample;
 pub mod settings;
 

@@ -26,6 +26,7 @@ use crate::{
         flow_key::{FlowKey, Tuple},
         image::{Line, Lines as _},
         policy::{LimitKey, RuleHits},
+        repeat::Repeat,
         sample::{Hook, SampleHeader},
         settings::{ListenerCounts, ListenerKey, Settings},
     },
@@ -68,6 +69,8 @@ pub struct Host {
     pub shared: HashMap<[u8; 16], u64>,
     /// What was dropped.
     pub drops: RefCell<HashMap<DropKey, DropValue>>,
+    /// Drops that come again.
+    pub repeats: RefCell<HashMap<u32, Repeat>>,
     /// Hits of rules, by `Rule::hits`.
     pub hits: RefCell<HashMap<u32, RuleHits>>,
     /// Counters.
@@ -137,6 +140,7 @@ impl Default for Host {
             listeners: RefCell::default(),
             flows: RefCell::default(),
             proven: RefCell::default(),
+            repeats: RefCell::default(),
             sockets: HashSet::new(),
             listening: HashSet::new(),
             penalties_room: Cell::new(u64::MAX),
@@ -200,6 +204,22 @@ impl DerefMut for Taken {
     }
 }
 
+/// A row of `REPEATS` that is out of the table for one packet.
+pub struct TakenRepeat(u32, Box<Repeat>);
+
+impl Deref for TakenRepeat {
+    type Target = Repeat;
+    fn deref(&self) -> &Repeat {
+        &self.1
+    }
+}
+
+impl DerefMut for TakenRepeat {
+    fn deref_mut(&mut self) -> &mut Repeat {
+        &mut self.1
+    }
+}
+
 /// A limit's state.
 pub struct HostCell(Rc<Cell<u64>>);
 
@@ -219,6 +239,7 @@ impl TatCell for HostCell {
 
 impl Tables for Host {
     type FlowRef = Taken;
+    type RepeatRef = TakenRepeat;
     type Cell = HostCell;
 
     fn settings(&self) -> &Settings {
@@ -303,6 +324,19 @@ impl Tables for Host {
             drops.insert(*key, *first);
         }
         true
+    }
+    fn take_repeat(&self, number: u32) -> Option<TakenRepeat> {
+        let row = self.repeats.borrow_mut().remove(&number).unwrap_or_default();
+        Some(TakenRepeat(number, Box::new(row)))
+    }
+    fn put_repeat(&self, row: TakenRepeat) {
+        self.repeats.borrow_mut().insert(row.0, *row.1);
+    }
+    fn add(&self, word: &mut u64, by: u64) {
+        *word += by;
+    }
+    fn exchange(&self, word: &mut u64, value: u64) -> u64 {
+        core::mem::replace(word, value)
     }
     fn find_limit(&self, tier: Tier, key: &LimitKey) -> Option<HostCell> {
         self.limit_state.borrow().get(&(tier, *key)).map(|cell| HostCell(Rc::clone(cell)))

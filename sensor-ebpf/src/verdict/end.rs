@@ -4,6 +4,7 @@ use super::{
     failsafe,
     lookup::{End, resolve},
     order::Decision,
+    repeat,
     rules::now,
 };
 use crate::{
@@ -11,6 +12,7 @@ use crate::{
         counter::Counter,
         dynamic::DropReason,
         image::{Action, ListId},
+        repeat::Repeat,
         settings::{POLICY_ALLOW4, POLICY_ALLOW6},
     },
     tables::{Hit, Tables},
@@ -100,6 +102,28 @@ pub(super) fn dropped<T: Tables>(reason: DropReason, tables: &T, work: &mut Work
     if !tables.dropped(&work.drop_key, &work.drop, &mut work.drops_full_until_ns) {
         tables.count(Counter::DropsUnattributed);
     }
+}
+
+/// Puts drops that a row of `REPEATS` counted into the table of drops; false when there is no room.
+#[inline(always)]
+pub(super) fn take_in<T: Tables>(
+    row: &Repeat,
+    count: u64,
+    bytes: u64,
+    tables: &T,
+    work: &mut Work,
+) -> bool {
+    work.drop_key.client = row.src;
+    work.drop_key.hits = row.hits;
+    work.drop_key.reason = repeat::REASON as u32;
+    work.drop.count = count;
+    work.drop.bytes = bytes;
+    work.drop.first_ns = row.last_ns;
+    work.drop.last_ns = row.last_ns;
+    work.drop.tuple = row.tuple();
+    work.drop.ifindex = row.ifindex;
+    work.drop.hook = row.hook();
+    tables.dropped(&work.drop_key, &work.drop, &mut work.drops_full_until_ns)
 }
 
 /// Counts what the rule `work.search.hits` would have dropped.

@@ -18,6 +18,7 @@ mod lookup;
 mod member;
 mod order;
 mod proof;
+mod repeat;
 mod requests;
 pub mod reset;
 mod rules;

@@ -6,7 +6,7 @@ use super::{
     fragment::{self, First},
     limit,
     lookup::{End, resolve},
-    proof, requests, reset,
+    proof, repeat, requests, reset,
 };
 use crate::{
     abi::{
@@ -77,6 +77,9 @@ pub fn decide<P: PacketBytes, T: Tables>(
     {
         return Decision::OwnReset;
     }
+    if T::LIMITS && tables.enforcing() && repeat::drops(outcome, packet, tables, work) {
+        return Decision::Blocked;
+    }
     prepare(outcome, packet, tables, work);
     let mut rules = true;
     if matches!(outcome, Outcome::LaterFragment) {
@@ -90,10 +93,17 @@ pub fn decide<P: PacketBytes, T: Tables>(
     if T::LIMITS && flags & (TcpFlags::FIN | TcpFlags::RST) != 0 && connections::may_end(work) {
         connections::end(flags & TcpFlags::RST != 0, tables, work);
     }
-    let decision = match wanted(rules, packet, tables, work) {
+    let reason = wanted(rules, packet, tables, work);
+    let decision = match reason {
         Some(reason) => end(reason, tables, work),
         None => Decision::Pass,
     };
+    if T::LIMITS
+        && matches!(decision, Decision::Blocked)
+        && matches!(reason, Some(repeat::REASON))
+    {
+        repeat::remember(outcome, tables, work);
+    }
     if T::LIMITS
         && matches!(decision, Decision::BlockedReset | Decision::LimitedReset)
         && connections::may_end(work)
@@ -159,6 +169,7 @@ fn prepare<P: PacketBytes, T: Tables>(outcome: Outcome, packet: &P, tables: &T, 
     search.noted_count = 0;
     search.exempt = 0;
     search.server = 0;
+    search.until_ns = u64::MAX;
     let ingress = hook == Hook::Ingress as u8 || hook == Hook::SocketIn as u8;
     search.direction =
         if ingress { RuleDirection::Ingress as u32 } else { RuleDirection::Egress as u32 };

@@ -37,10 +37,14 @@ pub(super) fn applies<T: Tables>(list: ListId, rule: &Rule, tables: &T, work: &m
         return false;
     }
     if rule.starts_ns != 0 && now(tables, work) < rule.starts_ns {
+        work.search.until_ns = work.search.until_ns.min(rule.starts_ns);
         return false;
     }
-    if rule.expires_ns != 0 && now(tables, work) >= rule.expires_ns {
-        return false;
+    if rule.expires_ns != 0 {
+        if now(tables, work) >= rule.expires_ns {
+            return false;
+        }
+        work.search.until_ns = work.search.until_ns.min(rule.expires_ns);
     }
     matches!(list, ListId::Allow) || !skips_shared(rule, tables, work)
 }
