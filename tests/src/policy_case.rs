@@ -36,6 +36,24 @@ pub struct Case {
     slots: HashMap<String, u32>,
 }
 
+/// A packet, and of every fourth one copies: what comes again is known by what it was (`REPEATS`), until a rule begins or ends.
+fn repeats((packet, number): (Packet, u64)) -> Vec<Packet> {
+    if number % 4 != 0 || packet.requests() != 0 {
+        return vec![packet];
+    }
+    let (from, to) = packet.ports;
+    let later = |seconds| Packet { time_ns: packet.time_ns + seconds * 1_000_000_000, ..packet };
+    let port = |port| Packet { ports: (port, to), ..packet };
+    let other = [from.wrapping_add(64), from.wrapping_add(1), 22, 53];
+    let other = other.get((number / 4 % 4) as usize).copied().unwrap_or(from);
+    let mut copies = vec![packet, packet, packet, port(other), later(number % 13), later(40)];
+    // No retransmissions, of which limits charge one.
+    for (copy, number) in copies.iter_mut().zip(0..) {
+        copy.numbers.0 = copy.numbers.0.wrapping_add(number * 1_000);
+    }
+    copies
+}
+
 impl Case {
     /// Makes the case of this number; `None` for a policy that is refused as a whole (then it decides nothing).
     ///
@@ -70,7 +88,8 @@ impl Case {
             .zip(0..)
             .filter_map(|(rule, number)| Some((rule.about.id.to_string(), compiled.slot(number)?)))
             .collect();
-        let mut made: Vec<Packet> = world.packets(packets);
+        let mut made: Vec<Packet> =
+            world.packets(packets).into_iter().zip(0..).flat_map(repeats).collect();
         made.sort_by_key(|packet| packet.time_ns);
         let model = Model::new(world.rules, vec![protected], resolver);
         Some(Self { text, compiled, packets: made, model, boot_ns, slots })

@@ -24,7 +24,7 @@ use crate::{
         counter::Counter,
         dynamic::{Connection, DropKey, DropValue, Handshake, Verdict},
         flow_key::{FlowKey, Tuple},
-        image::{Line, Lines as _},
+        image::{INSTALL_LINE, INSTALL_WORD, Line, Lines as _},
         policy::{LimitKey, RuleHits},
         repeat::Repeat,
         sample::{Hook, SampleHeader},
@@ -69,6 +69,8 @@ pub struct Host {
     pub shared: HashMap<[u8; 16], u64>,
     /// What was dropped.
     pub drops: RefCell<HashMap<DropKey, DropValue>>,
+    /// Policies put in force so far.
+    pub installed: u64,
     /// Drops that come again.
     pub repeats: RefCell<HashMap<u32, Repeat>>,
     /// Hits of rules, by `Rule::hits`.
@@ -140,6 +142,7 @@ impl Default for Host {
             listeners: RefCell::default(),
             flows: RefCell::default(),
             proven: RefCell::default(),
+            installed: 0,
             repeats: RefCell::default(),
             sockets: HashSet::new(),
             listening: HashSet::new(),
@@ -177,7 +180,13 @@ impl Host {
 
     /// Puts a policy in force.
     pub fn install(&mut self, policy: &Draft) {
-        let image = policy.build();
+        let mut image = policy.build();
+        self.installed += 1;
+        if let Some(word) =
+            image.lines.get_mut(INSTALL_LINE as usize).and_then(|line| line.get_mut(INSTALL_WORD))
+        {
+            *word = self.installed;
+        }
         self.settings.policy = image.flags;
         let [first, ..] = &mut self.images;
         *first = image;

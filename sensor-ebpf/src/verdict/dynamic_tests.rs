@@ -26,6 +26,10 @@ const fn mapped([a, b, c, d]: [u8; 4]) -> [u8; 16] {
 }
 
 fn frame() -> Vec<u8> {
+    segment().frame()
+}
+
+fn segment() -> Segment {
     Segment {
         src: CLIENT,
         dst: [10, 0, 0, 2],
@@ -36,7 +40,6 @@ fn frame() -> Vec<u8> {
         flags: TcpFlags::ACK,
         payload: Vec::new(),
     }
-    .frame()
 }
 
 fn rule() -> Rule {
@@ -166,7 +169,91 @@ fn drops_are_in_the_table_as_often_as_in_the_ledger() {
     }
     let drops = host.drops.borrow();
     let sum: u64 = drops.values().map(|row| row.count).sum();
-    assert_eq!((sum, drops.len()), (host.counter(Counter::Blocked), 1));
+    let known = repeated(&host);
+    // The first drop made the row, the others are its own.
+    assert_eq!((sum + known, drops.len()), (host.counter(Counter::Blocked), 1));
+    assert_eq!((sum, known), (1, 4));
+    assert_eq!(host.hits.borrow().get(&1).map(|hits| hits.packets), Some(5));
+}
+
+/// Drops that rows know.
+fn repeated(host: &Host) -> u64 {
+    host.repeats.borrow().values().map(|row| row.count).sum()
+}
+
+#[test]
+fn a_row_of_repeats_holds_for_its_packet_its_policy_and_its_time_only() {
+    let mut host = host(Rule { expires_ns: 1_000_000_000_010, ..rule() });
+    for _ in 0..3 {
+        assert_eq!(see(&host), Decision::Blocked);
+    }
+    assert_eq!(repeated(&host), 2);
+    // Another port of the client makes no difference, until failsafe names it.
+    let from = |host: &Host, src_port| {
+        let segment = Segment { src_port, ..segment() };
+        host.see(Link::Ethernet, &segment.frame())
+    };
+    assert_eq!((from(&host, 40_001), repeated(&host)), (Decision::Blocked, 3));
+    // Ends of a connection, other hooks and interfaces are looked up.
+    let end = Segment { flags: TcpFlags::FIN | TcpFlags::ACK, ..segment() };
+    assert_eq!(host.see(Link::Ethernet, &end.frame()), Decision::Blocked);
+    host.ifindex += 1;
+    assert_eq!((see(&host), repeated(&host)), (Decision::Blocked, 3));
+    host.ifindex -= 1;
+    host.settings.enforcement_off = 1;
+    assert_eq!(see(&host), Decision::Pass);
+    host.settings.enforcement_off = 0;
+    host.settings.shared_sources = 1;
+    assert_eq!((see(&host), repeated(&host)), (Decision::Blocked, 4));
+    host.shared.insert(mapped(CLIENT), host.now_ns + 1);
+    assert_eq!(see(&host), Decision::Pass);
+    host.shared.clear();
+    host.now_ns = 1_000_000_000_010;
+    assert_eq!(see(&host), Decision::Pass);
+
+    // A policy with another opinion, and one with the same.
+    host.install(&Draft::default());
+    assert_eq!(see(&host), Decision::Pass);
+    host.install(&blocks(rule()));
+    // What the row counted for the policy before is in the table now.
+    assert_eq!((see(&host), repeated(&host)), (Decision::Blocked, 0));
+    let mut kept = blocks(rule());
+    kept.failsafe.push(Failsafe {
+        addr: mapped([0; 4]),
+        prefix_len: 96,
+        protocol: 6,
+        port_min: 40_001,
+        port_max: 40_001,
+        side: FailsafeSide::Peer as u8,
+        ..Failsafe::default()
+    });
+    host.install(&kept);
+    for _ in 0..3 {
+        assert_eq!(see(&host), Decision::Blocked);
+    }
+    assert_eq!(from(&host, 40_001), Decision::Pass);
+}
+
+#[test]
+fn a_row_that_gives_way_leaves_its_drops_in_the_table() {
+    let mut host = Host { enforce: true, ..Host::default() };
+    let mut draft = blocks(rule());
+    draft.list(ListId::Block, mapped([10, 1, 0, 0]), 112, 1);
+    host.install(&draft);
+    // Each twice in a row, so that each takes its row from whoever had it.
+    for turn in 0..4_096_u32 {
+        let [_, _, c, d] = turn.to_be_bytes();
+        let packet = Segment { src: [10, 1, c, d], ..segment() }.frame();
+        for _ in 0..4 {
+            assert_eq!(host.see(Link::Ethernet, &packet), Decision::Blocked);
+        }
+    }
+    let told: u64 = host.drops.borrow().values().map(|row| row.count).sum();
+    assert_eq!(told + repeated(&host), 4 * 4_096);
+    assert!(repeated(&host) > 500, "{}", repeated(&host));
+    for row in host.drops.borrow().values() {
+        assert!((1..=4).contains(&row.count), "{row:?}");
+    }
 }
 
 /// An acknowledgement over IPv6.
