@@ -8,6 +8,7 @@ use sensor_ebpf::{
     abi::{
         counter::Counter,
         image::{INSTALL_LINE, INSTALL_WORD},
+        repeat::tallied,
         sample::Hook,
         settings::POLICY_ANCHOR_SHIFT,
     },
@@ -107,7 +108,7 @@ fn the_verdict_is_that_of_the_rules_as_written() {
             );
         }
     }
-    let repeated: u64 = host.repeats.borrow().values().map(|row| row.count).sum();
+    let repeated: u64 = host.repeats.borrow().values().map(|row| tallied(row.tally).0).sum();
     assert!(repeated > 20, "{repeated} drops were known by their rows at the end");
     println!("{tally:?}, {refused} policies refused");
     assert!(tally.pairs >= 100_000 && refused < POLICIES / 20, "{tally:?} {refused}");

@@ -11,7 +11,7 @@ use std::{
 
 use sensor_ebpf::abi::{
     dynamic::{DROPS_MAX, DropKey, DropReason, DropValue},
-    repeat::{REPEATS_PER_CPU, Repeat},
+    repeat::{REPEATS_PER_CPU, Repeat, tallied},
 };
 use zerocopy::FromBytes as _;
 
@@ -21,8 +21,7 @@ use super::{memory::Mapped, object};
 const CARRIED_MAX: usize = DROPS_MAX as usize;
 /// Words of a row.
 const WORDS: usize = size_of::<Repeat>() / 8;
-const COUNT: usize = std::mem::offset_of!(Repeat, count) / 8;
-const BYTES: usize = std::mem::offset_of!(Repeat, bytes) / 8;
+const TALLY: usize = std::mem::offset_of!(Repeat, tally) / 8;
 const TURN: usize = std::mem::offset_of!(Repeat, turn) / 8;
 
 /// Rows for this host: some for each CPU that it may have.
@@ -62,7 +61,14 @@ impl Repeats {
                     if self.carried.len() >= CARRIED_MAX && !self.carried.contains_key(&key) {
                         self.unattributed += value.count;
                     } else {
-                        add(self.carried.entry(key).or_insert(DropValue { count: 0, bytes: 0, ..value }), &value);
+                        add(
+                            self.carried.entry(key).or_insert(DropValue {
+                                count: 0,
+                                bytes: 0,
+                                ..value
+                            }),
+                            &value,
+                        );
                     }
                 }
             }
@@ -106,13 +112,12 @@ enum Taken {
 
 fn take(row: &[AtomicU64; WORDS]) -> Option<Taken> {
     let word = |at: usize| row.get(at).map_or(0, |word| word.load(Ordering::Acquire));
-    let exchange = |at: usize| row.get(at).map_or(0, |word| word.swap(0, Ordering::AcqRel));
-    if word(COUNT) == 0 {
+    if word(TALLY) == 0 {
         return None;
     }
     let turn = word(TURN);
     let words: [u64; WORDS] = std::array::from_fn(word);
-    let (count, bytes) = (exchange(COUNT), exchange(BYTES));
+    let (count, bytes) = tallied(row.get(TALLY).map_or(0, |word| word.swap(0, Ordering::AcqRel)));
     if count == 0 {
         return None;
     }
@@ -120,8 +125,7 @@ fn take(row: &[AtomicU64; WORDS]) -> Option<Taken> {
         return Some(Taken::Unknown(count));
     }
     let row = Repeat::read_from_bytes(zerocopy::IntoBytes::as_bytes(&words)).ok()?;
-    let key =
-        DropKey { client: row.src, hits: row.hits, reason: DropReason::Block as u32 };
+    let key = DropKey { client: row.src, hits: row.hits, reason: DropReason::Block as u32 };
     let value = DropValue {
         count,
         bytes,

@@ -1,9 +1,9 @@
 //! `REPEATS`: packets that a block rule drops again and again, so that a flood pays for the look-up of its verdict once.
 //!
-//! Each CPU has [`REPEATS_PER_CPU`] rows, one place for a packet, by a hash of what is in [`Repeat`]'s key. A row is written by the programs of
-//! its CPU only, but for [`Repeat::count`] and [`Repeat::bytes`]: those are moved by atomic operations, and taken (exchanged for zero) by
-//! whoever needs them: the agent when it looks at the drops, the program when it gives the row to another packet. So what a row counted
-//! is attributed once. While [`Repeat::turn`] is odd, or is not what it was before, the row was given away meanwhile.
+//! Each CPU has [`REPEATS_PER_CPU`] rows, two places for a packet, by a hash of what is in [`Repeat`]'s key. A row is written by the programs of
+//! its CPU only, but for [`Repeat::tally`]: that is moved by atomic operations, and taken (exchanged for zero) by whoever needs it: the agent
+//! when it looks at the drops, the program when it gives the row to another packet or the tally is full. So what a row counted is
+//! attributed once. While [`Repeat::turn`] is odd, or is not what it was before, the row was given away meanwhile.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -11,6 +11,10 @@ use super::flow_key::Tuple;
 
 /// Rows of one CPU; a power of two. 128 KiB.
 pub const REPEATS_PER_CPU: u32 = 1_024;
+/// Where the bytes begin in [`Repeat::tally`].
+pub const TALLY_SHIFT: u32 = 24;
+/// Drops from which on a tally is taken by the program itself: before the bytes of the largest skbs (512 KiB) fill what they have.
+pub const TALLY_FULL: u64 = 1 << 20;
 /// Shift of the source port in [`Repeat::what`].
 pub const WHAT_SOURCE_PORT: u32 = 16;
 /// Bits of [`Repeat::what`] that are the source port.
@@ -37,10 +41,8 @@ pub struct Repeat {
     /// Index in `RULE_HITS` of the rule.
     pub hits: u32,
     // Line 1 begins here.
-    /// Drops that nobody has taken yet.
-    pub count: u64,
-    /// Their bytes.
-    pub bytes: u64,
+    /// Drops that nobody has taken yet (the low [`TALLY_SHIFT`] bits), and their bytes.
+    pub tally: u64,
     /// A drop about as late as the last, ns.
     pub last_ns: u64,
     /// Bits of `what` that must be the same: all, or all but the source port.
@@ -52,11 +54,18 @@ pub struct Repeat {
     /// Hash of the packet that would have the row, when it comes once more before the one that has it.
     pub next: u64,
     /// Always zero.
-    pub spare: u64,
+    pub spare: [u64; 2],
 }
 
 const _: () = assert!(size_of::<Repeat>() == 128);
-const _: () = assert!(core::mem::offset_of!(Repeat, count) == 64);
+const _: () = assert!(core::mem::offset_of!(Repeat, tally) == 64);
+
+/// Drops and bytes of a tally.
+#[inline(always)]
+#[must_use]
+pub const fn tallied(tally: u64) -> (u64, u64) {
+    (tally & ((1 << TALLY_SHIFT) - 1), tally >> TALLY_SHIFT)
+}
 
 impl Repeat {
     /// Addresses and ports of the packet that the row was given to.

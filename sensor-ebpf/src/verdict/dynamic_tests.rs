@@ -12,6 +12,7 @@ use crate::{
         dynamic::{DropReason, Verdict},
         image::{Action, Failsafe, ListId, Rule, canary},
         policy::FailsafeSide,
+        repeat::tallied,
         settings::POLICY_BLOCK4,
     },
     judge::canonical,
@@ -178,7 +179,7 @@ fn drops_are_in_the_table_as_often_as_in_the_ledger() {
 
 /// Drops that rows know.
 fn repeated(host: &Host) -> u64 {
-    host.repeats.borrow().values().map(|row| row.count).sum()
+    host.repeats.borrow().values().map(|row| tallied(row.tally).0).sum()
 }
 
 #[test]

@@ -98,9 +98,7 @@ pub fn decide<P: PacketBytes, T: Tables>(
         Some(reason) => end(reason, tables, work),
         None => Decision::Pass,
     };
-    if T::LIMITS
-        && matches!(decision, Decision::Blocked)
-        && matches!(reason, Some(repeat::REASON))
+    if T::LIMITS && matches!(decision, Decision::Blocked) && matches!(reason, Some(repeat::REASON))
     {
         repeat::remember(outcome, tables, work);
     }

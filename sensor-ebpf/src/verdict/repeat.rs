@@ -18,7 +18,10 @@ use crate::{
         counter::Counter,
         dynamic::DropReason,
         image::{INSTALL_LINE, INSTALL_WORD, port_bit},
-        repeat::{REPEATS_PER_CPU, Repeat, WHAT_SOURCE_PORT, WHAT_SOURCE_PORT_MASK},
+        repeat::{
+            REPEATS_PER_CPU, Repeat, TALLY_FULL, TALLY_SHIFT, WHAT_SOURCE_PORT,
+            WHAT_SOURCE_PORT_MASK, tallied,
+        },
         settings::{POLICY_ALLOW4, POLICY_ALLOW6},
     },
     packet::{Outcome, PacketBytes, TcpFlags},
@@ -63,10 +66,13 @@ fn hash(what: u64, work: &Work) -> u64 {
     word ^ word >> 29
 }
 
+/// The first place of a packet; the second is the other of the pair.
 #[inline(always)]
 fn row_of(hash: u64) -> u32 {
     (hash >> 32) as u32 & (REPEATS_PER_CPU - 1)
 }
+
+const OTHER: u32 = 1;
 
 /// Number of the installation of the policy in force for this packet; 0 = it has none.
 #[inline(always)]
@@ -86,7 +92,19 @@ pub(super) fn drops<P: PacketBytes, T: Tables>(
         return false;
     }
     let what = what(tables, work);
-    let Some(mut row) = tables.take_repeat(row_of(hash(what, work))) else { return false };
+    let first = row_of(hash(what, work));
+    known(first, what, packet, tables, work) || known(first ^ OTHER, what, packet, tables, work)
+}
+
+#[inline(always)]
+fn known<P: PacketBytes, T: Tables>(
+    number: u32,
+    what: u64,
+    packet: &P,
+    tables: &T,
+    work: &mut Work,
+) -> bool {
+    let Some(mut row) = tables.take_repeat(number) else { return false };
     let dropped = names(&row, what, tables, work) && holds(&mut row, packet, tables, work);
     tables.put_repeat(row);
     dropped
@@ -118,7 +136,10 @@ fn holds<P: PacketBytes, T: Tables>(
     work: &mut Work,
 ) -> bool {
     let timed = row.until_ns != u64::MAX;
-    if timed || row.count & (CLOCK_EVERY - 1) == 0 {
+    if timed || row.tally & (CLOCK_EVERY - 1) == 0 {
+        if row.tally & TALLY_FULL != 0 {
+            empty(row, tables, work);
+        }
         let now = now(tables, work);
         if now >= row.until_ns {
             return false;
@@ -128,9 +149,17 @@ fn holds<P: PacketBytes, T: Tables>(
     row.next = 0;
     let (packets, bytes) = (tables.wire_packets().max(1), packet.len());
     tables.hit(row.hits, Hit::Dropped, packets.into(), bytes.into(), row.last_ns);
-    tables.add(&mut row.count, 1);
-    tables.add(&mut row.bytes, bytes.into());
+    tables.add(&mut row.tally, u64::from(bytes) << TALLY_SHIFT | 1);
     true
+}
+
+/// Puts what the row counted where its packet's drops are.
+#[inline(never)]
+fn empty<T: Tables>(row: &mut Repeat, tables: &T, work: &mut Work) {
+    let (count, bytes) = tallied(tables.exchange(&mut row.tally, 0));
+    if count != 0 && !take_in(row, count, bytes, tables, work) {
+        tables.count_by(Counter::DropsUnattributed, count);
+    }
 }
 
 /// Remembers the drop of a block rule that lists the sender.
@@ -149,25 +178,33 @@ pub(super) fn remember<T: Tables>(outcome: Outcome, tables: &T, work: &mut Work)
     if install == 0 {
         return;
     }
-    let Some(mut row) = tables.take_repeat(row_of(hash)) else { return };
-    if row.install == install && row.next != hash {
-        row.next = hash;
-    } else {
-        give(&mut row, what, install, tables, work);
+    let first = row_of(hash);
+    let mut turn = 0;
+    while turn < 2 {
+        let Some(mut row) = tables.take_repeat(first ^ turn * OTHER) else { return };
+        // Empty, or of a policy that is gone; else whoever has it keeps it, unless this packet comes once more before that one.
+        let free = row.install != install || row.next == hash;
+        if free {
+            give(&mut row, what, install, tables, work);
+        }
+        tables.put_repeat(row);
+        if free {
+            return;
+        }
+        turn += 1;
     }
-    tables.put_repeat(row);
+    if let Some(mut row) = tables.take_repeat(first) {
+        row.next = hash;
+        tables.put_repeat(row);
+    }
 }
 
 /// Gives the row to the packet at hand; what it counted for another goes where that one's drops are.
-#[inline(always)]
+#[inline(never)]
 fn give<T: Tables>(row: &mut Repeat, what: u64, install: u64, tables: &T, work: &mut Work) {
     let turn = row.turn;
     tables.exchange(&mut row.turn, turn + 1);
-    let count = tables.exchange(&mut row.count, 0);
-    let bytes = tables.exchange(&mut row.bytes, 0);
-    if count != 0 && !take_in(row, count, bytes, tables, work) {
-        tables.count_by(Counter::DropsUnattributed, count);
-    }
+    empty(row, tables, work);
     let tuple = &work.headers.tuple;
     row.src = tuple.src;
     row.dst = tuple.dst;
