@@ -1,7 +1,7 @@
 //! `NEAR`: what tells the neighbours of listed addresses from the listed ones without a line of the image.
 //!
 //! `ANY4` and `FILTER6` say that something near an address is blocked; this filter, asked next, says of nearly every address that is not
-//! blocked itself that it is not. It is a Bloom filter of 2 MiB (larger ones leave the caches), three bits for each unit, all in one word, so that an address costs one
+//! blocked itself that it is not. It is a Bloom filter of 4 MiB (larger ones leave the caches), three bits for each unit, all in one word, so that an address costs one
 //! line of memory. It is only made for policies of [`NEAR_ENTRIES_MIN`] block entries and more: the image of a smaller one lies in the caches anyway.
 //! A false positive costs time, never a verdict.
 //!
@@ -14,8 +14,8 @@
 
 use super::image::{ListId, hash6};
 
-/// Words of the filter: with a million entries a neighbour passes by chance about twice in a hundred times.
-pub const FILTER_WORDS: usize = 1 << 18;
+/// Words of the filter: with a million entries a neighbour passes by chance less than once in a hundred times.
+pub const FILTER_WORDS: usize = 1 << 19;
 /// IPv4 entries of this length and shorter are bits of the bitmap behind the filter.
 pub const WIDE_BITS: u32 = 16;
 /// Words of one slot of `NEAR`.

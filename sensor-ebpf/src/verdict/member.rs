@@ -56,7 +56,8 @@ pub(crate) fn concerns<T: Tables>(tables: &T, work: &mut Work) -> bool {
     let tuple = &work.headers.tuple;
     if four {
         let ends = any4(low(&tuple.src), low(&tuple.dst), policy, tables);
-        return ends != 0 && (policy & POLICY_NEAR == 0 || tables.concerns4(ends, work));
+        return ends != 0
+            && (!T::LIMITS || policy & POLICY_NEAR == 0 || tables.concerns4(ends, work));
     }
     tables.concerns6(work)
 }
@@ -89,10 +90,10 @@ fn any4<T: Tables>(a: u64, b: u64, policy: u64, tables: &T) -> u32 {
     ((first >> ((a >> 8) & 63)) & 1 | ((second >> ((b >> 8) & 63)) & 1) << 1) as u32
 }
 
-/// Whether an entry may name an IPv4 address, as far as `NEAR` knows.
+/// Whether an entry may name an IPv4 address, as far as `NEAR` knows. (Where no limits are evaluated there is no room for this code, either.)
 #[inline(always)]
 fn near4<T: Tables>(address: u32, policy: u64, tables: &T) -> bool {
-    if policy & POLICY_NEAR == 0 {
+    if !T::LIMITS || policy & POLICY_NEAR == 0 {
         return true;
     }
     let (wide, bit) = wide4(address);
@@ -104,7 +105,7 @@ fn near4<T: Tables>(address: u32, policy: u64, tables: &T) -> bool {
 /// The same for an IPv6 address.
 #[inline(always)]
 fn near6<T: Tables>((high, low): (u64, u64), policy: u64, tables: &T) -> bool {
-    if policy & POLICY_NEAR == 0 {
+    if !T::LIMITS || policy & POLICY_NEAR == 0 {
         return true;
     }
     let unit = |at: u32| {

@@ -18,22 +18,30 @@ const UNITS_MAX: u64 = 1 << 24;
 pub(super) struct Grains([u8; GRAINS6_MAX]);
 
 impl Grains {
-    /// The shortest length in use, so that every entry has a unit, and those that most entries have.
+    /// The shortest length in use, so that every entry has a unit; then, one by one, the length that gives most of the entries left units as
+    /// fine as themselves.
     pub(super) fn choose(keys: &[Key6]) -> Self {
-        let mut counts = [0_usize; 129];
+        let mut left = [0_usize; 129];
         for key in keys {
-            if let Some(count) = counts.get_mut(usize::from(key.len())) {
+            if let Some(count) = left.get_mut(usize::from(key.len())) {
                 *count += 1;
             }
         }
-        let mut used: Vec<(usize, u8)> =
-            counts.into_iter().zip(0..).filter(|(count, _)| *count > 0).collect();
-        let Some((_, shortest)) = used.first().copied() else { return Self::default() };
-        used.sort_unstable_by_key(|used| std::cmp::Reverse(*used));
+        let Some((shortest, _)) = (0..).zip(left).find(|(_, count)| *count > 0) else {
+            return Self::default();
+        };
         let mut grains = [shortest; GRAINS6_MAX];
-        let others = used.iter().map(|(_, len)| *len).filter(|len| *len != shortest);
-        for (grain, len) in grains.iter_mut().skip(1).zip(others) {
-            *grain = len;
+        for grain in grains.iter_mut().skip(1) {
+            let served = |len: u8| usize::from(len.saturating_sub(FINER_BITS))..=usize::from(len);
+            let serves = |len: &u8| left.get(served(*len)).map_or(0, |of| of.iter().sum::<usize>());
+            // Of two that serve as many, the longer.
+            let Some(best) = (0..=128).max_by_key(serves).filter(|len| serves(len) > 0) else {
+                break;
+            };
+            *grain = best;
+            if let Some(of) = left.get_mut(served(best)) {
+                of.fill(0);
+            }
         }
         Self(grains)
     }
