@@ -2,14 +2,9 @@
 //!
 //! `unsafe` here dereferences what a map look-up returned (valid until the program ends) and calls helpers.
 
-use core::{
-    ops::{ControlFlow, Deref, DerefMut},
-    ptr::NonNull,
-};
+use core::{ops::ControlFlow, ptr::NonNull};
 
-use aya_ebpf::helpers::{
-    bpf_get_smp_processor_id, bpf_ktime_get_boot_ns, bpf_loop, bpf_skb_cgroup_id,
-};
+use aya_ebpf::helpers::{bpf_ktime_get_boot_ns, bpf_loop, bpf_skb_cgroup_id};
 use sensor_ebpf::{
     abi::{
         counter::Counter,
@@ -17,7 +12,6 @@ use sensor_ebpf::{
         flow_key::{FlowKey, Tuple},
         image::{ANY4_WORDS, FILTER6_WORDS, Line, ListId},
         policy::LimitKey,
-        repeat::{REPEATS_PER_CPU, Repeat},
         sample::Hook,
         settings::{ListenerCounts, ListenerKey, Settings},
     },
@@ -36,10 +30,11 @@ use crate::{
     cell::{Cell, atomic_add, atomic_exchange},
     context::{Skb, and_mask},
     emit,
+    entry::{FlowEntry, RepeatEntry},
     maps::{
         ALIASES, ANY4, CLIENT_VERDICTS, CONNECTIONS, COUNTERS, DROPS, FILTER6, FLOW_VERDICTS,
         FLOWS, FRAGMENTS, HANDSHAKES, LIMIT_STATE, LISTENERS, NEAR, NETWORKS, OPEN, PENALISED,
-        POLICY, PROVEN, RECENT, REPEATS, RULE_HITS, SETTINGS, SHARED, WORK,
+        POLICY, PROVEN, RECENT, RULE_HITS, SETTINGS, SHARED, WORK,
     },
     outline, peer,
 };
@@ -128,48 +123,6 @@ fn test_clock() -> bool {
 pub(crate) fn work() -> Option<&'static mut Work> {
     // SAFETY: per-CPU memory, valid until the program ends, used by one program at a time.
     WORK.get_ptr_mut(0).map(|work| unsafe { &mut *work })
-}
-
-/// A flow entry in the map.
-pub(crate) struct FlowEntry(NonNull<Flow>);
-
-impl Deref for FlowEntry {
-    type Target = Flow;
-
-    #[inline(always)]
-    fn deref(&self) -> &Flow {
-        // SAFETY: a map value is valid until the program ends (an evicted one is reused, never unmapped).
-        unsafe { self.0.as_ref() }
-    }
-}
-
-impl DerefMut for FlowEntry {
-    #[inline(always)]
-    fn deref_mut(&mut self) -> &mut Flow {
-        // SAFETY: as above; the streams are written by packets of their own direction only, one at a time.
-        unsafe { self.0.as_mut() }
-    }
-}
-
-/// A row of this CPU's `REPEATS`.
-pub(crate) struct RepeatEntry(NonNull<Repeat>);
-
-impl Deref for RepeatEntry {
-    type Target = Repeat;
-
-    #[inline(always)]
-    fn deref(&self) -> &Repeat {
-        // SAFETY: a map value is valid until the program ends.
-        unsafe { self.0.as_ref() }
-    }
-}
-
-impl DerefMut for RepeatEntry {
-    #[inline(always)]
-    fn deref_mut(&mut self) -> &mut Repeat {
-        // SAFETY: as above; written by programs of this CPU only, one at a time, but for two words that all move atomically.
-        unsafe { self.0.as_mut() }
-    }
 }
 
 unsafe extern "C" fn trampoline<S: Step>(_index: u64, step: *mut S) -> i64 {
@@ -344,10 +297,7 @@ impl<const DIRECT: bool> Tables for Kernel<DIRECT> {
 
     #[inline(always)]
     fn take_repeat(&self, number: u32) -> Option<RepeatEntry> {
-        // SAFETY: a helper without arguments.
-        let cpu = unsafe { bpf_get_smp_processor_id() };
-        let at = cpu.wrapping_mul(REPEATS_PER_CPU).wrapping_add(number);
-        REPEATS.get_ptr_mut(at).and_then(NonNull::new).map(RepeatEntry)
+        RepeatEntry::of_this_cpu(number)
     }
 
     #[inline(always)]
@@ -517,7 +467,7 @@ impl<const DIRECT: bool> Tables for Kernel<DIRECT> {
 
     #[inline(always)]
     fn take_flow(&self, key: &FlowKey) -> Option<FlowEntry> {
-        FLOWS.get_ptr_mut(key).and_then(NonNull::new).map(FlowEntry)
+        FLOWS.get_ptr_mut(key).and_then(NonNull::new).map(FlowEntry::new)
     }
 
     #[inline(always)]

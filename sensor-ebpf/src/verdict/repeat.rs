@@ -60,7 +60,7 @@ fn what<T: Tables>(tables: &T, work: &Work) -> u64 {
 fn hash(what: u64, work: &Work) -> u64 {
     let tuple = &work.headers.tuple;
     let (src, dst) = (low(&tuple.src) ^ high(&tuple.src), low(&tuple.dst) ^ high(&tuple.dst));
-    let word = src ^ (dst << 24 | dst >> 40) ^ (what & !WHAT_SOURCE_PORT_MASK) << 40;
+    let word = src ^ dst.rotate_left(24) ^ (what & !WHAT_SOURCE_PORT_MASK) << 40;
     // 2^64 over the golden ratio.
     let word = (word ^ word >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     word ^ word >> 29
@@ -180,8 +180,8 @@ pub(super) fn remember<T: Tables>(outcome: Outcome, tables: &T, work: &mut Work)
     }
     let first = row_of(hash);
     let mut turn = 0;
-    while turn < 2 {
-        let Some(mut row) = tables.take_repeat(first ^ turn * OTHER) else { return };
+    while turn <= OTHER {
+        let Some(mut row) = tables.take_repeat(first ^ turn) else { return };
         // Empty, or of a policy that is gone; else whoever has it keeps it, unless this packet comes once more before that one.
         let free = row.install != install || row.next == hash;
         if free {
