@@ -33,9 +33,9 @@ impl Grains {
         let mut grains = [shortest; GRAINS6_MAX];
         for grain in grains.iter_mut().skip(1) {
             let served = |len: u8| usize::from(len.saturating_sub(FINER_BITS))..=usize::from(len);
-            let serves = |len: &u8| left.get(served(*len)).map_or(0, |of| of.iter().sum::<usize>());
+            let gain = |len: &u8| left.get(served(*len)).map_or(0, |of| of.iter().sum::<usize>());
             // Of two that serve as many, the longer.
-            let Some(best) = (0..=128).max_by_key(serves).filter(|len| serves(len) > 0) else {
+            let Some(best) = (0..=128).max_by_key(gain).filter(|len| gain(len) > 0) else {
                 break;
             };
             *grain = best;
