@@ -11,6 +11,7 @@ use sensor_ebpf::{
         dynamic::{Connection, DropKey, DropValue, Handshake, Verdict},
         flow_key::{FlowKey, Tuple},
         image::{ANY4_WORDS, FILTER6_WORDS, Line, ListId},
+        near::FILTER_WORDS,
         policy::LimitKey,
         sample::Hook,
         settings::{ListenerCounts, ListenerKey, Settings},
@@ -59,16 +60,7 @@ static RESET_KEY: u64 = 0;
 static RESETS_UNBOUNDED: u32 = 0;
 
 /// A new listener's counts; not on the stack, of which Linux 6.1 gives 512 bytes to the whole chain of calls.
-static NO_COUNTS: ListenerCounts = ListenerCounts {
-    opened: 0,
-    http: 0,
-    h2c: 0,
-    tls: 0,
-    other: 0,
-    closed: 0,
-    silent: 0,
-    last_ns: 0,
-};
+static NO_COUNTS: ListenerCounts = ListenerCounts::NONE;
 
 /// The tables of one sighting.
 pub(crate) struct Kernel<const DIRECT: bool> {
@@ -225,7 +217,9 @@ impl<const DIRECT: bool> Tables for Kernel<DIRECT> {
     #[inline(always)]
     fn near<const N: usize>(&self, slot: u32, at: [u32; N]) -> Option<[u64; N]> {
         let words = NEAR.get(slot)?.get(0)?;
-        Some(at.map(|at| words.get(at as usize).copied().unwrap_or(0)))
+        // Masked, because Linux 6.1 cannot follow the comparison alone.
+        let masked = |at| and_mask::<{ 2 * FILTER_WORDS as u32 - 1 }>(at) as usize;
+        Some(at.map(|at| words.get(masked(at)).copied().unwrap_or(0)))
     }
 
     #[inline(always)]

@@ -110,3 +110,9 @@ pub struct ListenerCounts {
 }
 
 const _: () = assert!(size_of::<ListenerCounts>() == 64);
+
+impl ListenerCounts {
+    /// Nothing yet.
+    pub const NONE: Self =
+        Self { opened: 0, http: 0, h2c: 0, tls: 0, other: 0, closed: 0, silent: 0, last_ns: 0 };
+}
