@@ -44,9 +44,9 @@ pub(super) enum SegmentType {
 type Test = fn(&[u8]) -> bool;
 
 impl SegmentType {
-    /// Whether no value of the type could be taken for a word, nor a word for one.
+    /// Whether hardly a value of the type could be taken for a word, nor a word for one.
     pub(super) const fn is_strict(self) -> bool {
-        !matches!(self, Self::Hex | Self::Token | Self::Text)
+        !matches!(self, Self::Token | Self::Text)
     }
 
     /// Reads the type of a decoded segment; `None` for a literal.

@@ -256,11 +256,14 @@ fn outliers(siblings: &[Sibling]) -> usize {
         .unwrap_or(0)
 }
 
-/// Whether the values of the position are numbers or the like, and few words are beside them: those are no values.
+/// Whether the values of the position are numbers or the like, and few words, of APIs for the most part, are beside them: those are
+/// no values.
 fn is_typed_apart(counted: Counted<'_>, position: &Position) -> bool {
     let typed: f64 = position.typed.iter().map(|(_, id)| counted.sum(*id)).sum();
+    let api = position.literals.iter().filter(|it| words::is_api(&it.text)).count();
     position.typed.iter().all(|(kind, _)| kind.is_strict())
         && position.literals.len() <= TYPED_APART_MAX
+        && api * 2 >= position.literals.len()
         && typed * TYPED_SHARE >= position.sum()
 }
 

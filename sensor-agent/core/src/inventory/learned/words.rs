@@ -8,12 +8,26 @@ use std::{collections::HashSet, sync::OnceLock};
 /// Whether a segment is made of words of APIs and nothing else.
 pub(super) fn is_api(segment: &str) -> bool {
     let mut any = false;
-    let known = !segment.bytes().any(|byte| byte.is_ascii_digit())
+    let known = !has_value(segment)
         && each_word(segment, |word| {
             any = true;
             is_known(word)
         });
     known && any
+}
+
+/// Whether digits are in it as in values: anywhere but as a number between words (`users-28-day`).
+fn has_value(segment: &str) -> bool {
+    let mut parts = segment.split('-').peekable();
+    let mut first = true;
+    while let Some(part) = parts.next() {
+        let number = part.len() <= 3 && part.bytes().all(|byte| byte.is_ascii_digit());
+        let between = !std::mem::take(&mut first) && parts.peek().is_some();
+        if part.bytes().any(|byte| byte.is_ascii_digit()) && !(number && between) {
+            return true;
+        }
+    }
+    false
 }
 
 /// Whether it is made of exactly one word.
@@ -108,7 +122,10 @@ mod tests {
         for text in ["users", "userGroups", "access-tokens", "line_items", "GetUsers", "policies"] {
             assert!(is_api(text), "{text}");
         }
-        for text in ["octocat", "v1", "2fa", "用户", "", "-"] {
+        assert!(is_api("users-28-day") && is_api("users-1-day"));
+        for text in
+            ["octocat", "v1", "2fa", "用户", "", "-", "user-17", "17-users", "users-2024x-day"]
+        {
             assert!(!is_api(text), "{text}");
         }
         assert!(is_one_word("users") && !is_one_word("user-groups") && !is_one_word("1"));
