@@ -30,7 +30,8 @@ pub struct Repeat {
     pub src: [u8; 16],
     /// Destination address.
     pub dst: [u8; 16],
-    /// Destination port, source port, protocol and [`super::sample::Hook`], each above the one before (16, 16, 16, 16 bits).
+    /// Destination port, source port, protocol, IP version and [`super::sample::Hook`], each above the one before (16, 16, 8, 8, 16 bits).
+    /// The version, because an IPv6 packet may come with mapped addresses, and other rules apply to it.
     pub what: u64,
     /// [`super::image::Header::install`] of the policy that dropped it; 0 = the row is empty.
     pub install: u64,

@@ -236,6 +236,24 @@ fn a_row_of_repeats_holds_for_its_packet_its_policy_and_its_time_only() {
 }
 
 #[test]
+fn a_row_of_mapped_ipv6_addresses_is_not_that_of_ipv4() {
+    let mut host = Host { enforce: true, ..Host::default() };
+    let mut draft = Draft::default();
+    draft.rules.push(rule());
+    // All of ::/8, and an IPv4 rule that brings the packet so far; the client itself is nowhere listed for IPv4.
+    draft.list(ListId::Block, [0; 16], 8, 1);
+    draft.list(ListId::Block, mapped([10, 0, 0, 9]), 128, 1);
+    host.install(&draft);
+    let wide = |address: [u8; 4]| u128::from_be_bytes(mapped(address));
+    for _ in 0..3 {
+        let packet = frame6(wide(CLIENT), wide([10, 0, 0, 2]));
+        assert_eq!(host.see(Link::Ethernet, &packet), Decision::Blocked);
+    }
+    assert_eq!(repeated(&host), 2);
+    assert_eq!((see(&host), repeated(&host)), (Decision::Pass, 2));
+}
+
+#[test]
 fn a_row_that_gives_way_leaves_its_drops_in_the_table() {
     let mut host = Host { enforce: true, ..Host::default() };
     let mut draft = blocks(rule());

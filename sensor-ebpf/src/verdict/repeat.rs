@@ -52,6 +52,7 @@ fn what<T: Tables>(tables: &T, work: &Work) -> u64 {
     u64::from(tuple.dst_port)
         | u64::from(tuple.src_port) << WHAT_SOURCE_PORT
         | u64::from(tuple.protocol) << 32
+        | u64::from(work.headers.family) << 40
         | u64::from(tables.hook(work)) << 48
 }
 
