@@ -250,7 +250,7 @@ impl<const DIRECT: bool> Tables for Kernel<DIRECT> {
         let Some(hits) = RULE_HITS.get_ptr_mut(hits) else { return };
         // SAFETY: this CPU's value.
         let hits = unsafe { &mut *hits };
-        hits.last_ns = now_ns;
+        hits.last_ns = hits.last_ns.max(now_ns);
         match hit {
             Hit::Dropped => {
                 hits.packets += packets;
@@ -265,10 +265,16 @@ impl<const DIRECT: bool> Tables for Kernel<DIRECT> {
     }
 
     #[inline(always)]
-    fn dropped(&self, key: &DropKey, first: &DropValue, full_until_ns: &mut u64) -> bool {
+    fn dropped(
+        &self,
+        key: &DropKey,
+        first: &DropValue,
+        now_ns: u64,
+        full_until_ns: &mut u64,
+    ) -> bool {
         let mut found = DROPS.get_ptr_mut(key);
         if found.is_none() {
-            if first.last_ns < *full_until_ns {
+            if now_ns < *full_until_ns {
                 return false;
             }
             if DROPS.insert(key, first, BPF_NOEXIST).is_ok() {
@@ -277,13 +283,13 @@ impl<const DIRECT: bool> Tables for Kernel<DIRECT> {
             // Another CPU was first, or there is no room.
             found = DROPS.get_ptr_mut(key);
             if found.is_none() {
-                *full_until_ns = first.last_ns + DROPS_FULL_NS;
+                *full_until_ns = now_ns + DROPS_FULL_NS;
             }
         }
         let Some(row) = found else { return false };
         // SAFETY: a map value is valid until the program ends.
         let row = unsafe { &mut *row };
-        row.last_ns = first.last_ns;
+        row.last_ns = row.last_ns.max(first.last_ns);
         atomic_add(&raw mut row.count, first.count);
         atomic_add(&raw mut row.bytes, first.bytes);
         true

@@ -232,7 +232,13 @@ pub trait Tables {
     fn hit(&self, hits: u32, hit: Hit, packets: u64, bytes: u64, now_ns: u64);
     /// Counts a drop where it belongs, from `first` on when there was none of this key; false when there is no room. Until
     /// `full_until_ns` none is looked for: a flood from more clients than there are rows would pay for it with every packet.
-    fn dropped(&self, key: &DropKey, first: &DropValue, full_until_ns: &mut u64) -> bool;
+    fn dropped(
+        &self,
+        key: &DropKey,
+        first: &DropValue,
+        now_ns: u64,
+        full_until_ns: &mut u64,
+    ) -> bool;
     /// Takes a row of this CPU's `REPEATS`, by its number.
     fn take_repeat(&self, number: u32) -> Option<Self::RepeatRef>;
     /// Puts it back.

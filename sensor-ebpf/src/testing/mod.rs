@@ -323,12 +323,18 @@ impl Tables for Host {
             Hit::Shared => hits.shared_packets += packets,
         }
     }
-    fn dropped(&self, key: &DropKey, first: &DropValue, _full_until_ns: &mut u64) -> bool {
+    fn dropped(
+        &self,
+        key: &DropKey,
+        first: &DropValue,
+        _now_ns: u64,
+        _full_until_ns: &mut u64,
+    ) -> bool {
         let mut drops = self.drops.borrow_mut();
         if let Some(row) = drops.get_mut(key) {
             row.count += first.count;
             row.bytes += first.bytes;
-            row.last_ns = first.last_ns;
+            row.last_ns = row.last_ns.max(first.last_ns);
         } else {
             drops.insert(*key, *first);
         }

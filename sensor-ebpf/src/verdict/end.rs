@@ -99,7 +99,7 @@ pub(super) fn dropped<T: Tables>(reason: DropReason, tables: &T, work: &mut Work
     work.drop.tuple = *tuple;
     work.drop.ifindex = search.ifindex;
     work.drop.hook = u32::from(tables.hook(work));
-    if !tables.dropped(&work.drop_key, &work.drop, &mut work.drops_full_until_ns) {
+    if !tables.dropped(&work.drop_key, &work.drop, now, &mut work.drops_full_until_ns) {
         tables.count(Counter::DropsUnattributed);
     }
 }
@@ -123,7 +123,8 @@ pub(super) fn take_in<T: Tables>(
     work.drop.tuple = row.tuple();
     work.drop.ifindex = row.ifindex;
     work.drop.hook = row.hook();
-    tables.dropped(&work.drop_key, &work.drop, &mut work.drops_full_until_ns)
+    let now = now(tables, work);
+    tables.dropped(&work.drop_key, &work.drop, now, &mut work.drops_full_until_ns)
 }
 
 /// Counts what the rule `work.search.hits` would have dropped.
