@@ -39,6 +39,8 @@ pub(super) struct Look {
     trusted_at: Option<MonoNs>,
     ledger: u64,
     rows: usize,
+    /// Drops before the first look that no row knows: an earlier agent told them, or took them and ended.
+    before: Option<u64>,
 }
 
 impl Look {
@@ -65,12 +67,13 @@ impl Shared {
         self.look();
         let (ledger, unattributed) = self.dropped();
         let look = self.look.lock().unwrap_or_else(PoisonError::into_inner);
+        let unattributed = unattributed.saturating_add(look.before.unwrap_or(0));
         DropsView { schema: DROPS_SCHEMA.into(), unattributed, ledger, ..look.drops.after(after) }
     }
 
     fn look(&self) {
         let now = kernel::now();
-        let (ledger, _) = self.dropped();
+        let (ledger, unattributed) = self.dropped();
         // While the policy is being changed the next look will do: whoever follows the drops sees those of the last one at once.
         let Some(policy) = self.policy_at_once() else { return };
         let (names, shares, installed) =
@@ -84,6 +87,12 @@ impl Shared {
         let kernel = &self.facts.kernel;
         let rows = kernel.drops();
         (look.at, look.ledger, look.rows) = (now, ledger, rows.len());
+        look.before.get_or_insert_with(|| {
+            // A row counts a drop before the ledger does, so of the drops since then none is missing.
+            let told =
+                rows.iter().fold(unattributed, |sum, (_, row)| sum.saturating_add(row.count));
+            ledger.saturating_sub(told)
+        });
         let interfaces = kernel.interfaces();
         let names = Names {
             rule: &|hits| names.get(&hits).cloned(),
