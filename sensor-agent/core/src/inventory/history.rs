@@ -79,6 +79,9 @@ pub struct History {
     round: u64,
     since: Option<UnixNs>,
     forgotten: u64,
+    /// Endpoints that found no room in this look, and in the one with most: each counts once.
+    unplaced: u64,
+    unplaced_max: u64,
     removed: Vec<String>,
 }
 
@@ -110,6 +113,7 @@ impl History {
     /// Begins a look at all endpoints; [`Self::see`] each of them, then [`Self::end`].
     pub fn begin(&mut self, now: UnixNs) {
         self.round += 1;
+        self.unplaced = 0;
         self.since.get_or_insert(now);
     }
 
@@ -117,7 +121,10 @@ impl History {
     pub fn see(&mut self, row: &EndpointRow, now: UnixNs) {
         let round = self.round;
         if let Some(known) = self.known.get_mut(&row.id) {
-            known.round = round;
+            // One entry for each look, whatever else is listed by this id.
+            if std::mem::replace(&mut known.round, round) == round {
+                return;
+            }
             if known.row.path_template != row.path_template {
                 known.row.path_template.clone_from(&row.path_template);
                 known.dirty = true;
@@ -127,8 +134,15 @@ impl History {
             }
             return;
         }
-        if self.known.len() >= HISTORY_ENDPOINTS_MAX {
-            self.forgotten += 1;
+        // A large catalogue that nobody calls must leave room for what is found.
+        let called = row.last_seen_unix_ns.is_some();
+        let room = if called { HISTORY_ENDPOINTS_MAX } else { HISTORY_ENDPOINTS_MAX / 2 };
+        if self.known.len() >= room {
+            self.unplaced += 1;
+            if self.unplaced > self.unplaced_max {
+                self.unplaced_max = self.unplaced;
+                self.forgotten += 1;
+            }
             return;
         }
         let first = StateChange {
@@ -249,6 +263,7 @@ mod tests {
         let mut row = crate::inventory::tests::blank_row(id);
         row.state = serde_json::from_value(state.into()).unwrap();
         row.first_seen_unix_ns = first.map(UnixNs);
+        row.last_seen_unix_ns = row.first_seen_unix_ns;
         row
     }
 
@@ -315,10 +330,35 @@ mod tests {
         assert_eq!(history.view(UnixNs(0), None).endpoints.len(), 1);
         assert_eq!(history.take_changes().1, ["a"]);
         let many: Vec<_> = (0..HISTORY_ENDPOINTS_MAX + 5)
-            .map(|number| row(&number.to_string(), "observed", None))
+            .map(|number| row(&number.to_string(), "observed", Some(0)))
             .collect();
         look(&mut history, day(900), &many);
         assert_eq!(history.view(UnixNs(0), None).endpoints.len(), HISTORY_ENDPOINTS_MAX - 1);
         assert_eq!(history.forgotten(), 7);
+        // Those without room are the same ones at the next look.
+        look(&mut history, day(900) + 1, &many);
+        assert_eq!(history.forgotten(), 7);
+    }
+
+    #[test]
+    fn what_is_declared_and_never_called_leaves_room_for_what_is_found() {
+        let mut history = History::default();
+        let mut many: Vec<_> = (0..HISTORY_ENDPOINTS_MAX + 5)
+            .map(|number| row(&number.to_string(), "pending", None))
+            .collect();
+        many.push(row("found", "shadow-path", Some(1)));
+        look(&mut history, 2, &many);
+        assert_eq!(history.view(UnixNs(0), None).endpoints.len(), HISTORY_ENDPOINTS_MAX / 2 + 1);
+        assert_eq!(states(&history, "found").len(), 1);
+    }
+
+    #[test]
+    fn two_rows_of_one_id_are_one_entry_of_a_look() {
+        let mut history = History::default();
+        let rows = [row("a", "declared", Some(0)), row("a", "pending", None)];
+        for now in 0..5 {
+            look(&mut history, now, &rows);
+        }
+        assert_eq!(states(&history, "a").len(), 1);
     }
 }
