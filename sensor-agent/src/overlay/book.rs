@@ -80,6 +80,11 @@ impl Book {
         let made = edit(&mut overlay)?;
         for word in WORDS {
             let text = file::write(&overlay, word);
+            if text.len() as u64 > file::FILE_BYTES_MAX {
+                // It could not be read again.
+                let mib = file::FILE_BYTES_MAX >> 20;
+                return Err(format!("{} would be larger than {mib} MiB", file::name(word)));
+            }
             if text != file::write(&self.overlay, word) {
                 self.write(file::name(word), &text).map_err(|error| {
                     format!("{}/{}: {error}", self.folder.display(), file::name(word))

@@ -3,7 +3,7 @@
 use std::sync::PoisonError;
 
 use sensor_core::{
-    inventory::{EndpointRow, Kind, Overlay, RowFilter, Said, Word},
+    inventory::{EndpointRow, Kind, NOWHERE, Overlay, RowFilter, Said, Word},
     state::DeclarationKind,
     time::UnixNs,
 };
@@ -51,10 +51,13 @@ impl Shared {
 
     /// Reads the overlay's files again where somebody changed one.
     pub(super) fn look_at_overlay(&self) {
-        let mut book = self.overlay.lock().unwrap_or_else(PoisonError::into_inner);
+        self.take_over(&mut self.overlay.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn take_over(&self, book: &mut Book) {
         if book.look() {
-            tell_problems(&book);
-            self.put_in_force(&book);
+            tell_problems(book);
+            self.put_in_force(book);
         }
     }
 
@@ -66,6 +69,8 @@ impl Shared {
     fn write(&self, change: &Change, by: &str) -> Result<String, String> {
         let now = wall_clock();
         let mut book = self.overlay.lock().unwrap_or_else(PoisonError::into_inner);
+        // What somebody wrote into the files holds, whatever becomes of this change.
+        self.take_over(&mut book);
         let diff = match change {
             Change::InventoryAccept { id, owner, note, .. } => {
                 let row = self.acceptable(id)?;
@@ -122,8 +127,12 @@ impl Shared {
     fn acceptable(&self, id: &str) -> Result<EndpointRow, String> {
         let row = self.row(id)?;
         match row.declaration {
-            _ if row.kind == Kind::Overflow => {
+            // As lines of a catalogue these would declare every path, or mean another one.
+            _ if row.kind == Kind::Overflow || stands_for_many(&row) => {
                 Err(format!("{} stands for many endpoints: there is nothing to accept", name(&row)))
+            }
+            _ if !row.method.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'-') => {
+                Err(format!("a catalogue has no method `{}`", row.method))
             }
             DeclarationKind::OlderOnly => Err(format!(
                 "{} was removed from its document: only a current document declares it again",
@@ -135,6 +144,11 @@ impl Shared {
             _ => Ok(row),
         }
     }
+}
+
+/// Whether a row is that of paths which nothing shows to exist, or of all paths that go on behind the deepest segment.
+fn stands_for_many(row: &EndpointRow) -> bool {
+    row.path_template == NOWHERE || row.path_template.ends_with("/{rest}")
 }
 
 /// Tells what is wrong with the overlay's files.
