@@ -10,7 +10,7 @@ use super::{
     declare::LifecycleInputs,
     document::{Document, Operation, ParsedDocument, ParsedOperation, Problems},
     error::Problem,
-    limits::{DOCUMENT_BYTES_MAX, OPERATIONS_MAX},
+    limits::{DOCUMENT_BYTES_MAX, NAME_BYTES_MAX, OPERATIONS_MAX},
     pointer::Pointer,
     servers::Server,
     wire::{Fields, Value, WireError},
@@ -85,13 +85,13 @@ impl Reader {
         let name = text(last(bytes, NAME)?)?;
         let deprecated = deprecated || is_set(last(bytes, SERVICE_OPTIONS)?, DEPRECATED)?;
         let service = if package.is_empty() { name.into() } else { format!("{package}.{name}") };
-        if !is_full_name(&service) {
+        if !is_full_name(&service) || service.len() > NAME_BYTES_MAX {
             return Err(no_name(&service));
         }
         for method in all(bytes, SERVICE_METHOD) {
             let method = method?;
             let name = text(last(method, NAME)?)?;
-            if !is_full_name(name) || name.contains('.') {
+            if !is_full_name(name) || name.contains('.') || name.len() > NAME_BYTES_MAX {
                 return Err(no_name(name));
             }
             if self.operations.len() >= OPERATIONS_MAX {

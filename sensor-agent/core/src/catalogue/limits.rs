@@ -20,6 +20,10 @@ pub const ENTRIES_MAX: usize = 2_000_000;
 pub const REF_DEPTH_MAX: usize = 16;
 /// Servers of one document, path or operation after the expansion of their variables.
 pub const SERVERS_MAX: usize = 256;
+/// Bytes of a path template, and of the name of a gRPC service or method.
+pub const TEMPLATE_BYTES_MAX: usize = 8 * 1024;
+/// See [`TEMPLATE_BYTES_MAX`].
+pub const NAME_BYTES_MAX: usize = 1024;
 /// Segments of a path or template; a longer path is `PathUnknown`, a longer template is refused.
 pub const SEGMENTS_MAX: usize = 64;
 /// Partial-segment templates (`{name}.json`) beside each other in one place.

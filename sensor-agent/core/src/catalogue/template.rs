@@ -6,7 +6,10 @@
 
 use std::borrow::Cow;
 
-use super::{limits::SEGMENTS_MAX, path::decode_into};
+use super::{
+    limits::{SEGMENTS_MAX, TEMPLATE_BYTES_MAX},
+    path::decode_into,
+};
 
 /// One segment of a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +75,9 @@ pub(super) enum TemplateError {
 impl Template {
     /// Reads a template such as `/users/{id}/files/{name}.json`; query and fragment are cut off.
     pub(super) fn parse(text: &str) -> Result<Self, TemplateError> {
+        if text.len() > TEMPLATE_BYTES_MAX {
+            return Err(TemplateError::Bad("a path must not be longer than 8192 bytes"));
+        }
         let path = &*expand_rules(cut_query(text));
         if !path.starts_with('/') {
             return Err(TemplateError::NoSlash);
@@ -123,9 +129,10 @@ fn expand_rules(path: &str) -> Cow<'_, str> {
         let inner =
             closing(tail).and_then(|close| Some((tail.get(..close)?, tail.get(close + 1..)?)));
         let Some((inner, after)) = inner else {
+            // Never closed: nothing behind it is a rule.
             out.push('{');
             rest = tail;
-            continue;
+            break;
         };
         match inner.split_once('=') {
             Some((name, pattern)) if is_rule(name, pattern) => {
@@ -258,6 +265,13 @@ mod tests {
             Some(Segment::Partial(partial)) => partial,
             other => panic!("{template}: {other:?}"),
         }
+    }
+
+    #[test]
+    fn what_a_rule_stands_for_is_bounded() {
+        let long = format!("/{{{}={}}}", "a".repeat(5_000), "*/".repeat(2_000));
+        assert!(Template::parse(&long).is_err());
+        assert!(Template::parse(&format!("/={}", "{".repeat(8_000))).is_err());
     }
 
     #[test]
