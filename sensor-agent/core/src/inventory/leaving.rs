@@ -113,7 +113,10 @@ impl Leaving {
     fn add(&mut self, caller: Recent) {
         if self.recent.len() < RECENT_MAX {
             self.recent.push(caller);
-        } else if let Some(oldest) = self.recent.iter_mut().min_by_key(|it| it.last) {
+        } else if let Some(oldest) =
+            // Whoever came past the proxies is what a proof must not forget.
+            self.recent.iter_mut().min_by_key(|it| (it.past > UnixNs(0), it.last))
+        {
             self.forgotten = self.forgotten.max(oldest.last.min(caller.last));
             if oldest.last < caller.last {
                 *oldest = caller;
