@@ -104,6 +104,11 @@ impl Endpoint {
         if alone && self.first.0 / part_ns == part && self.last.0 / part_ns == part {
             return;
         }
+        let known = self.more.as_deref_mut().and_then(|more| more.pace.as_deref_mut());
+        if let Some(pace) = known.filter(|pace| pace.part_ns == part_ns) {
+            pace.add(now, count);
+            return;
+        }
         let mut pace = self.pace(part_ns);
         pace.add(now, count);
         self.more.get_or_insert_default().pace = Some(Box::new(pace));
