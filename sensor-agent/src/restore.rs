@@ -60,6 +60,7 @@ impl Restored {
     pub(crate) fn new(contents: &Contents, config: &Config) -> Self {
         let mut inventory = Inventory::new(InventoryLimits::default(), [0, 0]);
         inventory.set_window(u64::try_from(config.window.as_nanos()).unwrap_or(u64::MAX));
+        inventory.set_owner_globs(config.owners.clone());
         restore(&mut inventory, contents);
         let loaded = config.catalogue.as_deref().map(|folder| CatalogueFolder::new(folder).load());
         let (mut catalogue, problem) = match loaded {
