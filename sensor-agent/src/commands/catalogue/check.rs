@@ -169,7 +169,7 @@ fn text(view: &CheckView, errors: &[DocumentError]) -> String {
     let refused = errors.iter().filter(|error| error.severity == Severity::Refused).count();
     let word = if view.valid { "valid" } else { "not valid" };
     let counts = format!(
-        "{word}: {} documents used, {refused} refusals, {} warnings\n",
+        "{word}: documents used: {}, refusals: {refused}, warnings: {}\n",
         view.documents.len(),
         errors.len() - refused
     );
