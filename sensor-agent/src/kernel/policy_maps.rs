@@ -457,7 +457,7 @@ fn repeats(ebpf: &mut Ebpf) -> io::Result<Repeats> {
     let Map::Array(map) = take(ebpf, "REPEATS").map_err(io::Error::other)? else {
         return Err(io::Error::other("not an array"));
     };
-    Repeats::new(map.fd().as_fd())
+    Repeats::new(map)
 }
 
 fn failed(name: &'static str) -> impl Fn(io::Error) -> ApplyError {

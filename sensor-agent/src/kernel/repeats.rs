@@ -5,10 +5,11 @@
 use std::{
     collections::HashMap,
     io,
-    os::fd::BorrowedFd,
+    os::fd::AsFd as _,
     sync::atomic::{AtomicU64, Ordering},
 };
 
+use aya::maps::MapData;
 use sensor_ebpf::abi::{
     dynamic::{DROPS_MAX, DropKey, DropReason, DropValue},
     repeat::{REPEATS_PER_CPU, Repeat, tallied},
@@ -34,16 +35,19 @@ pub(super) fn rows() -> io::Result<u32> {
 /// The rows, and what was taken out of them so far for rows of drops that are still there.
 #[derive(Debug)]
 pub(super) struct Repeats {
+    /// Stays open: further copies of the programs are loaded on the same descriptors.
+    _map: MapData,
     rows: Mapped,
     carried: HashMap<DropKey, DropValue>,
     unattributed: u64,
 }
 
 impl Repeats {
-    pub(super) fn new(map: BorrowedFd<'_>) -> io::Result<Self> {
-        let rows = usize::try_from(object::map(map)?.max_entries).map_err(io::Error::other)?;
-        let rows = Mapped::new(map, rows * size_of::<Repeat>())?;
-        Ok(Self { rows, carried: HashMap::new(), unattributed: 0 })
+    pub(super) fn new(map: MapData) -> io::Result<Self> {
+        let fd = map.fd().as_fd();
+        let rows = usize::try_from(object::map(fd)?.max_entries).map_err(io::Error::other)?;
+        let rows = Mapped::new(fd, rows * size_of::<Repeat>())?;
+        Ok(Self { _map: map, rows, carried: HashMap::new(), unattributed: 0 })
     }
 
     /// Drops that could not be told whose they are.
