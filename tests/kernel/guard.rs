@@ -145,9 +145,11 @@ fn a_rule_that_hits_too_many_clients_monitors_from_then_on_and_says_so() {
     );
     let store = scene.folder.join("store");
     let log = scene.sensor.ask(&["audit", "list", "--store", store.to_str().unwrap()]).unwrap();
+    // It steps in at a look once 20 are hit, perhaps before the last of the 32 has come.
+    let hit = |why: &str| why.strip_prefix("mistake hit ")?.split_once(' ')?.0.parse().ok();
     let told = |one: &Value| {
         one["action"] == "guard"
-            && one["reason"].as_str().is_some_and(|why| why.contains("mistake hit 32 of"))
+            && one["reason"].as_str().and_then(hit).is_some_and(|hit: u32| (20..=32).contains(&hit))
     };
     assert!(log.as_array().unwrap().iter().any(told), "{log:#}");
 }
