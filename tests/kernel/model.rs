@@ -14,7 +14,7 @@ use sensor_tests::{
 };
 
 const POLICIES: usize = 1_200;
-const PACKETS: usize = 60;
+const PACKETS: usize = 100;
 const SHOT: i32 = 2;
 const NEXT: i32 = -1;
 

@@ -22,7 +22,7 @@ use sensor_tests::{
 };
 
 const POLICIES: usize = 1_200;
-const PACKETS: usize = 60;
+const PACKETS: usize = 100;
 
 fn image(case: &Case) -> (Image, u64) {
     let image = &case.compiled.image;

@@ -36,16 +36,16 @@ pub struct Case {
     slots: HashMap<String, u32>,
 }
 
-/// A packet, and of every fourth one copies: what comes again is known by what it was (`REPEATS`), until a rule begins or ends.
+/// A packet, and of every eighth one copies: what comes again is known by what it was (`REPEATS`), until a rule begins or ends.
 fn repeats((packet, number): (Packet, u64)) -> Vec<Packet> {
-    if number % 4 != 0 || packet.requests() != 0 || packet.src == packet.dst {
+    if number % 8 != 0 || packet.requests() != 0 || packet.src == packet.dst {
         return vec![packet];
     }
     let (from, to) = packet.ports;
     let later = |seconds| Packet { time_ns: packet.time_ns + seconds * 1_000_000_000, ..packet };
     let port = |port| Packet { ports: (port, to), ..packet };
     let other = [from.wrapping_add(64), from.wrapping_add(1), 22, 53];
-    let other = other.get((number / 4 % 4) as usize).copied().unwrap_or(from);
+    let other = other.get((number / 8 % 4) as usize).copied().unwrap_or(from);
     let mut copies = vec![packet, packet, packet, port(other), later(number % 13), later(40)];
     // No retransmissions, of which limits charge one.
     for (copy, number) in copies.iter_mut().zip(0..) {

@@ -44,8 +44,8 @@ pub const IMAGE_VERSION: u32 = 3;
 pub const SLOTS: u32 = 3;
 /// Words of one slot of `ANY4`: 2^24 bits.
 pub const ANY4_WORDS: usize = 1 << 18;
-/// Words of one slot of `FILTER6`: with a million prefixes one address of a hundred passes by chance.
-pub const FILTER6_WORDS: usize = 1 << 18;
+/// Words of one slot of `FILTER6`: with a million prefixes a few addresses of a hundred pass by chance, to be asked of `NEAR`.
+pub const FILTER6_WORDS: usize = 1 << 17;
 /// Unused place in [`Header::anchor_lengths`].
 pub const NO_ANCHOR: u8 = 255;
 /// Entries longer than /24 of one list and /24 that share a home at most.

@@ -398,8 +398,7 @@ fn a_limit_is_exact_in_fixed_point_bytes_too() {
 
 #[test]
 fn the_memory_of_a_million_entries_is_known_and_bounded() {
-    // The filter of neighbours has 4 MiB of it.
-    for (six, most) in [(false, 48), (true, 85)] {
+    for (six, most) in [(false, 48), (true, 84)] {
         let (policy, lists) = listed(big(1_000_000, six));
         let size = policy.size(&facts(), &lists).unwrap();
         assert!(size.bytes < most << 20, "{} bytes", size.bytes);
