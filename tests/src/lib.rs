@@ -4,6 +4,8 @@
     expect(clippy::print_stdout, reason = "a skipped test must be visible")
 )]
 
+#[cfg(target_os = "linux")]
+pub mod decided;
 pub mod generate;
 #[cfg(target_os = "linux")]
 pub mod lab;

@@ -1,4 +1,4 @@
-//! `bench [kernel|live|replay|drop|policy]`: figures of one run -> a table and `target/bench/<group>.jsonl`.
+//! `bench [kernel|live|replay|drop|policy|verdict]`: figures of one run -> a table and `target/bench/<group>.jsonl`.
 //!
 //! The machine may be shared and noisy: each figure stands beside its baseline of the same run, ratios are
 //! taken per round, and the median of them is reported.
@@ -34,6 +34,8 @@ pub(crate) enum Group {
     Drop,
     /// Memory of the agent with a million-entry list, freely and in a small cgroup
     Policy,
+    /// From a response to the verdict about its flow in the kernel
+    Verdict,
 }
 
 /// One figure.
@@ -57,6 +59,7 @@ pub(crate) fn bench(group: Option<Group>, consent: Consent) -> Result<()> {
             Group::Live => report("live", &live::live(consent)?)?,
             Group::Replay => report("replay", &replay::replay(consent)?)?,
             Group::Policy => report("policy", &policy::policy(consent)?)?,
+            Group::Verdict => report("verdict", &kernel::verdict(consent)?)?,
             Group::Drop => report("drop", &drop::drop_cost(consent)?)?,
         }
     }

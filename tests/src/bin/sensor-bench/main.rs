@@ -1,6 +1,6 @@
 //! `sensor-bench kernel [OBJECT]`: what `cargo xtask bench` cannot do without the product's crates.
 //!
-//! `kernel` needs root and prints one figure a line (`name`, `value`, `unit`, `baseline`, `ratio`, `runs`). `flood` and `sources`
+//! `kernel` and `verdicts` need root and print one figure a line (`name`, `value`, `unit`, `baseline`, `ratio`, `runs`). `flood` and `sources`
 //! are the sender of `bench drop`.
 #![cfg_attr(
     target_os = "linux",
@@ -13,6 +13,8 @@ mod flood;
 mod kernel;
 #[cfg(target_os = "linux")]
 mod packets;
+#[cfg(target_os = "linux")]
+mod verdicts;
 
 use anyhow::{Result, bail};
 
@@ -27,6 +29,8 @@ fn main() -> Result<()> {
         #[cfg(target_os = "linux")]
         ["lists", object] => kernel::lists(object.as_ref()),
         #[cfg(target_os = "linux")]
+        ["verdicts"] => verdicts::verdicts(),
+        #[cfg(target_os = "linux")]
         ["sources"] => {
             flood::sources();
             Ok(())
@@ -36,7 +40,7 @@ fn main() -> Result<()> {
             flood::flood(device, mac, count.parse()?, cpu.parse()?)
         }
         _ => bail!(
-            "usage: sensor-bench kernel [OBJECT] | lists OBJECT | sources | flood DEVICE MAC COUNT CPU"
+            "usage: sensor-bench kernel [OBJECT] | lists OBJECT | verdicts | sources | flood DEVICE MAC COUNT CPU"
         ),
     }
 }
