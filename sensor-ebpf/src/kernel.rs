@@ -234,6 +234,12 @@ impl<const DIRECT: bool> Tables for Kernel<DIRECT> {
     }
 
     #[inline(always)]
+    fn forget_flow_verdict(&self, key: &FlowKey) {
+        // It may have been removed meanwhile.
+        let _gone = FLOW_VERDICTS.remove(key);
+    }
+
+    #[inline(always)]
     fn client_verdict(&self, client: &[u8; 16]) -> Option<Verdict> {
         // SAFETY: read at once, before any other map operation.
         unsafe { CLIENT_VERDICTS.get(client) }.copied()

@@ -224,6 +224,8 @@ pub trait Tables {
     fn line(&self, slot: u32, number: u32) -> Option<&Line>;
     /// The agent's verdict on a flow.
     fn flow_verdict(&self, key: &FlowKey) -> Option<Verdict>;
+    /// Forgets it.
+    fn forget_flow_verdict(&self, key: &FlowKey);
     /// The agent's verdict on a client.
     fn client_verdict(&self, client: &[u8; 16]) -> Option<Verdict>;
     /// Until when many clients share this source, ns; 0 = they do not.

@@ -6,13 +6,21 @@
 use std::{
     collections::VecDeque,
     io::{Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream},
+    os::fd::AsRawFd as _,
     sync::{Arc, Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
+use nix::sys::{
+    socket::{
+        AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, setsockopt, socket,
+        sockopt::{ReuseAddr, SendTimeout},
+    },
+    time::{TimeVal, TimeValLike as _},
+};
 use sensor_agent::{
     kernel::{HookKind, Kernel, KernelConfig, Mode, Selection},
     source::{
@@ -36,6 +44,7 @@ use crate::{
 /// `/end` ends its flow, `/shut` shuts the client out for [`SHUT_OUT`], anything else is answered.
 const SERVER: &str = "server { listen 80; location /end { return 418; } location /shut { return 451; } location / { return 200; } }";
 const ADDRESS: &str = "10.1.0.1:80";
+const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 2);
 /// How long a client of `/shut` is shut out.
 pub const SHUT_OUT: Duration = Duration::from_secs(2);
 /// How long a verdict is waited for.
@@ -168,6 +177,22 @@ impl Decided {
             stream.set_read_timeout(Some(CLIENT_WAITS))?;
         }
         Ok(stream)
+    }
+
+    /// A connection from a port of the client's choice.
+    pub fn connect_from(&self, port: u16) -> Result<TcpStream> {
+        let SocketAddr::V4(server) = ADDRESS.parse()? else { bail!("not an IPv4 address") };
+        self.client.inside(|| {
+            let (family, kind) = (AddressFamily::Inet, SockType::Stream);
+            let socket = socket(family, kind, SockFlag::empty(), None)?;
+            setsockopt(&socket, ReuseAddr, &true)?;
+            setsockopt(&socket, SendTimeout, &TimeVal::seconds(1))?;
+            bind(socket.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(CLIENT, port)))?;
+            connect(socket.as_raw_fd(), &SockaddrIn::from(server))?;
+            let stream = TcpStream::from(socket);
+            stream.set_read_timeout(Some(CLIENT_WAITS))?;
+            Ok(stream)
+        })
     }
 
     /// Waits until `count` verdicts are in the map.

@@ -62,7 +62,7 @@ pub struct Host {
     /// Policy images by slot.
     pub images: [Image; 3],
     /// Verdicts on flows.
-    pub flow_verdicts: HashMap<FlowKey, Verdict>,
+    pub flow_verdicts: RefCell<HashMap<FlowKey, Verdict>>,
     /// Verdicts on clients.
     pub client_verdicts: HashMap<[u8; 16], Verdict>,
     /// Shared sources.
@@ -132,7 +132,7 @@ impl Default for Host {
             wire_packets: 0,
             ring_room: Cell::new(u64::MAX),
             images: Default::default(),
-            flow_verdicts: HashMap::new(),
+            flow_verdicts: RefCell::default(),
             client_verdicts: HashMap::new(),
             shared: HashMap::new(),
             drops: RefCell::default(),
@@ -299,7 +299,10 @@ impl Tables for Host {
         self.image(slot)?.lines.line(number)
     }
     fn flow_verdict(&self, key: &FlowKey) -> Option<Verdict> {
-        self.flow_verdicts.get(key).copied()
+        self.flow_verdicts.borrow().get(key).copied()
+    }
+    fn forget_flow_verdict(&self, key: &FlowKey) {
+        self.flow_verdicts.borrow_mut().remove(key);
     }
     fn client_verdict(&self, client: &[u8; 16]) -> Option<Verdict> {
         self.client_verdicts.get(client).copied()

@@ -1,14 +1,18 @@
 //! Verdicts of the agent on a flow or a client, from what it saw at layer 7.
 //!
 //! A verdict that is over, or whose action is to monitor, hides nothing: the look-up goes on.
+//!
+//! A flow's verdict ends with the flow: a SYN begins another connection, which nobody judged, under ports that may come again at once (an
+//! ended socket waits for nothing). Whom that lets in could as well have come from another port; to keep it out is a client's verdict.
 
-use super::{address::high, end::note, rules::now};
+use super::{address::high, end::note, proof::TCP, rules::now};
 use crate::{
     abi::{
         dynamic::{DropReason, Verdict},
         image::Action,
     },
     judge::canonical,
+    packet::TcpFlags,
     tables::Tables,
     work::Work,
 };
@@ -18,7 +22,11 @@ use crate::{
 pub(super) fn verdict<T: Tables>(tables: &T, work: &mut Work) -> Option<DropReason> {
     if work.search.no_ports == 0 {
         let _side = canonical(&work.headers.tuple, &mut work.key);
-        let found = tables.flow_verdict(&work.key);
+        let mut found = tables.flow_verdict(&work.key);
+        if found.is_some() && begins(work) {
+            tables.forget_flow_verdict(&work.key);
+            found = None;
+        }
         // Whose drop it is called: the client is the end with the higher port, as far as one can tell from a packet.
         let end = u32::from(work.headers.tuple.src_port < work.headers.tuple.dst_port);
         if wants(found, end, DropReason::Flow, tables, work) {
@@ -33,6 +41,13 @@ pub(super) fn verdict<T: Tables>(tables: &T, work: &mut Work) -> Option<DropReas
         }
     }
     None
+}
+
+/// Whether the packet asks for a connection.
+#[inline(always)]
+fn begins(work: &Work) -> bool {
+    const BOTH: u8 = TcpFlags::SYN | TcpFlags::ACK;
+    work.headers.tuple.protocol == TCP && work.headers.tcp_flags & BOTH == TcpFlags::SYN
 }
 
 #[inline(always)]

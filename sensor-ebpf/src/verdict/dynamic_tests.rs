@@ -151,8 +151,8 @@ fn a_verdict_of_the_agent_drops_until_its_time_is_over_and_allow_beats_it() {
         pad: [0; 3],
     };
     let _side = canonical(&tuple, &mut key);
-    host.flow_verdicts
-        .insert(key, Verdict { until_ns: u64::MAX, action: Action::Drop as u32, ..verdict });
+    let verdict = Verdict { until_ns: u64::MAX, action: Action::Drop as u32, ..verdict };
+    host.flow_verdicts.borrow_mut().insert(key, verdict);
     assert_eq!(see(&host), Decision::Blocked);
     let drops = host.drops.borrow();
     let flow = drops.iter().find(|(key, _)| key.reason == DropReason::Flow as u32);
@@ -160,6 +160,13 @@ fn a_verdict_of_the_agent_drops_until_its_time_is_over_and_allow_beats_it() {
         flow.map(|(key, value)| (key.client, key.hits, value.count)),
         Some((mapped(CLIENT), 3, 1))
     );
+    drop(drops);
+    // An answer to a SYN is no new connection; a SYN is, whatever became of the one before.
+    let flags = |flags| Segment { flags, ..segment() }.frame();
+    let answer = flags(TcpFlags::SYN | TcpFlags::ACK);
+    assert_eq!(host.see(Link::Ethernet, &answer), Decision::Blocked);
+    assert_eq!(host.see(Link::Ethernet, &flags(TcpFlags::SYN)), Decision::Pass);
+    assert_eq!(see(&host), Decision::Pass);
 }
 
 #[test]

@@ -40,6 +40,18 @@ fn a_verdict_is_made_in_the_first_round_after_the_response_and_is_carried_out() 
     eprintln!("{in_time} of {SAMPLES} within {WITHIN:?}, {passed_over} not in the first round");
     assert!(passed_over <= PASSED_OVER_MAX, "{passed_over} of {SAMPLES} responses passed over");
 
+    // The ports of a flow that was ended belong to nobody: who gets them next is not ended.
+    decided
+        .end_flows(1, |mut stream| {
+            get(&mut stream, "/more").unwrap_err();
+            let port = stream.local_addr()?.port();
+            drop(stream);
+            let mut next = decided.connect_from(port)?;
+            assert!(get(&mut next, "/fine")? > 0, "the next connection is ended too");
+            Ok(())
+        })
+        .unwrap();
+
     // A client that only waits for more of what it asked for: the server's socket is ended for it.
     let mut silent = decided.connect().unwrap().unwrap();
     assert!(get(&mut silent, "/end").unwrap() > 0);
@@ -48,11 +60,11 @@ fn a_verdict_is_made_in_the_first_round_after_the_response_and_is_carried_out() 
     eprintln!("a silent client: {:?} after its response", began.elapsed());
     // Not the time-out of its own read.
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
-    decided.verdicts(SAMPLES + 1).unwrap();
+    decided.verdicts(SAMPLES + 2).unwrap();
 
     // A client for a time.
     assert!(get(&mut free, "/shut").unwrap() > 0);
-    decided.verdicts(SAMPLES + 2).unwrap();
+    decided.verdicts(SAMPLES + 3).unwrap();
     assert_eq!(decided.connect().unwrap().unwrap_err().kind(), ErrorKind::ConnectionRefused);
     thread::sleep(SHUT_OUT + Duration::from_millis(100));
     let mut again = decided.connect().unwrap().unwrap();
