@@ -143,7 +143,9 @@ impl Live {
         });
         // What cannot be read is counted by the pipeline.
         let _counted = taken.is_err();
-        self.carry_out(now);
+        if self.pipeline.has_verdicts() || !self.verdicts.is_empty() {
+            self.carry_out(now);
+        }
     }
 
     /// Puts verdicts of detectors in force. What finds a policy being written waits for the next round.

@@ -375,14 +375,12 @@ impl Flow {
             return;
         }
         let found = match header.ordinal {
-            0 => (!self.pending.is_empty()).then_some(0),
+            0 => Some(0),
             ordinal => self.pending.iter().position(|pending| pending.ordinal == ordinal),
         };
-        let taken = match found {
-            Some(0) => self.pending.pop_front(),
-            found => found.and_then(|index| self.pending.remove(index)),
-        };
-        let Some(mut pending) = taken else {
+        // It is completed where it lies: an exchange is half a kilobyte to move.
+        let place = found.and_then(|index| Some((index, self.pending.get_mut(index)?)));
+        let Some((index, pending)) = place else {
             out.counts.one(FlowCounter::ResponsesOrphan);
             return;
         };
@@ -400,11 +398,16 @@ impl Flow {
         exchange.response = head.facts;
         exchange.server_hint = hint(header);
         let ordinal = pending.ordinal;
+        if let Some(pending) = match index {
+            0 => self.pending.pop_front(),
+            index => self.pending.remove(index),
+        } {
+            self.emit(pending, out);
+        }
         if self.pending.is_empty() {
             // The queue begins again at its first slot: the others stay out of the processor's caches.
             self.pending.clear();
         }
-        self.emit(pending, out);
         while self
             .pending
             .front()
@@ -421,11 +424,16 @@ impl Flow {
         }
     }
 
-    fn emit(&self, mut pending: Pending, out: &mut Out<'_>) {
-        let exchange = &mut pending.exchange;
-        (exchange.client, exchange.server) =
-            self.alias.apply(pending.from, exchange.client, exchange.server);
-        (out.sink)(Assembled::Exchange(pending.exchange));
+    #[expect(clippy::inline_always, reason = "the exchange would be moved once more for the call")]
+    #[inline(always)]
+    fn emit(&self, pending: Pending, out: &mut Out<'_>) {
+        let from = pending.from;
+        let mut exchange = pending.exchange;
+        if self.alias.is_known() {
+            (exchange.client, exchange.server) =
+                self.alias.apply(from, exchange.client, exchange.server);
+        }
+        (out.sink)(Assembled::Exchange(exchange));
     }
 
     fn finish(&mut self, out: &mut Out<'_>) {
@@ -438,6 +446,10 @@ impl Flow {
 }
 
 impl Alias {
+    const fn is_known(&self) -> bool {
+        self.from_low.is_some() || self.from_high.is_some()
+    }
+
     /// Ends of an exchange whose client sends from side `client_side`: the outermost client, the innermost server.
     fn apply(
         &self,

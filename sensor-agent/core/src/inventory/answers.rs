@@ -174,6 +174,13 @@ impl Answers {
         }
     }
 
+    /// Counts an answer to a path that got it before.
+    pub(super) fn note_again(&mut self, answer: Answer) {
+        if let Some(bucket) = self.buckets.iter_mut().find(|it| it.answer == answer) {
+            bucket.hits += 1;
+        }
+    }
+
     /// Whether any path might get this answer.
     pub(super) fn is_catch_all(&self, answer: Answer) -> bool {
         self.buckets.iter().any(|it| it.answer.is_like(answer) && self.is_open(it))

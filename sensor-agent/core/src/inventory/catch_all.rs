@@ -149,6 +149,9 @@ impl Inventory {
             _ => true,
         };
         if known || !endpoint.declared.is_undeclared() {
+            if outcome == Outcome::Success && endpoint.declared.is_undeclared() {
+                self.note_again(endpoint.service, exchange, answer);
+            }
             return Some(Judged { answer, given: Given::Particular });
         }
         let (service, template) = (endpoint.service, endpoint.template.clone());
@@ -160,6 +163,22 @@ impl Inventory {
                 || self.is_proven(endpoint)
         });
         stays.then_some(judged)
+    }
+
+    /// Counts an answer that a path got before: operations that answer alike are told from a scan by that.
+    fn note_again(&mut self, service: ServiceId, exchange: &Exchange, answer: Option<Answer>) {
+        let Some(answer) = answer else { return };
+        let Some(anchor) = self.service(service).map(|service| service.listener) else { return };
+        let Some(entry) = self.listeners.get_mut(anchor as usize) else { return };
+        entry.answers.note_again(answer);
+        let address = canonical(exchange.server);
+        if entry.address == address {
+            return;
+        }
+        let own = self.listener_ids.get(&address).filter(|own| **own != anchor);
+        if let Some(entry) = own.and_then(|own| self.listeners.get_mut(*own as usize)) {
+            entry.answers.note_again(answer);
+        }
     }
 
     fn answer(&self, exchange: &Exchange, outcome: Outcome, path: &[u8]) -> Option<Answer> {

@@ -103,13 +103,13 @@ impl Inventory {
     ) {
         let mut later = std::mem::take(&mut self.discovered);
         for id in later.drain(..room.min(later.len())) {
-            self.tell_change(id, now, mask, &mut tell, &mut Summary::default());
+            self.tell_change(id, now, mask, Some(&mut tell), &mut Summary::default());
         }
         self.discovered = later;
     }
 
     /// Tells of endpoints whose state is another one than was told, by time, evidence or catalogue. Looks at all of
-    /// them; ends retention. Stops after `room` of them, the others are told at the next call.
+    /// them; ends retention. Tells `room` of them at most, the others at the next call.
     pub fn tell_changes(
         &mut self,
         now: UnixNs,
@@ -121,14 +121,14 @@ impl Inventory {
         let (mut left, mut summary) = (room, Summary::default());
         for slot in 0..self.endpoints.len() {
             let Ok(slot) = u32::try_from(slot) else { break };
-            if left == 0 {
-                return;
-            }
+            // The sums are of all of them, also where there is no room to tell.
+            let has_room = left > 0;
             let mut tell = |event| {
                 left -= 1;
                 tell(event);
             };
-            self.tell_change(EndpointId(slot), now, mask, &mut tell, &mut summary);
+            let tell = has_room.then_some(&mut tell);
+            self.tell_change(EndpointId(slot), now, mask, tell, &mut summary);
         }
         self.summary = summary;
     }
@@ -138,12 +138,13 @@ impl Inventory {
         id: EndpointId,
         now: UnixNs,
         mask: &Mask,
-        tell: &mut impl FnMut(EndpointEvent),
+        tell: Option<&mut impl FnMut(EndpointEvent)>,
         summary: &mut Summary,
     ) {
         let Some(endpoint) = self.endpoint(id) else { return };
         let state = self.evaluate(endpoint, now).decision.state;
         self.sum_up(summary, endpoint, state);
+        let Some(tell) = tell else { return };
         let change = match endpoint.told {
             Some(previous) if previous == state => return,
             Some(previous) => EndpointChange::State { previous },

@@ -19,7 +19,7 @@ use super::{
     names::{NameId, NameSet, Names},
     owned::ApiOwner,
     owners::Owners,
-    pace::part_ns,
+    pace::{Part, part_ns},
     path::{Target, Templating, write_template},
     query,
     reach::Reach,
@@ -136,6 +136,8 @@ pub(super) struct Context<'a> {
     pub(super) query_names: &'a mut Names,
     pub(super) origin: Origin,
     pub(super) window_ns: u64,
+    /// The part of the window that the exchange lies in.
+    pub(super) part: Part,
     /// Keyed hash of the client's address.
     pub(super) client_hash: u64,
     pub(super) sketch_bytes: &'a mut usize,
@@ -203,7 +205,7 @@ impl Endpoint {
         let now = exchange.time;
         let count = exchange.weight.max(1).into();
         self.note_reach(context.origin.exposure, count, now);
-        self.note_pace(now, count, part_ns(context.window_ns));
+        self.note_pace(now, count, context.part);
         self.first = self.first.min(now);
         self.last = self.last.max(now);
         self.times.note(outcome, now);
@@ -220,9 +222,11 @@ impl Endpoint {
             self.auth |= 1 << AuthScheme::ClientCertificate as u16;
         }
         self.sights.note(exchange, outcome);
-        let found = Announced::of(exchange, |location| successor(location, context.limits));
-        if found.is_some() || self.announced.is_some() {
-            Announced::note(&mut self.announced, found, outcome, Dating::of(exchange));
+        if !self.announced.as_deref_mut().is_some_and(|known| known.is_said_again(exchange)) {
+            let found = Announced::of(exchange, |location| successor(location, context.limits));
+            if found.is_some() || self.announced.is_some() {
+                Announced::note(&mut self.announced, found, outcome, Dating::of(exchange));
+            }
         }
         self.note_leaving(exchange, outcome, context);
         self.observe_sketches(exchange, context);

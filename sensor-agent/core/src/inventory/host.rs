@@ -3,7 +3,7 @@
 //! Lower case, port and trailing dot removed. IP literals and `localhost` name the listener, not a service of their own;
 //! so does what is no host name (RFC 1123 letters, digits, `-`, `.`, and `_`, at most 253 bytes).
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::Ipv6Addr;
 
 /// What a host header names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,14 +33,10 @@ impl<'a> HostName<'a> {
                 .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
             && !into.starts_with(b".");
         let Ok(name) = std::str::from_utf8(into) else { return Self::Listener };
-        if !valid
-            || name == "localhost"
-            || name.ends_with(".localhost")
-            || name.parse::<IpAddr>().is_ok()
-        {
+        if !valid || name == "localhost" || name.ends_with(".localhost") {
             return Self::Listener;
         }
-        // `127.1`, `0x7f000001` and `2130706433` are IPv4 addresses too, to every resolver.
+        // `127.1`, `0x7f000001` and `2130706433` are IPv4 addresses as well as `127.0.0.1`, to every resolver.
         let last = name.rsplit('.').next().unwrap_or_default();
         if last.bytes().all(|byte| byte.is_ascii_digit()) || last.starts_with("0x") {
             return Self::Listener;
@@ -55,10 +51,11 @@ fn without_port(host: &[u8]) -> &[u8] {
         return host;
     }
     match memchr::memchr(b':', host) {
+        // An address has more than one colon.
         Some(at)
-            if std::str::from_utf8(host).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok()) =>
+            if memchr::memrchr(b':', host) != Some(at)
+                && std::str::from_utf8(host).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok()) =>
         {
-            debug_assert!(at < host.len());
             host
         }
         Some(at) => host.get(..at).unwrap_or(host),

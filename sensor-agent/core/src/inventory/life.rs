@@ -25,6 +25,17 @@ pub(super) struct Announced {
     #[serde(skip)]
     without: u8,
     time: UnixNs,
+    /// As it was written.
+    #[serde(skip)]
+    said: Option<Box<Said>>,
+}
+
+/// Texts of an announcement: what says the same again is not read again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Said {
+    deprecation: Option<Box<str>>,
+    sunset: Option<Box<str>>,
+    successor: Option<Box<str>>,
 }
 
 impl Announced {
@@ -49,9 +60,29 @@ impl Announced {
             successor: links.and_then(|links| links.successor.as_deref()).map(successor),
             without: 0,
             time: exchange.time,
+            said: Some(Box::new(Said {
+                deprecation: response.deprecation.clone(),
+                sunset: response.sunset.clone(),
+                successor: links.and_then(|links| links.successor.clone()),
+            })),
         };
         (found.deprecation.is_some() || found.sunset.is_some() || found.successor.is_some())
             .then_some(found)
+    }
+
+    /// Notes a response that says what was said last; false where it says anything else.
+    pub(super) fn is_said_again(&mut self, exchange: &Exchange) -> bool {
+        let response = &exchange.response;
+        let successor = response.links.as_deref().and_then(|links| links.successor.as_deref());
+        let same = self.said.as_deref().is_some_and(|said| {
+            said.deprecation == response.deprecation
+                && said.sunset == response.sunset
+                && said.successor.as_deref() == successor
+        });
+        if same && exchange.time >= self.time {
+            (self.time, self.without) = (exchange.time, 0);
+        }
+        same
     }
 
     /// Notes what an exchange announced, or that it announced nothing.

@@ -98,6 +98,11 @@ impl NameSet {
         self.0.contains(&id)
     }
 
+    /// Whether a test holds for any of the names.
+    pub(super) fn any(&self, names: &Names, test: impl Fn(&str) -> bool) -> bool {
+        self.0.iter().any(|id| names.name(*id).is_some_and(|name| test(name)))
+    }
+
     /// The names, sorted.
     pub(super) fn texts(&self, names: &Names) -> Vec<String> {
         let mut texts: Vec<String> =

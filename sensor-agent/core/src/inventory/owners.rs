@@ -23,18 +23,31 @@ struct Known {
 pub struct Owners {
     by_cgroup: HashMap<u64, Known, RandomState>,
     pub(super) names: Names,
+    /// The one that was asked for last: of a host's sockets most are of few owners.
+    last: Option<(u64, Known)>,
     max: usize,
 }
 
 impl Owners {
     pub(super) fn new(max: usize) -> Self {
-        Self { by_cgroup: HashMap::default(), names: Names::new(max), max }
+        Self { by_cgroup: HashMap::default(), names: Names::new(max), last: None, max }
     }
 
     /// Whether the cgroup was resolved, with success or without, and need not be asked for at `now`.
     #[must_use]
-    pub fn knows(&self, cgroup_id: u64, now: MonoNs) -> bool {
-        cgroup_id == 0 || self.by_cgroup.get(&cgroup_id).is_some_and(|known| now < known.ask_again)
+    pub fn knows(&mut self, cgroup_id: u64, now: MonoNs) -> bool {
+        cgroup_id == 0 || self.known(cgroup_id).is_some_and(|known| now < known.ask_again)
+    }
+
+    fn known(&mut self, cgroup_id: u64) -> Option<Known> {
+        if let Some((last, known)) = self.last
+            && last == cgroup_id
+        {
+            return Some(known);
+        }
+        let known = self.by_cgroup.get(&cgroup_id).copied()?;
+        self.last = Some((cgroup_id, known));
+        Some(known)
     }
 
     /// Notes the name of a cgroup; `None` when it could not be resolved, or has none. It is good until `ask_again`.
@@ -43,11 +56,13 @@ impl Owners {
             self.by_cgroup.clear();
         }
         let name = name.and_then(|name| self.names.intern(name));
+        self.last = None;
         self.by_cgroup.insert(cgroup_id, Known { name, ask_again });
     }
 
     /// Forgets a cgroup that was removed: its id can be given again.
     pub fn forget(&mut self, cgroup_id: u64) {
+        self.last = None;
         self.by_cgroup.remove(&cgroup_id);
     }
 
@@ -61,6 +76,9 @@ impl Owners {
         if cgroup_id == 0 {
             return None;
         }
-        self.by_cgroup.get(&cgroup_id)?.name
+        match self.last {
+            Some((last, known)) if last == cgroup_id => known.name,
+            _ => self.by_cgroup.get(&cgroup_id)?.name,
+        }
     }
 }

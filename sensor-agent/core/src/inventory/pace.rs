@@ -31,6 +31,30 @@ pub(super) const fn part_ns(window_ns: u64) -> u64 {
     if part == 0 { 1 } else { part }
 }
 
+/// One part of the window.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Part {
+    ns: u64,
+    start: u64,
+}
+
+impl Part {
+    /// The part that a time lies in.
+    pub(super) const fn of(now: UnixNs, window_ns: u64) -> Self {
+        let ns = part_ns(window_ns);
+        Self { ns, start: now.0 - now.0 % ns }
+    }
+
+    /// Whether [`Self::of`] would give this one: cheaper than a division.
+    pub(super) const fn is_of(self, now: UnixNs, window_ns: u64) -> bool {
+        self.ns == part_ns(window_ns) && self.has(now)
+    }
+
+    const fn has(self, time: UnixNs) -> bool {
+        time.0.wrapping_sub(self.start) < self.ns
+    }
+}
+
 impl Pace {
     fn new(part_ns: u64, now: UnixNs, known_from: UnixNs) -> Self {
         Self { part_ns, latest: now.0 / part_ns, counts: [0; KEPT], known_from }
@@ -95,15 +119,15 @@ fn share(count: u64, (start, end): (u64, u64), (from, to): (u64, u64)) -> u64 {
 
 impl Endpoint {
     /// Notes when a request came; called before it is counted.
-    pub(super) fn note_pace(&mut self, now: UnixNs, count: u64, part_ns: u64) {
+    pub(super) fn note_pace(&mut self, now: UnixNs, count: u64, part: Part) {
         if self.observed == 0 {
             return;
         }
         let alone = self.more.as_deref().is_none_or(|more| more.pace.is_none());
-        let part = now.0 / part_ns;
-        if alone && self.first.0 / part_ns == part && self.last.0 / part_ns == part {
+        if alone && part.has(self.first) && part.has(self.last) {
             return;
         }
+        let part_ns = part.ns;
         let known = self.more.as_deref_mut().and_then(|more| more.pace.as_deref_mut());
         if let Some(pace) = known.filter(|pace| pace.part_ns == part_ns) {
             pace.add(now, count);

@@ -8,7 +8,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
 };
 
 use ipnet::IpNet;
@@ -32,6 +32,10 @@ const SOURCES_MAX: usize = 4_096;
 const SERVICES_MAX: usize = 1_024;
 /// Clients that are known to have been answered, in each of two generations.
 const KNOWN_MAX: usize = 65_536;
+/// Bytes of the longest text that is hashed: a word, two addresses and a port.
+const HASHED_MAX: usize = 48;
+/// Pairs of client and service that are remembered as counted; another pair in the same slot takes its place.
+const NOTED_MAX: usize = 256;
 /// A generation is over after this time, so a client is known for one to two of them.
 const KNOWN_NS: u64 = 24 * 3_600 * 1_000_000_000;
 
@@ -47,6 +51,28 @@ pub struct Sources {
     marks: Vec<Mark>,
     swept: UnixNs,
     refused: u64,
+    noted: Box<[Noted]>,
+    /// Moves on when what was noted of anyone is no longer where it was.
+    turns: u64,
+}
+
+/// A client and a service of which all is counted that there is to count: nothing is hashed for the exchanges that follow in the same window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Noted {
+    service: SocketAddr,
+    client: IpAddr,
+    window: u64,
+    turns: u64,
+}
+
+impl Noted {
+    /// No one: of a turn that never comes.
+    const NOBODY: Self = Self {
+        service: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+        client: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        window: u64::MAX,
+        turns: u64::MAX,
+    };
 }
 
 /// Whether an endpoint asks for credentials.
@@ -82,10 +108,22 @@ struct Known {
     before: HashSet<u64>,
 }
 
+/// Whether a generation or window made room for the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    Over,
+    Stays,
+}
+
 impl Known {
-    fn add(&mut self, hash: u64, now: UnixNs) {
-        let old = now.0.saturating_sub(self.since.0) >= KNOWN_NS;
-        if old || (self.now.len() >= KNOWN_MAX && !self.now.contains(&hash)) {
+    const fn is_old(&self, now: UnixNs) -> bool {
+        now.0.saturating_sub(self.since.0) >= KNOWN_NS
+    }
+
+    fn add(&mut self, hash: u64, now: UnixNs) -> Turn {
+        let mut turn = Turn::Stays;
+        if self.is_old(now) || (self.now.len() >= KNOWN_MAX && !self.now.contains(&hash)) {
+            turn = Turn::Over;
             // Of a time long gone nothing is kept.
             let gone = now.0.saturating_sub(self.since.0) >= 2 * KNOWN_NS;
             self.before = std::mem::take(&mut self.now);
@@ -95,6 +133,7 @@ impl Known {
             self.since = now;
         }
         self.now.insert(hash);
+        turn
     }
 
     fn has(&self, hash: u64) -> bool {
@@ -124,6 +163,8 @@ impl Sources {
             marks: Vec::new(),
             swept: UnixNs(0),
             refused: 0,
+            noted: vec![Noted::NOBODY; NOTED_MAX].into_boxed_slice(),
+            turns: 0,
         }
     }
 
@@ -131,9 +172,10 @@ impl Sources {
     pub fn observe(&mut self, exchange: &Exchange, gate: Gate) {
         let (now, source) = (exchange.time, exchange.client.ip().to_canonical());
         if exchange.status.is_some() {
-            self.answered(exchange.server, source, now);
+            self.answered_client(exchange.server, source, now);
+        } else {
+            self.client(exchange.server, source, now);
         }
-        self.client(exchange.server, source, now);
         let forwarded = self
             .trusts(source)
             .then(|| self.forwarded(&exchange.request.forwarded))
@@ -151,6 +193,22 @@ impl Sources {
         }
     }
 
+    /// Counts a client of a service that answered it; those that come again and again are known by the pair.
+    fn answered_client(&mut self, service: SocketAddr, client: IpAddr, now: UnixNs) {
+        let window = now.0 / WINDOW_NS;
+        let slot = slot_of(service, client);
+        let noted = Noted { service, client, window, turns: self.turns };
+        if self.noted.get(slot) == Some(&noted) && !self.known.is_old(now) {
+            return;
+        }
+        self.answered(service, client, now);
+        self.client(service, client, now);
+        let counted = self.services.get(&service).is_some_and(|it| it.window == window);
+        if let Some(slot) = self.noted.get_mut(slot).filter(|_| counted) {
+            *slot = Noted { turns: self.turns, ..noted };
+        }
+    }
+
     /// Counts a client of a service (a TLS connection shows no more than that).
     pub fn client(&mut self, service: SocketAddr, client: IpAddr, now: UnixNs) {
         let hash = self.hash(b"client", &address_bytes(client));
@@ -160,14 +218,22 @@ impl Sources {
             return;
         }
         let service = self.services.entry(service).or_default();
-        service.turn(now);
+        let turn = service.turn(now);
         service.now.add(hash, true);
+        self.note_turn(turn);
     }
 
     /// A service answered a client: whoever forges his address gets no answer.
     pub fn answered(&mut self, service: SocketAddr, client: IpAddr, now: UnixNs) {
         let hash = self.of_service(service, client);
-        self.known.add(hash, now);
+        let turn = self.known.add(hash, now);
+        self.note_turn(turn);
+    }
+
+    const fn note_turn(&mut self, turn: Turn) {
+        if matches!(turn, Turn::Over) {
+            self.turns += 1;
+        }
     }
 
     /// Whether a service answered a client within the last day, as far as the table reaches.
@@ -179,7 +245,10 @@ impl Sources {
     fn of_service(&self, service: SocketAddr, client: IpAddr) -> u64 {
         let (port, client) = (service.port().to_be_bytes(), address_bytes(client));
         let service = address_bytes(service.ip());
-        self.hash(b"answered", &[&service[..], &port[..], &client[..]].concat())
+        let mut bytes = [0; 34];
+        let parts = service.into_iter().chain(port).chain(client);
+        bytes.iter_mut().zip(parts).for_each(|(to, from)| *to = from);
+        self.hash(b"answered", &bytes)
     }
 
     /// Distinct clients of a service within the last one to two windows.
@@ -265,7 +334,10 @@ impl Sources {
     }
 
     fn hash(&self, what: &[u8], bytes: &[u8]) -> u64 {
-        siphash24(self.key, &[what, bytes].concat())
+        let mut text = [0; HASHED_MAX];
+        let length = (what.len() + bytes.len()).min(HASHED_MAX);
+        text.iter_mut().zip(what.iter().chain(bytes)).for_each(|(to, from)| *to = *from);
+        siphash24(self.key, text.get(..length).unwrap_or_default())
     }
 }
 
@@ -287,14 +359,30 @@ impl Source {
 }
 
 impl Service {
-    fn turn(&mut self, now: UnixNs) {
+    fn turn(&mut self, now: UnixNs) -> Turn {
         let window = now.0 / WINDOW_NS;
         if window > self.window {
             let last = std::mem::take(&mut self.now);
             self.before = if window == self.window + 1 { last } else { ClientSketch::default() };
             self.window = window;
+            return Turn::Over;
         }
+        Turn::Stays
     }
+}
+
+/// Where a pair is remembered. Whoever chooses addresses that meet in one slot makes them be hashed, as all were before.
+fn slot_of(service: SocketAddr, client: IpAddr) -> usize {
+    let number = |address: IpAddr| match address {
+        IpAddr::V4(v4) => u64::from(v4.to_bits()),
+        IpAddr::V6(v6) => {
+            let (high, low) = (v6.to_bits() >> 64, v6.to_bits() & u128::from(u64::MAX));
+            u64::try_from(high ^ low).unwrap_or(0)
+        }
+    };
+    let mixed = number(client) ^ number(service.ip()).rotate_left(32) ^ u64::from(service.port());
+    let index = mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - NOTED_MAX.trailing_zeros());
+    usize::try_from(index).unwrap_or(0)
 }
 
 fn address_bytes(address: IpAddr) -> [u8; 16] {

@@ -28,6 +28,7 @@ use super::{
     overlay::Overlay,
     owned::OwnerGlobs,
     owners::Owners,
+    pace::Part,
     path::Target,
     pins::Pins,
     row::InventoryTotals,
@@ -42,6 +43,7 @@ use crate::{
     http::{Exchange, Method},
     limits::{InventoryLimits, WINDOW_NS_DEFAULT},
     state::Role,
+    time::UnixNs,
 };
 
 /// Index of an endpoint in the running inventory; [`super::EndpointRow::id`] is what lasts.
@@ -100,6 +102,8 @@ pub struct Inventory {
     pub(super) client_key: [u64; 2],
     /// The client counted last and its hash: the next one is often the same.
     pub(super) last_client: (IpAddr, u64),
+    /// The part of the window that the exchange counted last lies in.
+    part: Part,
     pub(super) hasher: FixedState,
     /// Who sent the exchange that is looked at.
     origin: Origin,
@@ -163,6 +167,7 @@ impl Inventory {
             client_key: key,
             origin: Origin { address: UNSPECIFIED, exposure: None, way: Way::Unknown },
             last_client: (UNSPECIFIED, client_hash(key, UNSPECIFIED)),
+            part: Part::of(UnixNs(0), WINDOW_NS_DEFAULT),
             listeners: Vec::new(),
             listener_ids: HashMap::with_hasher(hasher.clone()),
             services: Vec::new(),
@@ -458,6 +463,9 @@ impl Inventory {
         if self.last_client.0 != client {
             self.last_client = (client, client_hash(self.client_key, client));
         }
+        if !self.part.is_of(exchange.time, self.window_ns) {
+            self.part = Part::of(exchange.time, self.window_ns);
+        }
         let mut context = Context {
             limits: &self.limits,
             owners: &mut self.owners,
@@ -465,6 +473,7 @@ impl Inventory {
             query_names: &mut self.query_names,
             origin: self.origin,
             window_ns: self.window_ns,
+            part: self.part,
             client_hash: self.last_client.1,
             sketch_bytes: &mut self.sketch_bytes,
             sketches_refused: &mut self.losses.sketches_refused,

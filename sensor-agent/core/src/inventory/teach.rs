@@ -136,8 +136,7 @@ impl Inventory {
         if is_rest(endpoint) || is_file_template(&endpoint.template) {
             return true;
         }
-        let types = endpoint.request_types.texts(&self.media);
-        types.iter().any(|media| media.starts_with("application/grpc"))
+        endpoint.request_types.any(&self.media, |media| media.starts_with("application/grpc"))
     }
 
     fn renewed(&self, id: EndpointId, text: &mut Vec<u8>) -> Option<Arc<str>> {

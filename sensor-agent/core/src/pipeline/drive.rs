@@ -186,7 +186,7 @@ impl Pipeline {
     pub fn on_sample(&mut self, _now: MonoNs, sample: &Sample<'_>) {
         self.stages.counts.one(PipelineCounter::Samples);
         let stages = &mut self.stages;
-        self.assembler.on_sample(sample, &mut |assembled| stages.on_assembled(assembled));
+        self.assembler.on_sample(sample, &mut |mut assembled| stages.on_assembled(&mut assembled));
     }
 
     /// Takes one segment of a capture; `tap` sees each result before the inventory does.
@@ -198,16 +198,16 @@ impl Pipeline {
             self.next_alive = UnixNs(segment.time.0.saturating_add(ALIVE_EVERY_NS));
         }
         stages.inventory.alive_to(segment.time);
-        self.assembler.on_segment(segment, &mut |assembled| {
+        self.assembler.on_segment(segment, &mut |mut assembled| {
             tap(&assembled);
-            stages.on_assembled(assembled);
+            stages.on_assembled(&mut assembled);
         });
     }
 
     /// Takes one exchange of a recording that has no packets (HAR, JSON lines).
-    pub fn on_exchange(&mut self, exchange: Exchange) {
+    pub fn on_exchange(&mut self, mut exchange: Exchange) {
         self.stages.inventory.alive_to(exchange.time);
-        self.stages.on_exchange(exchange);
+        self.stages.on_exchange(&mut exchange);
     }
 
     /// Takes the kernel's totals of a listener; those of other hosts are left out.
@@ -257,7 +257,7 @@ impl Pipeline {
     /// Lets time pass: idle flows end, endpoints are told, now and then coverage and the ledger.
     pub fn on_tick(&mut self, now: MonoNs) {
         let stages = &mut self.stages;
-        self.assembler.on_tick(now, &mut |assembled| stages.on_assembled(assembled));
+        self.assembler.on_tick(now, &mut |mut assembled| stages.on_assembled(&mut assembled));
         let now = UnixNs(now.0.wrapping_add(self.wall_offset_ns));
         if self.attached == Attached::Now {
             stages.inventory.alive(now);
@@ -274,9 +274,9 @@ impl Pipeline {
     /// Ends the input: everything that waits is given up, counted and told.
     pub fn finish(&mut self, tap: &mut dyn FnMut(&Assembled)) {
         let stages = &mut self.stages;
-        self.assembler.finish(&mut |assembled| {
+        self.assembler.finish(&mut |mut assembled| {
             tap(&assembled);
-            stages.on_assembled(assembled);
+            stages.on_assembled(&mut assembled);
         });
         let stages = &mut self.stages;
         stages.inventory.fold(&stages.catalogue);
@@ -324,6 +324,12 @@ impl Pipeline {
     /// Limits on requests that are counted here.
     pub fn request_limits_mut(&mut self) -> &mut RequestLimits {
         &mut self.stages.requests
+    }
+
+    /// Whether verdicts of detectors wait.
+    #[must_use]
+    pub fn has_verdicts(&self) -> bool {
+        !self.stages.verdicts.is_empty()
     }
 
     /// Verdicts of detectors that wait, oldest first.

@@ -127,10 +127,12 @@ impl Stages {
         }
     }
 
-    pub(super) fn on_assembled(&mut self, assembled: Assembled) {
+    /// Takes what the flow stage gave; by reference, since an exchange is half a kilobyte to move.
+    pub(super) fn on_assembled(&mut self, assembled: &mut Assembled) {
         match assembled {
             Assembled::Exchange(exchange) => self.on_exchange(exchange),
             Assembled::Hello { time, client, server, hello } => {
+                let (time, client, server) = (*time, *client, *server);
                 if self.locality.is_local(server.ip()) {
                     self.sources.client(server, client.ip(), time);
                     // It goes on under TLS. Could be forged, but not from an address that a rule drops already.
@@ -139,6 +141,7 @@ impl Stages {
                 }
             }
             Assembled::Connection { server, class, .. } => {
+                let (server, class) = (*server, *class);
                 if self.locality.is_local(server.ip()) {
                     self.inventory.add_connection(server, |totals| {
                         totals.opened += 1;
@@ -155,20 +158,20 @@ impl Stages {
         }
     }
 
-    pub(super) fn on_exchange(&mut self, mut exchange: Exchange) {
-        let role = self.locality.place(&mut exchange);
+    pub(super) fn on_exchange(&mut self, exchange: &mut Exchange) {
+        let role = self.locality.place(exchange);
         self.last = self.last.max(exchange.time);
         if exchange.weight > 1 {
             self.inventory.sampled(exchange.time);
         }
         if role != Role::Client && !self.requests.is_empty() {
-            self.limit(&exchange);
+            self.limit(exchange);
         }
-        self.detect(&exchange);
-        let origin = self.origin(&exchange);
-        let observed = self.inventory.observe_of(&exchange, origin, role, &self.catalogue);
+        self.detect(exchange);
+        let origin = self.origin(exchange);
+        let observed = self.inventory.observe_of(exchange, origin, role, &self.catalogue);
         if role == Role::Server {
-            self.sources.observe(&exchange, self.inventory.gate(observed));
+            self.sources.observe(exchange, self.inventory.gate(observed));
         }
         if self.exchange_events == ExchangeEvents::On {
             let event = self.exchange_event(exchange, role, observed);
@@ -236,12 +239,13 @@ impl Stages {
         (EVENTS_PENDING_MAX / 2).saturating_sub(self.events.len())
     }
 
-    fn exchange_event(&self, exchange: Exchange, role: Role, observed: Observed) -> Event {
+    /// The event of an exchange, which it may take texts from.
+    fn exchange_event(&self, exchange: &mut Exchange, role: Role, observed: Observed) -> Event {
         let endpoint = match observed {
             Observed::Endpoint(id) => self.inventory.names_of(id),
             _ => None,
         };
-        let host = self.inventory.host_name(&exchange).unwrap_or_else(|| Arc::clone(&self.nothing));
+        let host = self.inventory.host_name(exchange).unwrap_or_else(|| Arc::clone(&self.nothing));
         let (service, path_template) =
             endpoint.unwrap_or_else(|| (Arc::clone(&host), Arc::clone(&self.unknown_path)));
         let owners = self.inventory.owners();
@@ -264,10 +268,10 @@ impl Stages {
             latency_ns: exchange.latency_ns,
             request_body_bytes: exchange.request.body_bytes,
             response_body_bytes: exchange.response.body_bytes,
-            request_content_type: exchange.request.content_type,
-            response_content_type: exchange.response.content_type,
+            request_content_type: exchange.request.content_type.take(),
+            response_content_type: exchange.response.content_type.take(),
             auth: crate::inventory::auth_name(exchange.request.auth),
-            user_agent: exchange.request.user_agent,
+            user_agent: exchange.request.user_agent.take(),
             weight: exchange.weight,
             role,
         };
