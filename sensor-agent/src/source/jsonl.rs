@@ -1,5 +1,5 @@
-//! JSON lines of requests: `method`, `host`, `path`, `status`, optionally `time`, `client`, `server`; of the request `auth` and
-//! `user_agent`, of the response `content_type`, `response_body_bytes`, `location`, `deprecation`, `sunset` and `link`.
+//! JSON lines of requests: `method`, `host`, `path`, `status`, optionally `time`, `client`, `server`; of the request `auth`,
+//! `user_agent`, `sec_fetch_dest`, of the response `content_type`, `response_body_bytes`, `location`, `deprecation`, `sunset` and `link`.
 //!
 //! A line that is wrong is reported with its number and counted, the others are used. Bound: [`LINE_BYTES_MAX`] a line.
 
@@ -33,6 +33,8 @@ struct Line<'a> {
     auth: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     user_agent: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    sec_fetch_dest: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     content_type: Option<Cow<'a, str>>,
     #[serde(default)]
@@ -89,8 +91,11 @@ pub fn parse(text: &[u8]) -> Result<Exchange, String> {
         server: json::address("server", line.server.as_deref())?,
     }
     .exchange()?;
-    let agent: Vec<_> = line.user_agent.iter().map(|agent| ("user-agent", &**agent)).collect();
-    exchange.request = written_request(&exchange.method, &exchange.target, &agent);
+    let fields =
+        [("user-agent", &line.user_agent), ("sec-fetch-dest", &line.sec_fetch_dest)].into_iter();
+    let fields: Vec<_> =
+        fields.filter_map(|(name, value)| Some((name, value.as_deref()?))).collect();
+    exchange.request = written_request(&exchange.method, &exchange.target, &fields);
     if let Some(word) = line.auth.as_deref() {
         exchange.request.auth = AuthScheme::of_word(word)
             .ok_or_else(|| format!("`auth` is no scheme: {:?}", json::clip(word)))?;

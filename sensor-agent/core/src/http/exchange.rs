@@ -161,6 +161,37 @@ pub struct OwnerHint {
     pub flow: u64,
 }
 
+/// What a browser wants the answer for (`Sec-Fetch-Dest`, W3C Fetch Metadata).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FetchedFor {
+    /// Not said: no browser, or an old one.
+    #[default]
+    Unknown,
+    /// A script of the page (`empty`).
+    Script,
+    /// The page itself, or a page in it (`document`, `iframe`, ...).
+    Page,
+    /// A part of the page (`image`, `style`, `script`, `font`, ...).
+    Part,
+}
+
+impl FetchedFor {
+    /// Reads the header's value.
+    #[must_use]
+    pub fn of_header(value: &[u8]) -> Self {
+        match value {
+            b"empty" => Self::Script,
+            b"document" | b"iframe" | b"frame" | b"fencedframe" | b"object" | b"embed" => {
+                Self::Page
+            }
+            b"image" | b"style" | b"script" | b"font" | b"audio" | b"video" | b"track"
+            | b"manifest" | b"worker" | b"sharedworker" | b"serviceworker" | b"audioworklet"
+            | b"paintworklet" | b"xslt" => Self::Part,
+            _ => Self::Unknown,
+        }
+    }
+}
+
 /// Facts of a request beside method, host and target.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequestFacts {
@@ -170,6 +201,8 @@ pub struct RequestFacts {
     pub content_type: Option<Arc<str>>,
     /// First product token of `User-Agent` without version (`curl`, `Mozilla`), at most 32 bytes.
     pub user_agent: Option<Arc<str>>,
+    /// What a browser wants the answer for.
+    pub fetched_for: FetchedFor,
     /// Whom proxies say they speak for.
     pub forwarded: Forwarded,
     /// Hash of the credential in `Authorization` or in an API key header; never the credential. It is hashed again with the

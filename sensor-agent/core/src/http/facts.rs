@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use httparse::Header;
 
-use super::exchange::{AuthScheme, Method, RequestFacts, ResponseFacts};
+use super::exchange::{AuthScheme, FetchedFor, Method, RequestFacts, ResponseFacts};
 use super::framing::FramingFields;
 use super::link::LifeLinks;
 use crate::keyed_hash::siphash24;
@@ -67,6 +67,7 @@ pub(super) fn request_fields<'a>(headers: &[Header<'a>]) -> RequestFields<'a> {
                 fields.facts.credential = Some(credential(value));
             }
             14 if is(b"content-length") => fields.framing.content_length(value),
+            14 if is(b"sec-fetch-dest") => fields.facts.fetched_for = FetchedFor::of_header(value),
             17 if is(b"transfer-encoding") => fields.framing.transfer_encoding(value),
             11 | 13 | 15..=28 if tells_certificate(name, value) => {
                 fields.facts.client_certificate = true;
@@ -294,6 +295,16 @@ mod tests {
         );
         check("/", &[("X-SSL-Client-Verify", "SUCCESS")], A::ClientCertificate);
         check("/", &[("Ssl-Client-Verify", "NONE"), ("Client-Cert", "")], A::None);
+    }
+
+    #[test]
+    fn what_a_browser_fetches_for_is_read() {
+        let read =
+            |value| written_request(&Method::Get, b"/", &[("Sec-Fetch-Dest", value)]).fetched_for;
+        assert_eq!(read("empty"), FetchedFor::Script);
+        assert_eq!(read("iframe"), FetchedFor::Page);
+        assert_eq!(read("serviceworker"), FetchedFor::Part);
+        assert_eq!(read("teapot"), FetchedFor::Unknown);
     }
 
     #[test]

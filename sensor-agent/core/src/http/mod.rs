@@ -17,7 +17,9 @@ mod reader;
 pub use chunked::{ChunkStep, Chunked};
 pub use detect::{Detect, preface, request, response, tls};
 pub(crate) use detect::{may_decide, skip_blank_lines, without_blank_lines};
-pub use exchange::{AuthScheme, Exchange, Method, OwnerHint, RequestFacts, ResponseFacts};
+pub use exchange::{
+    AuthScheme, Exchange, FetchedFor, Method, OwnerHint, RequestFacts, ResponseFacts,
+};
 pub use facts::{written_request, written_response};
 pub use forwarded::{FORWARDED_MAX, Forwarded, ForwardedHeader};
 pub use framing::Framing;

@@ -6,7 +6,7 @@ use super::{
     answers::is_page, catch_all::is_rest, endpoint::Endpoint, evidence::Outcome,
     facet::AuthPosture, row::Kind,
 };
-use crate::http::{AuthScheme, Exchange};
+use crate::http::{AuthScheme, Exchange, FetchedFor};
 
 /// What the successes of an endpoint were, and who asked: bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,11 +34,15 @@ impl Sights {
             AuthScheme::None => Self::OPEN,
             _ => Self::AUTHENTICATED,
         };
-        self.0 |= match exchange.response.content_type.as_deref() {
-            None => 0,
-            media if is_page(media) => Self::PAGE,
-            Some(media) if is_asset_media(media) => Self::ASSET,
-            Some(_) => Self::API,
+        self.0 |= match (exchange.response.content_type.as_deref(), exchange.request.fetched_for) {
+            (media, _) if is_page(media) => Self::PAGE,
+            (Some(media), _) if is_asset_media(media) => Self::ASSET,
+            (Some(media), _) if is_data_media(media) => Self::API,
+            // The media type does not tell; the browser knows what it asked for.
+            (_, FetchedFor::Page) => Self::PAGE,
+            (_, FetchedFor::Part) => Self::ASSET,
+            (Some(_), _) | (None, FetchedFor::Script) => Self::API,
+            (None, FetchedFor::Unknown) => 0,
         };
     }
 

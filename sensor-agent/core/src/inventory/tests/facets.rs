@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::*;
+use crate::http::FetchedFor;
 
 fn call_from(bench: &mut Bench, client: &str, call: &Call<'_>) {
     bench.clock += 1;
@@ -148,6 +149,34 @@ fn an_endpoint_stays_small() {
 
 /// Of one endpoint without what it has on the heap.
 const ENDPOINT_BYTES_MAX: usize = 504;
+
+#[test]
+fn where_the_media_type_does_not_tell_the_browser_does() {
+    use FetchedFor::{Page, Part, Script, Unknown};
+    let mut bench = Bench::new(&[]);
+    let mut fetch = |path: &str, media: Option<&str>, fetched_for| {
+        bench.clock += 1;
+        let mut exchange = exchange(&get(path, 200), at(0).0 + bench.clock * 1_000);
+        exchange.response.content_type = media.map(Into::into);
+        exchange.request.fetched_for = fetched_for;
+        bench.inventory.observe(&exchange, Role::Server, &bench.catalogue);
+    };
+    fetch("/avatar/raw", Some("application/octet-stream"), Part);
+    fetch("/report/raw", Some("application/octet-stream"), Script);
+    fetch("/dump/raw", Some("application/octet-stream"), Unknown);
+    fetch("/welcome/now", None, Page);
+    fetch("/orders/open", Some("application/json"), Page);
+    fetch("/logo/now", Some("image/png"), Script);
+    let kinds: Vec<_> =
+        bench.rows_at(1).into_iter().map(|row| (row.path_template, row.kind)).collect();
+    let kind = |path: &str| kinds.iter().find(|(template, _)| template == path).map(|row| row.1);
+    assert_eq!(kind("/avatar/raw"), Some(Kind::Asset));
+    assert_eq!(kind("/report/raw"), Some(Kind::Api));
+    assert_eq!(kind("/dump/raw"), Some(Kind::Api));
+    assert_eq!(kind("/welcome/now"), Some(Kind::Page));
+    assert_eq!(kind("/orders/open"), Some(Kind::Api), "data that somebody looks at in a browser");
+    assert_eq!(kind("/logo/now"), Some(Kind::Asset));
+}
 
 #[test]
 fn endpoints_without_an_owner_are_counted_whatever_is_asked_for() {
