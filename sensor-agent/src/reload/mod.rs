@@ -12,6 +12,7 @@ mod policy;
 mod shown;
 mod spared;
 mod switched;
+mod troubles;
 mod waiting;
 
 pub use author::Author;

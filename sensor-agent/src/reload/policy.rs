@@ -25,6 +25,7 @@ use super::{
     layers::{self, Added, Base, Layers, Origin},
     pace::{Pace, Urgency},
     spared::Spared,
+    troubles::Troubles,
     waiting,
 };
 use crate::{
@@ -78,6 +79,7 @@ pub struct PolicyFile {
     refused_lists: Watched,
     again: Again,
     pace: Pace,
+    troubles: Troubles,
     /// The ssh peer of who makes a change.
     pub(super) caller: Option<IpAddr>,
     /// What was tried last failed for a reason of the moment.
@@ -159,6 +161,7 @@ impl PolicyFile {
             refused_lists: Watched::default(),
             again: Again::default(),
             pace: Pace::default(),
+            troubles: Troubles::default(),
             caller: None,
             for_the_moment: false,
             tried: 0,
@@ -205,6 +208,10 @@ impl PolicyFile {
             return false;
         };
         match in_force.policy.change_between(&in_force.facts, facts) {
+            // As it was when the policy was compiled, though something else was tried meanwhile.
+            HostChange::None if self.troubles.of_the_host() => {
+                self.pace.allows(facts.boot, Urgency::Soon)
+            }
             HostChange::None => false,
             HostChange::Host => self.pace.allows(facts.boot, Urgency::Soon),
             HostChange::Peers => self.pace.allows(facts.boot, Urgency::AtLeisure),
@@ -346,12 +353,11 @@ impl PolicyFile {
     pub fn recompile(&mut self, facts: HostFacts, kernel: &Kernel) -> Result<(), String> {
         let Some(in_force) = &self.in_force else { return Ok(()) };
         let (policy, lists) = (Arc::clone(&in_force.policy), in_force.lists.clone());
-        let refused = self.status.error.clone();
+        let of_the_file = self.troubles.of_the_file(self.status.error.clone());
         let start = facts.boot;
         let outcome = self.apply(policy, lists, facts, kernel, Install::Confirmed);
         self.pace.took(start, kernel::now(), outcome.is_ok());
-        // The file as it is now may still be the one that was refused.
-        self.status.error = refused.or_else(|| outcome.clone().err());
+        self.status.error = self.troubles.recompiled(of_the_file, &outcome);
         outcome
     }
 
@@ -527,6 +533,10 @@ impl PolicyFile {
             warned.emit();
         }
         self.told(&compiled, &facts);
+        // What is on trial may be taken back: then the policy before is in force as it was.
+        if install == Install::Confirmed {
+            self.troubles.made_anew();
+        }
         let requests = Arc::new(policy.request_rules(&facts, &lists));
         let spared = Arc::new(Spared::new(&policy, &facts, &lists));
         self.in_force = Some(InForce { policy, compiled, facts, requests, spared, lists });
