@@ -21,10 +21,14 @@ use sensor_ebpf::abi::{
 use serde::{Deserialize, Serialize};
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
+use self::counted::Counted;
 use super::{
     load::{LoadError, take},
     pod::Wire,
+    policy_maps::Install,
 };
+
+mod counted;
 
 /// A connection whose client was silent for so long does not count any more; it does again with its next packet.
 const IDLE_NS: u64 = 15 * 60 * 1_000_000_000;
@@ -49,8 +53,7 @@ pub(crate) struct ClientMaps {
     connections: HashMap<MapData, Wire<FlowKey>, Wire<Connection>>,
     open: HashMap<MapData, Wire<LimitKey>, u64>,
     penalised: HashMap<MapData, Wire<LimitKey>, u64>,
-    /// Numbers of the limits of open connections in force.
-    limits: BTreeSet<u32>,
+    counted: Counted,
     counts: ClientCounts,
 }
 
@@ -66,9 +69,9 @@ impl ClientMaps {
         let limits = open.keys().flatten().map(|key| key.0.limit).collect();
         Ok(Self {
             connections: map!("CONNECTIONS"),
+            counted: Counted::found(limits),
             open,
             penalised: map!("PENALISED"),
-            limits,
             counts: ClientCounts::default(),
         })
     }
@@ -77,16 +80,34 @@ impl ClientMaps {
         self.counts
     }
 
+    /// Numbers of limits up to this one were given by the agent before this one.
+    pub(crate) fn given_before(&mut self, given: u32) {
+        self.counted.given_before(given);
+    }
+
     /// A policy was put in force: with other limits of open connections than before, the count begins anew, with each
     /// connection's next packet.
-    pub(crate) fn published(&mut self, image: &PolicyImage) -> Result<(), MapError> {
+    pub(crate) fn published(
+        &mut self,
+        image: &PolicyImage,
+        install: Install,
+    ) -> Result<(), MapError> {
         let limits = limits_of_connections(image);
-        if limits == self.limits {
-            return Ok(());
+        if !self.counted.goes_on(&limits) {
+            self.forget_connections()?;
         }
-        self.forget_connections()?;
-        self.limits = limits;
+        self.counted.published(limits, install);
         Ok(())
+    }
+
+    /// What was on trial stays.
+    pub(crate) fn confirmed(&mut self) {
+        self.counted.confirmed();
+    }
+
+    /// A trial ended.
+    pub(crate) fn reverted(&mut self) -> Result<(), MapError> {
+        if self.counted.reverted() { Ok(()) } else { self.forget_connections() }
     }
 
     /// Begins the count of connections anew.

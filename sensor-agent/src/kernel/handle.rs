@@ -375,10 +375,14 @@ impl Kernel {
 
     /// Puts a policy in force: all of it at once, or none. Takes tens of milliseconds.
     pub fn publish(&self, image: &PolicyImage, install: Install) -> Result<Installed, ApplyError> {
+        let until_ns = self.settings().provisional_until_ns;
+        if until_ns != 0 && super::clock::now().0 >= until_ns {
+            self.revert_policy()?;
+        }
         let installed = self.policy_maps().publish(image, install)?;
         self.take_back();
-        if let Err(error) = self.client_maps().published(image) {
-            tracing::warn!(%error, "open connections of the policy before are still counted");
+        if let Err(error) = self.client_maps().published(image, install) {
+            say_still_counted(&error);
         }
         if install == Install::Confirmed {
             self.published();
@@ -389,6 +393,7 @@ impl Kernel {
     /// Makes the provisional policy the confirmed one.
     pub fn confirm_policy(&self) -> Result<(), ApplyError> {
         self.policy_maps().confirm()?;
+        self.client_maps().confirmed();
         self.published();
         Ok(())
     }
@@ -396,7 +401,17 @@ impl Kernel {
     /// Ends the provisional policy; the confirmed one is in force again. Without one does nothing.
     pub fn revert_policy(&self) -> Result<(), ApplyError> {
         self.take_back();
-        self.policy_maps().revert()
+        if self.policy_maps().revert()?
+            && let Err(error) = self.client_maps().reverted()
+        {
+            say_still_counted(&error);
+        }
+        Ok(())
+    }
+
+    /// Says that numbers of limits up to this one may be in the kernel from an agent before this one. Before the first policy is published.
+    pub fn limits_given_before(&self, given: u32) {
+        self.client_maps().given_before(given);
     }
 
     /// The policy that packets are judged by now, as the kernel has it.
@@ -530,6 +545,10 @@ impl Kernel {
         }
         self.watches.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
+}
+
+fn say_still_counted(error: &MapError) {
+    tracing::warn!(%error, "open connections of the policy before are still counted");
 }
 
 /// Without it a waiting client learns of a rule with the next packet.

@@ -208,16 +208,17 @@ impl PolicyMaps {
         self.forget(slot_of(settings.provisional))
     }
 
-    /// Ends the provisional policy, whether its time is over or not; the confirmed one is in force. Without one does nothing.
-    pub(crate) fn revert(&mut self) -> Result<(), ApplyError> {
+    /// Ends the provisional policy, whether its time is over or not; the confirmed one is in force. Without one does nothing, and says false.
+    pub(crate) fn revert(&mut self) -> Result<bool, ApplyError> {
         let settings = self.settings.current();
         if settings.provisional_until_ns == 0 {
-            return Ok(());
+            return Ok(false);
         }
         self.settings
             .update(|settings| settings.provisional_until_ns = 0)
             .map_err(failed("SETTINGS"))?;
-        self.forget(slot_of(settings.policy))
+        self.forget(slot_of(settings.policy))?;
+        Ok(true)
     }
 
     /// Hits by their number, summed over the CPUs, as far as any image counted so far.

@@ -177,7 +177,7 @@ impl Bench {
 
     /// Ends the provisional policy.
     pub fn revert_policy(&mut self) -> Result<(), ApplyError> {
-        self.policy.revert()
+        self.policy.revert().map(drop)
     }
 
     /// The word that puts the policy in force (`Settings::policy`).

@@ -468,7 +468,9 @@ impl PolicyFile {
     ) -> Result<(), String> {
         let numbers = self.numbers.get_or_insert_with(|| {
             // The kernel may go on counting under the numbers of an agent before this one.
-            kernel.kept().as_deref().and_then(Numbers::from_bytes).unwrap_or_default()
+            let kept = kernel.kept().as_deref().and_then(Numbers::from_bytes).unwrap_or_default();
+            kernel.limits_given_before(kept.states_given());
+            kept
         });
         // What does not fit is refused before it is made: a process that takes too much is killed.
         self.tried = policy.prefixes(&lists) as u64;

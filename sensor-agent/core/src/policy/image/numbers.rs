@@ -106,6 +106,11 @@ impl Numbers {
         Some(numbers)
     }
 
+    /// Numbers of limits up to this one were given.
+    pub const fn states_given(&self) -> u32 {
+        self.states_given
+    }
+
     /// Rules and their numbers, those that are gone included.
     pub fn slots(&self) -> impl Iterator<Item = (&str, u32)> {
         self.slots.iter().filter(|(id, _)| !id.starts_with('?')).map(|(id, slot)| (&**id, *slot))
