@@ -506,6 +506,47 @@ fn what_is_switched_off_stays_off_over_an_observing_run_and_a_reboot() {
 }
 
 #[test]
+fn what_is_switched_with_no_agent_alive_holds_after_a_reboot() {
+    if !is_root_or_skips("what_is_switched_with_no_agent_alive") {
+        return;
+    }
+    let host = Host::new();
+    let switched_off = |sensor: &Sensor| {
+        let status = sensor.status().unwrap();
+        status["enforcement"]["switched_off"].as_bool().unwrap()
+    };
+    let store = host.folder().join("store");
+    let switch = |word: &str| {
+        let (done, text) = host.agent(&["enforcement", word]);
+        assert!(done, "{text}");
+        text
+    };
+    for (word, off) in [("off", true), ("on", false)] {
+        kill(host.sensor(&[]));
+        switch(word);
+        host.detach();
+        let log = host.lab.folder().join(format!("{word}.log"));
+        let options = host.options(&[]).logging_to(log.clone());
+        let sensor = Sensor::start(&host.lab, &host.server, &options).unwrap();
+        assert_eq!(switched_off(&sensor), off, "after `enforcement {word}` and a reboot");
+        let said = fs::read_to_string(log).unwrap();
+        assert_eq!(said.contains("enforcement is switched off"), off, "{said}");
+        kill(sensor);
+    }
+    // With nothing pinned either: said for the sensor whose store it is.
+    host.detach();
+    let store = store.to_str().unwrap();
+    let (done, text) = host.agent(&["enforcement", "off", "--store", store]);
+    assert!(done && text.contains("the next start comes up so"), "{text}");
+    let sensor = host.sensor(&[]);
+    assert!(switched_off(&sensor));
+    switch("on");
+    assert!(!switched_off(&sensor));
+    kill(sensor);
+    host.detach();
+}
+
+#[test]
 fn a_policy_on_trial_ends_nothing_of_what_an_earlier_agent_left() {
     if !is_root_or_skips("a_policy_on_trial_ends_nothing") {
         return;

@@ -8,8 +8,8 @@ use super::{Exit, Prerequisite, place::PinPlace};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 off: every rule of every sensor of this host only monitors, at once, until it is switched on again; a restart of the agent does not change
-it. A running agent is told, so that it is in its audit log; one that hangs or is dead is not waited for: then the maps in the kernel are
-changed directly. Needs root.
+it, nor does a reboot. A running agent is told, so that it is in its audit log; one that hangs or is dead is not waited for: then the maps in
+the kernel are changed directly, and its store keeps it for the next start. Needs root.
 
 Examples:
   sudo sensor-agent enforcement off
@@ -34,6 +34,9 @@ enum Verb {
 struct Options {
     #[command(flatten)]
     pinned: PinPlace,
+    /// Folder of the store of a sensor of which nothing is pinned [default: /var/lib/api-sensor]
+    #[arg(long, env = "SENSOR_STORE", value_name = "FOLDER")]
+    store: Option<std::path::PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -53,7 +56,10 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
         )
         .into());
     }
-    let config = options.pinned.resolve()?;
+    let mut config = options.pinned.resolve()?;
+    if let Some(store) = &options.store {
+        config.store.clone_from(store);
+    }
     linux::switch(&config, options.pinned.instance(), off, options.json)
 }
 
@@ -65,7 +71,11 @@ pub(super) fn run(_: &Args) -> Result<Exit> {
 
 #[cfg(target_os = "linux")]
 mod linux {
-    use std::path::Path;
+    use std::{
+        collections::BTreeSet,
+        io,
+        path::{Path, PathBuf},
+    };
 
     use anyhow::Result;
 
@@ -74,6 +84,7 @@ mod linux {
         config::Config,
         control::{AskError, Change, Terms, tell_switch},
         kernel::{PinnedLayout, pinned_layouts, switch_layout},
+        reload::Switched,
     };
 
     pub(super) fn switch(
@@ -84,6 +95,7 @@ mod linux {
     ) -> Result<Exit> {
         let root = &config.pin_folder;
         let (before, mut errors) = pinned_layouts(root, instance);
+        let mut kept = true;
         if let Some(off) = off {
             // The agent first: what it does by itself is in its audit log. What it left of other layouts is switched as well.
             for one in before.iter().filter(|one| one.running_pid.is_some()) {
@@ -99,9 +111,23 @@ mod linux {
                 ))?;
                 return Ok(Exit::Done);
             }
+            for error in keep(config, &now, off) {
+                output::note(&format!("error: {}", output::clean(&error)));
+                kept = false;
+            }
         }
         let (layouts, _) = pinned_layouts(root, instance);
         if layouts.is_empty() && errors.is_empty() {
+            if let Some(next) = next_start(config, off) {
+                if json {
+                    output::print_json(&layouts)?;
+                } else {
+                    output::print(&format!(
+                        "nothing is pinned and no agent answers, so no rule is carried out; {next}\n"
+                    ))?;
+                }
+                return Ok(Exit::Done);
+            }
             let root = root.display();
             return Err(Prerequisite::new(format!(
                 "nothing is pinned in {root}: no agent runs in mode enforce there, or it could not pin (see `sensor-agent status`)"
@@ -118,7 +144,41 @@ mod linux {
             output::note(&format!("error: {}", output::clean(&error.to_string())));
         }
         let done = off.is_none_or(|off| layouts.iter().all(|one| one.switched_off == off));
-        Ok(if errors.is_empty() && done { Exit::Done } else { Exit::Negative })
+        Ok(if errors.is_empty() && kept && done { Exit::Done } else { Exit::Negative })
+    }
+
+    /// Keeps it in the stores, for agents that find nothing in the kernel when they start; says where that failed. No store is made: one that
+    /// is not there may be in a container, and the agent in it keeps what it is told.
+    fn keep(config: &Config, layouts: &[PinnedLayout], off: bool) -> Vec<String> {
+        let of = |one: &'_ PinnedLayout| one.store.clone().unwrap_or_else(|| config.store.clone());
+        let mut stores: BTreeSet<PathBuf> = layouts.iter().map(of).collect();
+        if stores.is_empty() {
+            stores.insert(config.store.clone());
+        }
+        let told = |store: &Path| {
+            layouts.iter().all(|one| one.running_pid.is_some() || of(one) != *store)
+        };
+        let failed = |store: PathBuf| {
+            let kept = match store.is_dir() {
+                true => Switched::of(&store).keep_for_the_next(off),
+                false if told(&store) => Ok(()),
+                false => Err(io::ErrorKind::NotFound.into()),
+            };
+            let error = kept.err()?;
+            Some(format!("{}: not kept there, so a reboot ends it: {error}", store.display()))
+        };
+        stores.into_iter().filter_map(failed).collect()
+    }
+
+    /// What the store says of the next start, where nothing else does.
+    fn next_start(config: &Config, off: Option<bool>) -> Option<&'static str> {
+        match (off, Switched::of(&config.store).is_off()) {
+            (Some(true) | None, true) => Some("enforcement is OFF, and the next start comes up so"),
+            (Some(false), false) if config.store.is_dir() => {
+                Some("enforcement is on with the next start")
+            }
+            _ => None,
+        }
     }
 
     /// Tells a running agent; whether it did it.

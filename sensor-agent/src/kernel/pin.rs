@@ -2,16 +2,21 @@
 //!
 //! An instance is one sensor of the host; a running agent holds a lock on its folder, so two never take each other's. A layout folder
 //! holds `maps/` (every map that is worth keeping), `links/` (TCX links, named by network namespace, device and hook), `META` (who wrote it,
-//! and where the switch of enforcement lies) and `KEPT` (numbers that the policy's compiler wants to see again). An agent of the same
+//! and where the switch of enforcement lies), `STORE` (the folder of its store) and `KEPT` (numbers that the policy's compiler wants to see
+//! again). An agent of the same
 //! layout takes everything over; one of another attaches its own beside it and [`Pins::retire`]s the old one afterwards. bpffs has no plain
-//! files, so `META` and `KEPT` are array maps of one entry.
+//! files, so `META`, `STORE` and `KEPT` are array maps of one entry.
 
 use std::{
+    ffi::OsStr,
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io,
     os::{
         fd::{AsFd, AsRawFd, OwnedFd},
-        unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+        unix::{
+            ffi::OsStrExt as _,
+            fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+        },
     },
     path::{Path, PathBuf},
     sync::OnceLock,
@@ -32,9 +37,13 @@ use super::{
 pub const ROOT: &str = "/sys/fs/bpf/api-sensor";
 /// How long the lock of an agent that is just ending is waited for.
 const LOCK_WAIT: Duration = Duration::from_secs(3);
-/// Instances and layouts that are looked at.
 /// Name of the map with what the next agent wants to see again.
 pub(crate) const KEPT: &str = "KEPT";
+/// Name of the map with the folder of the agent's store.
+const STORE: &str = "STORE";
+/// Longest name of it: PATH_MAX of Linux.
+const STORE_BYTES: u32 = 4096;
+/// Instances and layouts that are looked at.
 const FOLDERS_MAX: usize = 256;
 
 /// Whether links and maps are pinned in mode enforce. In mode observe nothing is: there is nothing that must go on without the agent.
@@ -59,6 +68,8 @@ pub struct PinConfig {
     pub instance: String,
     /// Control socket of the agent, written into the folder: who switches enforcement asks there first.
     pub socket: PathBuf,
+    /// Store of the agent, written into the folder: what is switched without an agent is kept there for the next one.
+    pub store: PathBuf,
 }
 
 /// Why nothing can be pinned, or why what is there cannot be taken over.
@@ -102,6 +113,7 @@ pub enum PinError {
 pub struct Pins {
     folder: PathBuf,
     socket: String,
+    store: PathBuf,
     layout: OnceLock<PathBuf>,
     _lock: File,
 }
@@ -124,7 +136,8 @@ impl Pins {
         only_ours(&folder)?;
         let lock = lock(&folder)?;
         let socket = config.socket.to_string_lossy().into_owned();
-        Ok(Some(Self { folder, socket, layout: OnceLock::new(), _lock: lock }))
+        let store = config.store.clone();
+        Ok(Some(Self { folder, socket, store, layout: OnceLock::new(), _lock: lock }))
     }
 
     /// The instance's folder.
@@ -144,6 +157,9 @@ impl Pins {
         let path = folder.join("META");
         object::write_first(meta.as_fd(), &Meta::now(&layout.name, &self.socket).to_bytes())
             .map_err(failed(&path))?;
+        let store = array(&folder.join(STORE), STORE_BYTES)?;
+        let path = folder.join(STORE);
+        object::write_first(store.as_fd(), &store_value(&self.store)).map_err(failed(&path))?;
         array(&folder.join(KEPT), KEPT_BYTES)?;
         let _first = self.layout.set(folder);
         Ok(())
@@ -322,6 +338,25 @@ fn remove_files(folder: &Held) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The store of the agent that was there last; none of an agent that did not write it.
+pub(crate) fn store_of(layout: &Path) -> Option<PathBuf> {
+    let map = object::open(&layout.join(STORE)).ok()?;
+    let value = object::read_first(map.as_fd()).ok()?;
+    let name = value.split(|byte| *byte == 0).next().filter(|name| !name.is_empty())?;
+    Some(OsStr::from_bytes(name).into())
+}
+
+/// A path with zeros behind it; one that is too long is none.
+fn store_value(store: &Path) -> Vec<u8> {
+    let whole = usize::try_from(STORE_BYTES).unwrap_or(0);
+    let mut value = store.as_os_str().as_bytes().to_vec();
+    if value.len() >= whole {
+        value.clear();
+    }
+    value.resize(whole, 0);
+    value
 }
 
 /// Pinned links of a layout.

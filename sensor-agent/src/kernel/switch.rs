@@ -27,6 +27,8 @@ pub struct PinnedLayout {
     pub version: String,
     /// Its control socket.
     pub socket: String,
+    /// The folder of its store; none of an agent that did not write it down.
+    pub store: Option<PathBuf>,
     /// Its process, when an agent runs on this instance.
     pub running_pid: Option<u32>,
     /// Every rule only monitors.
@@ -120,6 +122,7 @@ fn read(sensor: &Path, folder: &Path) -> io::Result<PinnedLayout> {
         folder: folder.into(),
         version: meta.agent(),
         socket: meta.socket(),
+        store: pin::store_of(folder),
         running_pid: pin::is_held(sensor).then_some(meta.pid),
         switched_off,
         heartbeat_age_ms: (beat != 0).then(|| clock::now().0.saturating_sub(beat) / 1_000_000),

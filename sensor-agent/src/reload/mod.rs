@@ -20,4 +20,4 @@ pub use changes::{CONFIRM_MAX, Changed, Wanted};
 pub use layers::{ADDED_BYTES_MAX, ADDED_RULES_MAX};
 pub use policy::{Host, PolicyFile};
 pub use spared::Spared;
-pub use switched::{AtStart, Switched};
+pub use switched::{AtStart, Settled, Switched};

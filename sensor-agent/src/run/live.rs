@@ -27,7 +27,7 @@ use crate::{
         self, HookKind, InterfaceState, Kernel, KernelConfig, Namespace, Owners, PinConfig,
         PinError, PinMode, Pins, Selection, caps::Needs,
     },
-    reload::{AtStart, Spared, Switched},
+    reload::{AtStart, Settled, Spared, Switched},
     sink::{Feed, SinkStatus, encode},
     source::{
         budget::Sampling,
@@ -453,6 +453,7 @@ pub(super) fn open_pins(
         root: config.pin_folder.clone(),
         instance: config.instance.clone(),
         socket: std::path::absolute(&config.socket).unwrap_or_else(|_| config.socket.clone()),
+        store: std::path::absolute(&config.store).unwrap_or_else(|_| config.store.clone()),
     };
     match Pins::open(&place, kernel.pinned()) {
         Ok(pins) => {
@@ -465,23 +466,29 @@ pub(super) fn open_pins(
     }
 }
 
-/// Makes kernel and store agree on whether enforcement is switched off, and says so when it is.
-pub(super) fn settle_switch(kernel: &Kernel, switched: &Switched, mode: Mode) {
-    let outcome = switched.settle(kernel);
-    if let Err(error) = &outcome {
+/// Makes kernel and store agree on whether enforcement is switched off, and says so when it is. What was switched off must not be carried
+/// out: where the kernel cannot be told, the agent does not start.
+pub(super) fn settle_switch(kernel: &Kernel, switched: &Switched, mode: Mode) -> Result<()> {
+    let Settled { at_start, not_kept } = switched
+        .settle(kernel)
+        .context("enforcement was switched off before, and the kernel cannot be told so now")?;
+    if let Some(error) = not_kept {
         tracing::warn!(%error, "whether enforcement is switched off cannot be kept in the store");
     }
-    if mode != Mode::Enforce || kernel.settings().enforcement_off == 0 {
-        return;
-    }
-    let since = match outcome {
-        Ok(AtStart::OffAgain) => "it was when an earlier run ended",
-        _ => "it was before this start",
+    let since = match at_start {
+        AtStart::On => return Ok(()),
+        AtStart::OffAgain => {
+            "it was switched off before, and nothing of that was left in the kernel"
+        }
+        AtStart::StillOff => "it was before this start",
     };
-    tracing::warn!(
-        since,
-        "enforcement is switched off, every rule only monitors: `sensor-agent enforcement on` switches it on"
-    );
+    if mode == Mode::Enforce {
+        tracing::warn!(
+            since,
+            "enforcement is switched off, every rule only monitors: `sensor-agent enforcement on` switches it on"
+        );
+    }
+    Ok(())
 }
 
 /// Capabilities beyond the usual.
