@@ -103,11 +103,18 @@ fn a_list_without_room_is_refused_with_the_figure_and_comes_when_there_is_room()
     wait("the first list", || clients() == Some(1));
     // From here on what it takes is charged to the cgroup.
     cgroup.enter(sensor.child.id());
-    cgroup.allow(cgroup.usage() + (56 << 20));
+    // Too little to read it.
+    cgroup.allow(cgroup.usage() + (24 << 20));
     let line = |number: u32| format!("2001:db8:{:x}:{:x}::/64", number >> 16, number & 0xffff);
     let long = (0..PREFIXES).map(line).collect::<Vec<_>>().join("\n");
     file("list.txt", &long);
-    wait("the list is refused", || !list()["policy"]["error"].is_null());
+    let refused_with =
+        |words: &str| list()["policy"]["error"].as_str().is_some_and(|error| error.contains(words));
+    wait("the list is not read", || refused_with("of memory to read, and the cgroup's limit"));
+    assert_eq!(clients(), Some(1), "the list before does not stay");
+    // Enough to read it, and too little to build it; nothing of the files changes from here on.
+    cgroup.allow(cgroup.usage() + (56 << 20));
+    wait("the list is read and refused", || refused_with("to build it"));
     let refused = list();
     let error = refused["policy"]["error"].as_str().unwrap();
     eprintln!("with {} KiB in use: {error}", cgroup.usage() / 1024);
@@ -116,7 +123,7 @@ fn a_list_without_room_is_refused_with_the_figure_and_comes_when_there_is_room()
     assert_eq!(refused["policy"]["wanted"], PREFIXES, "{refused:#}");
     assert_eq!(clients(), Some(1), "the list before does not stay");
     assert!(sensor.child.is_running().unwrap());
-    // Nothing of the files changes; only now there is room.
+    // Only now there is room.
     cgroup.allow(2 << 30);
     wait("the list comes by itself", || clients() == Some(PREFIXES.into()));
     let status = list();

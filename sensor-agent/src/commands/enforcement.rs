@@ -155,9 +155,8 @@ mod linux {
         if stores.is_empty() {
             stores.insert(config.store.clone());
         }
-        let told = |store: &Path| {
-            layouts.iter().all(|one| one.running_pid.is_some() || of(one) != *store)
-        };
+        let told =
+            |store: &Path| layouts.iter().all(|one| one.running_pid.is_some() || of(one) != *store);
         let failed = |store: PathBuf| {
             let kept = match store.is_dir() {
                 true => Switched::of(&store).keep_for_the_next(off),

@@ -22,6 +22,7 @@ use sensor_core::policy::{
 use super::{
     plain_file,
     policy_file::{PolicyFileError, unix_ns},
+    room::{NoRoom, Room},
 };
 
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -30,8 +31,8 @@ const CHUNK_BYTES: usize = 64 * 1024;
 #[derive(Debug, Default)]
 pub struct ListFiles {
     read: HashMap<ListRef, (u64, Arc<List>)>,
-    /// Bytes of memory that are left, where that is known.
-    room: Option<fn() -> Option<u64>>,
+    /// Memory that is left, where that is known.
+    room: Option<fn() -> Option<Room>>,
     /// Files that were last asked for: a file that was refused is read again only when it changed.
     watched: Watched,
 }
@@ -66,7 +67,7 @@ impl Watched {
 impl ListFiles {
     /// Reads nothing that there is no room for.
     #[must_use]
-    pub fn within(room: fn() -> Option<u64>) -> Self {
+    pub fn within(room: fn() -> Option<Room>) -> Self {
         Self { room: Some(room), ..Self::default() }
     }
 
@@ -135,7 +136,7 @@ pub fn read_lists(policy: &Policy) -> Result<Lists, PolicyFileError> {
     ListFiles::default().load(policy)
 }
 
-fn read_list(name: &ListRef, room: Option<u64>) -> Result<List, PolicyFileError> {
+fn read_list(name: &ListRef, room: Option<Room>) -> Result<List, PolicyFileError> {
     let path = Path::new(&*name.path);
     let failed = |source| PolicyFileError::List { path: path.to_owned(), line: name.line, source };
     let mut file = plain_file::open(path).map_err(failed)?;
@@ -153,13 +154,9 @@ fn read_list(name: &ListRef, room: Option<u64>) -> Result<List, PolicyFileError>
     }
     // A short line of IPv6 takes half as much again.
     let needed = metadata.len().saturating_add(metadata.len() / 2).min(LIST_MEMORY_MAX);
-    if let Some(room) = room.filter(|room| *room < needed) {
-        let message = format!(
-            "may take {} KiB of memory to read, and {} KiB are left; raise the memory limit, or list less",
-            needed.div_ceil(1024),
-            room / 1024
-        );
-        return Err(refused(message).into());
+    if let Some(room) = room.filter(|room| room.bytes < needed) {
+        let source = NoRoom::to_read(needed, room);
+        return Err(PolicyFileError::NoRoom { path: path.to_owned(), source });
     }
     let changed = unix_ns(metadata.modified().unwrap_or(UNIX_EPOCH));
     let mut reader = ListReader::new(name, &name.path, changed);
@@ -210,8 +207,15 @@ mod tests {
         fs::write(&path, "192.0.2.1\n192.0.2.2\n192.0.2.3\n").expect("written");
         assert!(files.changed());
         fs::write(&path, "192.0.2.1\nx\n").expect("written");
-        let error = files.load(&policy).expect_err("a bad line").to_string();
+        let error = files.load(&policy).expect_err("a bad line");
+        assert!(!error.is_for_the_moment());
+        let error = error.to_string();
         assert!(error.contains("drop.txt:2: `x` is not an address"), "{error}");
+        let full: fn() -> Option<Room> = || Some(Room { bytes: 16, by: "this host's memory" });
+        let error = ListFiles::within(full).load(&policy).expect_err("no room");
+        assert!(error.is_for_the_moment(), "it is tried again by itself");
+        let error = error.to_string();
+        assert!(error.ends_with("drop.txt: may take 1 KiB of memory to read, and this host's memory leaves 0 KiB; raise the limit, or list less"), "{error}");
         fs::remove_file(&path).expect("removed");
         let error = files.load(&policy).expect_err("gone").to_string();
         assert!(error.contains("drop.txt (named in line 2 of the policy)"), "{error}");

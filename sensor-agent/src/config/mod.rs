@@ -13,6 +13,7 @@ mod plain_file;
 mod policy_file;
 mod raw;
 mod resolved;
+mod room;
 mod units;
 
 pub use callers::{RawExposure, exposure_flags, owner_flags};
@@ -27,4 +28,5 @@ pub use policy_file::{
 };
 pub use raw::{ClientAddress, ForwardedHeader, Hook, Mode, Pin, Raw, SamplingBudget, TcAttach};
 pub use resolved::{Config, HealthCheck, Interfaces, MetricsListen};
+pub use room::{NoRoom, Room};
 pub use units::{Bytes, Share, Span};

@@ -14,7 +14,7 @@ use sensor_core::{
     time::UnixNs,
 };
 
-use super::{plain_file, resolved::Config};
+use super::{plain_file, resolved::Config, room::NoRoom};
 
 /// Why a policy file is not used.
 #[derive(Debug, thiserror::Error)]
@@ -37,9 +37,25 @@ pub enum PolicyFileError {
         /// Why.
         source: io::Error,
     },
+    /// There is no room to read a list file; there may be later.
+    #[error("{path}: {source}")]
+    NoRoom {
+        /// The list file.
+        path: PathBuf,
+        /// How much there is.
+        source: NoRoom,
+    },
     /// Mistakes in it, or in a list file.
     #[error(transparent)]
     Invalid(#[from] PolicyErrors),
+}
+
+impl PolicyFileError {
+    /// Whether the same file may be used later, with nothing of it changed.
+    #[must_use]
+    pub const fn is_for_the_moment(&self) -> bool {
+        matches!(self, Self::NoRoom { .. })
+    }
 }
 
 /// Reads and checks a policy file, for an agent of this configuration.

@@ -137,6 +137,9 @@ pub struct EnforcementStatus {
     /// Memory that the agent's cgroup, or the host, has room for; none = not known.
     #[serde(default)]
     pub memory_left_bytes: Option<u64>,
+    /// What leaves no more, in words.
+    #[serde(default)]
+    pub memory_left_by: Option<String>,
     /// Links that could not be pinned: they end with the agent.
     pub links_not_pinned: u64,
     /// Times that our program was put in front of another one again.

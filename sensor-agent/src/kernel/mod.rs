@@ -53,7 +53,7 @@ pub use owner::Owners;
 pub use pin::{PinConfig, PinError, PinMode, Pins, ROOT as PIN_ROOT};
 pub use policy_maps::{ApplyError, Install, Installed};
 pub use ring::Ring;
-pub use room::{Room, kernel_memory_left, memory_room};
+pub use room::memory_room;
 pub use select::{InterfaceSpec, Namespace, Selection, SpecError};
 pub use settings::{first_settings, random_hash_key};
 pub use sockets::EndedSockets;

@@ -3,7 +3,7 @@
 //! An image is written into maps of its own through memory, the maps go into a free slot, and one store of the selector puts it in
 //! force: all of it or none. The image before is taken out of its slot only after a grace period, when no packet
 //! can be reading it. Nothing in use is ever changed. Bounds: `SLOTS` images at a time; the memory of one is
-//! known before ([`PolicyMaps::publish`] refuses what the cgroup has no room for).
+//! known before ([`PolicyMaps::publish`] refuses what there is no room for).
 
 use std::{
     io,
@@ -38,6 +38,7 @@ use super::{
     settings::SettingsMap,
     sys,
 };
+use crate::config::Room;
 
 /// Whether a policy stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,13 +77,14 @@ pub enum ApplyError {
     Image(&'static str),
     /// It would not fit.
     #[error(
-        "the policy needs {} KiB of kernel memory and the cgroup's limit leaves {} KiB; the policy before stays in force", .needed / 1024, .room / 1024
+        "the policy needs {} KiB of kernel memory and {} leaves {} KiB; the policy before stays in force",
+        .needed.div_ceil(1024), .room.by, .room.bytes / 1024
     )]
     NoRoom {
         /// Bytes of the image.
         needed: u64,
-        /// Bytes that are left.
-        room: u64,
+        /// What is left.
+        room: Room,
     },
     /// The kernel said no.
     #[error("write map {name}: {source}")]
@@ -168,7 +170,7 @@ impl PolicyMaps {
         }
         let header = header(image)?;
         let needed = image.bytes();
-        if let Some(room) = room::kernel_memory_left().filter(|room| *room < needed) {
+        if let Some(room) = room::memory_room().filter(|room| room.bytes < needed) {
             return Err(ApplyError::NoRoom { needed, room });
         }
         let used = settings.policy & POLICY_SLOT;

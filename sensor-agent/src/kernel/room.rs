@@ -5,28 +5,15 @@
 
 use std::{fs, path::Path};
 
+use crate::config::Room;
+
 /// Bytes that are kept free for everything else the agent does.
 const RESERVE_BYTES: u64 = 16 << 20;
-
-/// Memory that is left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Room {
-    /// Bytes.
-    pub bytes: u64,
-    /// What allows no more, in words.
-    pub by: &'static str,
-}
 
 /// The memory that is left; `None` where nothing can be read.
 #[must_use]
 pub fn memory_room() -> Option<Room> {
     room(Path::new("/sys/fs/cgroup"), Path::new("/proc"))
-}
-
-/// Bytes of it.
-#[must_use]
-pub fn kernel_memory_left() -> Option<u64> {
-    memory_room().map(|room| room.bytes)
 }
 
 fn room(cgroups: &Path, proc: &Path) -> Option<Room> {

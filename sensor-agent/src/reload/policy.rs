@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     audit::Hash,
-    config::{ListFiles, PolicyFileError, Watched, host_facts_knowing, read_watched_policy},
+    config::{ListFiles, NoRoom, PolicyFileError, Watched, host_facts_knowing, read_watched_policy},
     control::PolicyStatus,
     kernel::{self, Install, Kernel},
     telemetry::events::{self, Emit as _},
@@ -157,7 +157,7 @@ impl PolicyFile {
             provisional: None,
             numbers: None,
             unread: (!problems.is_empty()).then(|| problems.join("; ")),
-            lists: ListFiles::within(kernel::kernel_memory_left),
+            lists: ListFiles::within(kernel::memory_room),
             refused_lists: Watched::default(),
             again: Again::default(),
             pace: Pace::default(),
@@ -228,7 +228,10 @@ impl PolicyFile {
         insists: Insists,
     ) -> Result<(Layers, Lists, Vec<String>), String> {
         let policy = layers.merged()?;
-        let lists = self.lists.load(&policy).map_err(|error| error.to_string())?;
+        let lists = self.lists.load(&policy).map_err(|error| {
+            self.for_the_moment = error.is_for_the_moment();
+            error.to_string()
+        })?;
         let facts = host.facts(&self.known_peers(), &policy.failsafe.ssh_ports);
         let found: Vec<_> = policy::hazards(&policy, &lists, &facts)
             .into_iter()
@@ -478,12 +481,7 @@ impl PolicyFile {
         let mut fits = |needed: u64| match kernel::memory_room() {
             Some(room) if room.bytes < needed => {
                 no_room = true;
-                Err(format!(
-                    "needs {} KiB of memory in the kernel and to build it, and {} leaves {} KiB; raise the limit, or list less",
-                    needed.div_ceil(1024),
-                    room.by,
-                    room.bytes / 1024
-                ))
+                Err(NoRoom::to_build(needed, room.bytes, room.by).to_string())
             }
             _ => Ok(()),
         };

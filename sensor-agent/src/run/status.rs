@@ -223,6 +223,7 @@ impl Shared {
     fn enforcement(&self) -> EnforcementStatus {
         let kernel = &self.facts.kernel;
         let (takeover, settings, counts) = (kernel.takeover(), kernel.settings(), kernel.counts());
+        let room = kernel::memory_room();
         EnforcementStatus {
             switched_off: settings.enforcement_off != 0,
             pinned: takeover.folder.is_some(),
@@ -232,7 +233,8 @@ impl Shared {
             taken_over: takeover.adopted,
             other_layouts: takeover.others,
             stale_open_after_ms: settings.stale_open_after_ns / 1_000_000,
-            memory_left_bytes: kernel::kernel_memory_left(),
+            memory_left_bytes: room.map(|room| room.bytes),
+            memory_left_by: room.map(|room| room.by.into()),
             links_not_pinned: counts.unpinned,
             put_in_front: counts.fronted,
             swept: counts.swept,

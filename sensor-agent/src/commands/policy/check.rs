@@ -24,7 +24,7 @@ mod shared;
 use self::known::{KnownClients, known_clients};
 use crate::{
     commands::{Exit, Prerequisite, output, place::Place, view},
-    config::{Config, PolicyFileError, host_facts, read_lists, read_policy},
+    config::{Config, NoRoom, PolicyFileError, Room, host_facts, read_lists, read_policy},
     control::{Question, StatusView, ask},
 };
 
@@ -89,8 +89,15 @@ struct Checked {
     lists: Lists,
     facts: HostFacts,
     compiled: Compiled,
-    /// Kernel memory that there is room for; none = no limit.
-    room: Option<u64>,
+    /// Memory that there is room for; none = nothing is known to limit it.
+    room: Option<Left>,
+}
+
+/// Memory that is left to an agent.
+struct Left {
+    bytes: u64,
+    /// What leaves no more.
+    by: String,
 }
 
 fn checked(file: &Path, force: bool, config: &Config) -> Result<Checked, PolicyFileError> {
@@ -107,12 +114,8 @@ fn checked(file: &Path, force: bool, config: &Config) -> Result<Checked, PolicyF
     }
     // Before anything is built: what does not fit may not fit here either.
     let (needed, room) = (policy.size(&facts, &lists)?.bytes_at_most(), room(config));
-    if let Some(room) = room.filter(|room| *room < needed) {
-        let message = format!(
-            "needs {} KiB of memory in the kernel and to build it, and the agent's limit leaves {} KiB; raise the limit, or list less",
-            needed.div_ceil(1024),
-            room / 1024
-        );
+    if let Some(room) = room.as_ref().filter(|room| room.bytes < needed) {
+        let message = NoRoom::to_build(needed, room.bytes, &room.by).to_string();
         let error = PolicyError { line: None, field: String::new(), message };
         return Err(PolicyErrors { file: policy.file, errors: vec![error] }.into());
     }
@@ -120,22 +123,25 @@ fn checked(file: &Path, force: bool, config: &Config) -> Result<Checked, PolicyF
     Ok(Checked { policy, lists, facts, compiled, room })
 }
 
-/// Of the running agent's cgroup, which is charged; else of this command's.
-fn room(config: &Config) -> Option<u64> {
+/// The running agent's, which is charged; else this command's.
+fn room(config: &Config) -> Option<Left> {
     let status = ask(&config.socket, &Question::Status).ok();
     match status.and_then(|value| serde_json::from_value::<StatusView>(value).ok()) {
-        Some(status) => status.enforcement.memory_left_bytes,
-        None => own_room(),
+        Some(status) => {
+            let by = status.enforcement.memory_left_by.unwrap_or_else(|| "the agent's limit".into());
+            Some(Left { bytes: status.enforcement.memory_left_bytes?, by })
+        }
+        None => own_room().map(|room| Left { bytes: room.bytes, by: room.by.into() }),
     }
 }
 
 #[cfg(target_os = "linux")]
-fn own_room() -> Option<u64> {
-    crate::kernel::kernel_memory_left()
+fn own_room() -> Option<Room> {
+    crate::kernel::memory_room()
 }
 
 #[cfg(not(target_os = "linux"))]
-const fn own_room() -> Option<u64> {
+const fn own_room() -> Option<Room> {
     None
 }
 
@@ -244,12 +250,14 @@ struct KernelUse {
     failsafe: usize,
     merged: usize,
     bytes: u64,
-    /// What the cgroup's limit leaves; none = no limit.
+    /// Memory that is left for it; none = nothing is known to limit it.
     room_bytes: Option<u64>,
+    /// What leaves no more.
+    room_by: Option<String>,
 }
 
 impl<'p> Report<'p> {
-    fn new(policy: &'p Policy, lists: &'p Lists, compiled: &Compiled, room: Option<u64>) -> Self {
+    fn new(policy: &'p Policy, lists: &'p Lists, compiled: &Compiled, room: Option<Left>) -> Self {
         let counts = &compiled.counts;
         let rules = policy
             .rules
@@ -287,7 +295,8 @@ impl<'p> Report<'p> {
                 failsafe: counts.failsafe,
                 merged: counts.merged,
                 bytes: compiled.bytes,
-                room_bytes: room,
+                room_bytes: room.as_ref().map(|room| room.bytes),
+                room_by: room.map(|room| room.by),
             },
             shared_sources: Vec::new(),
             known_clients: None,
@@ -333,10 +342,10 @@ impl<'p> Report<'p> {
             "in the kernel: {} block, {} allow and {} limit prefixes ({} merged), {} rules, {} limits, {} failsafe entries, {} KiB\n",
             used.block, used.allow, used.limit, used.merged, used.rules, used.limits, used.failsafe, used.bytes.div_ceil(1024)
         )]);
-        let room = used.room_bytes.map_or_else(
-            || "no limit of a cgroup stands against it\n".to_owned(),
-            |room| format!("the cgroup's limit leaves {} KiB for it\n", room / 1024),
-        );
+        let room = match (used.room_bytes, &used.room_by) {
+            (Some(bytes), Some(by)) => format!("{by} leaves {} KiB for it\n", bytes / 1024),
+            _ => "nothing is known to limit the memory for it\n".to_owned(),
+        };
         text.push_str(&room);
         text.extend(self.shared_sources.iter().map(shared::SharedLine::text));
         if let Some(known) = &self.known_clients {
