@@ -58,7 +58,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "CIDR")]
     local: Vec<ipnet::IpNet>,
     /// Proxies that are believed when they name the client they speak for (repeatable)
-    #[arg(long = "trusted-proxy", value_name = "CIDR", value_parser = prefix)]
+    #[arg(long = "trusted-proxy", value_name = "CIDR", value_parser = crate::config::prefix)]
     trusted_proxies: Vec<ipnet::IpNet>,
     /// Header field that they write the client's address into
     #[arg(
@@ -180,14 +180,6 @@ fn advance(bar: Option<&indicatif::ProgressBar>, offset: u64) {
     if let Some(bar) = bar {
         bar.set_position(offset);
     }
-}
-
-/// An address, or a prefix.
-fn prefix(text: &str) -> Result<ipnet::IpNet, ipnet::AddrParseError> {
-    text.parse().or_else(|wrong| match text.parse::<std::net::IpAddr>() {
-        Ok(address) => Ok(address.into()),
-        Err(_) => Err(wrong),
-    })
 }
 
 /// From a file or standard input.

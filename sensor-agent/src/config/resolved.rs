@@ -391,7 +391,7 @@ fn prefixes(key: &'static str, texts: &[String]) -> Result<Vec<IpNet>, ConfigErr
 }
 
 /// Reads an address or prefix, or says what to write.
-pub(super) fn prefix(text: &str) -> Result<IpNet, String> {
+pub(crate) fn prefix(text: &str) -> Result<IpNet, String> {
     let net = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
     net.map_err(|_| {
         format!("`{text}` is no address or prefix: write one such as 192.0.2.10 or 10.0.0.0/24")

@@ -96,8 +96,7 @@ impl PolicyFile {
     /// Prefixes of the lists that a rule names.
     fn listed(&self, rule: &policy::Rule) -> usize {
         let lists = self.in_force.as_ref().map(|in_force| &in_force.lists);
-        let found = rule.lists.iter().filter_map(|name| lists?.find(name));
-        found.map(|list| list.len()).sum()
+        lists.map_or(0, |lists| lists.of(rule).map(|list| list.len()).sum())
     }
 
     /// What the policy started from.

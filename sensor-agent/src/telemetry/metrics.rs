@@ -183,7 +183,7 @@ impl Scrape {
         counter(out, "pins_swept", help, state.swept)
     }
 
-    /// One query over a fleet finds the host whose log does not have the head that it told.
+    /// What limits count of clients.
     fn clients(&self, out: &mut DescriptorEncoder<'_>) -> Written {
         let clients = &self.0.clients;
         let help = "Open connections that limits count, as of the last recount";
@@ -196,6 +196,7 @@ impl Scrape {
         gauge(out, "limit_clients_penalised", help, None, clients.penalised)
     }
 
+    /// One query over a fleet finds the host whose log does not have the head that it told.
     fn audit(&self, out: &mut DescriptorEncoder<'_>) -> Written {
         let audit = &self.0.audit;
         let info = Info::new([("head", audit.head.as_str())]);

@@ -206,6 +206,7 @@ fn read_networks(
 }
 
 /// Entries, and peers that found no room among them.
+#[derive(Default)]
 pub(super) struct Kept {
     pub(super) entries: Vec<Entry>,
     pub(super) left_out: usize,
@@ -214,11 +215,6 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    /// None at all.
-    pub(super) const fn nothing() -> Self {
-        Self { entries: Vec::new(), left_out: 0, configured: 0 }
-    }
-
     /// Entries that nobody can bring about by connecting.
     pub(super) fn configured(&self) -> &[Entry] {
         self.entries.get(..self.configured).unwrap_or_default()

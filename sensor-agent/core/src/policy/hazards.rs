@@ -144,7 +144,7 @@ fn touched(rule: &Rule, lists: &Lists, peers: &Peers) -> Vec<Option<IpNet>> {
         });
     };
     rule.clients.iter().copied().for_each(&mut look);
-    for list in rule.lists.iter().filter_map(|name| lists.find(name)) {
+    for list in lists.of(rule) {
         list.entries().map(|(net, _)| net).for_each(&mut look);
     }
     touched

@@ -8,7 +8,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use ipnet::IpNet;
 
-use super::model::ListRef;
+use super::model::{ListRef, Rule};
 use crate::time::UnixNs;
 
 mod read;
@@ -35,6 +35,11 @@ impl Lists {
     /// The list of that name.
     pub fn find(&self, name: &ListRef) -> Option<&Arc<List>> {
         self.by_ref.get(&key(name))
+    }
+
+    /// Those that a rule names, as far as they are here.
+    pub fn of<'l>(&'l self, rule: &'l Rule) -> impl Iterator<Item = &'l Arc<List>> {
+        rule.lists.iter().filter_map(|name| self.find(name))
     }
 
     /// All of them.

@@ -122,7 +122,7 @@ impl Meant {
         for net in &rule.clients {
             clients.add(net, None);
         }
-        for list in rule.lists.iter().filter_map(|name| lists.find(name)) {
+        for list in lists.of(rule) {
             for (net, expires) in list.entries() {
                 clients.add(&net, expires);
             }

@@ -375,13 +375,7 @@ fn rule_line<'p>(rule: &'p Rule, lists: &Lists, state: &RuleState) -> RuleLine<'
         id: &rule.about.id,
         list,
         action,
-        clients: rule.clients.len()
-            + rule
-                .lists
-                .iter()
-                .filter_map(|name| lists.find(name))
-                .map(|list| list.len())
-                .sum::<usize>(),
+        clients: rule.clients.len() + lists.of(rule).map(|list| list.len()).sum::<usize>(),
         when: when(rule),
         state: match state {
             RuleState::Active if rule.expires.is_some() => "active until it expires".to_owned(),

@@ -122,8 +122,7 @@ pub(super) fn reach(looked: &[Looked<'_>], lists: &Lists) -> Vec<Reach> {
 }
 
 fn nets<'a>(rule: &'a Rule, lists: &'a Lists) -> impl Iterator<Item = IpNet> + 'a {
-    let listed = rule.lists.iter().filter_map(|name| lists.find(name));
-    let listed = listed.flat_map(|list| list.entries().map(|(net, _)| net));
+    let listed = lists.of(rule).flat_map(|list| list.entries().map(|(net, _)| net));
     rule.clients.iter().copied().chain(listed)
 }
 

@@ -157,8 +157,7 @@ impl Policy {
     /// Prefixes of all rules and their lists, as they are written.
     pub fn prefixes(&self, lists: &Lists) -> usize {
         let of = |rule: &super::super::model::Rule| {
-            let listed = rule.lists.iter().filter_map(|name| lists.find(name));
-            rule.clients.len() + listed.map(|list| list.len()).sum::<usize>()
+            rule.clients.len() + lists.of(rule).map(|list| list.len()).sum::<usize>()
         };
         self.rules.iter().map(of).sum()
     }
@@ -220,7 +219,7 @@ impl Policy {
         });
         let kept = self.failsafe.entries(facts).unwrap_or_else(|message| {
             errors.push(PolicyError { line: None, field: "failsafe".into(), message });
-            Kept::nothing()
+            Kept::default()
         });
         errors.dedup_by(|next, kept| next.message == kept.message);
         if !errors.is_empty() {

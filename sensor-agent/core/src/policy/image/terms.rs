@@ -86,7 +86,7 @@ fn inactive(rule: &Rule, facts: &HostFacts) -> Option<Inactive> {
 fn expiries(rule: &Rule, facts: &HostFacts, lists: &Lists) -> BTreeSet<UnixNs> {
     let own = rule.expires.unwrap_or(FOR_EVER);
     let mut times: BTreeSet<UnixNs> = [own].into();
-    for list in rule.lists.iter().filter_map(|name| lists.find(name)) {
+    for list in lists.of(rule) {
         times.extend(
             list.expiries().iter().skip(1).filter(|at| **at > facts.now).map(|at| own.min(*at)),
         );

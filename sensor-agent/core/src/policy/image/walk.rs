@@ -43,7 +43,7 @@ fn gather<K: Key>(list: ListId, source: &Source<'_>, lists: &Lists) -> Vec<K> {
         if let Some(term) = source.terms.find(number, rule.expires) {
             keys.extend(rule.clients.iter().filter_map(|net| K::of(net, term)));
         }
-        for loaded in rule.lists.iter().filter_map(|name| lists.find(name)) {
+        for loaded in lists.of(rule) {
             // The term of each expiry, worked out once for the list.
             let term_of = |at: Option<crate::time::UnixNs>| {
                 let at = match (rule.expires, at) {

@@ -55,7 +55,7 @@ fn lines(known: Vec<IpAddr>, policy: &Policy, lists: &Lists) -> Vec<SharedLine> 
         for net in &rule.clients {
             listed(net, &mut found);
         }
-        for list in rule.lists.iter().filter_map(|name| lists.find(name)) {
+        for list in lists.of(rule) {
             for (net, _) in list.entries() {
                 listed(&net, &mut found);
             }
