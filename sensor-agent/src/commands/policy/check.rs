@@ -113,13 +113,20 @@ fn checked(file: &Path, force: bool, config: &Config) -> Result<Checked, PolicyF
         return Err(refused(&policy, &found).into());
     }
     // Before anything is built: what does not fit may not fit here either.
-    let (needed, room) = (policy.size(&facts, &lists)?.bytes_at_most(), room(config));
-    if let Some(room) = room.as_ref().filter(|room| room.bytes < needed) {
-        let message = NoRoom::to_build(needed, room.bytes, &room.by).to_string();
+    let room = room(config);
+    let fits = |needed: u64| match &room {
+        Some(room) if room.bytes < needed => {
+            Err(NoRoom::to_build(needed, room.bytes, &room.by).to_string())
+        }
+        _ => Ok(()),
+    };
+    fits(policy.planning_bytes(&lists)).map_err(|message| {
         let error = PolicyError { line: None, field: String::new(), message };
-        return Err(PolicyErrors { file: policy.file, errors: vec![error] }.into());
-    }
-    let compiled = policy.compile(&facts, &lists, &mut Numbers::default())?;
+        PolicyErrors { file: policy.file.clone(), errors: vec![error] }
+    })?;
+    let mut numbers = Numbers::default();
+    let compiled =
+        policy.compile_where(&facts, &lists, &mut numbers, |size| fits(size.bytes_at_most()))?;
     Ok(Checked { policy, lists, facts, compiled, room })
 }
 

@@ -168,7 +168,8 @@ impl Policy {
     }
 
     /// What the policy comes to on this host, nothing built yet.
-    pub fn size(&self, facts: &HostFacts, lists: &Lists) -> Result<Size, PolicyErrors> {
+    #[cfg(test)]
+    pub(super) fn size(&self, facts: &HostFacts, lists: &Lists) -> Result<Size, PolicyErrors> {
         let mut numbers = Numbers::default();
         let (slots, _) = numbers.assign(self.rules.iter().map(|rule| &*rule.about.id));
         let terms = Terms::new(self, facts, lists);
