@@ -1,7 +1,8 @@
 //! What the host knows that keeps it manageable: resolvers, gateways, ssh peers, interfaces.
 //!
 //! Read from /etc/resolv.conf, /proc/net and /sys/class/net; what cannot be read is empty. The texts are parsed here by
-//! pure functions. Bounds: [`FILE_BYTES_MAX`] of each file, [`CONNECTIONS_MAX`] connections, [`PEERS_MAX`] ssh peers.
+//! pure functions. Bounds: [`FILE_BYTES_MAX`] of each file, [`CONNECTIONS_MAX`] connections, [`PEERS_MAX`] ssh peers (of
+//! further ones up to [`PEERS_COUNTED_MAX`] are counted).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,45 +22,54 @@ const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 const CONNECTIONS_MAX: usize = 2_097_152;
 /// Peers at most; each takes a failsafe entry.
 const PEERS_MAX: usize = 16;
+/// Peers at most that are told apart to count those beyond.
+const PEERS_COUNTED_MAX: usize = 4_096;
 /// Own addresses that are known at most.
 const OWN_MAX: usize = 1_024;
 /// Port of kubelet's API.
 const KUBELET: (u16, u16) = (10_250, 10_250);
 
-/// Gathers the facts. `boot` is `CLOCK_BOOTTIME` now; `ssh_ports` as in the policy's failsafe.
-#[must_use]
-pub fn host_facts(boot: MonoNs, ssh_ports: &[(u16, u16)], upstreams: Vec<SocketAddr>) -> HostFacts {
-    host_facts_knowing(&[], boot, ssh_ports, upstreams)
+/// Who is connected to ports that keep a host manageable.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Connected {
+    /// Peers of ssh.
+    pub ssh: Vec<IpAddr>,
+    /// Peers of kubelet.
+    pub kubelet: Vec<IpAddr>,
+    /// Further ones of both, beyond what is kept.
+    pub left_out: usize,
 }
 
-/// The same; peers that are known come first, in their order, as long as they are connected: more of them than there is room for cannot
-/// push them out.
+/// Looks who is connected; takes long where there are many connections. Peers that are known come first, in their order, as long as they
+/// are connected: more of them than there is room for cannot push them out.
 #[must_use]
-pub fn host_facts_knowing(
-    known: &[IpAddr],
-    boot: MonoNs,
-    ssh_ports: &[(u16, u16)],
-    upstreams: Vec<SocketAddr>,
-) -> HostFacts {
-    let mut gateways = gateways4(&read("/proc/net/route"));
-    gateways.extend(gateways6(&read("/proc/net/ipv6_route")));
+pub fn connected(known: &[IpAddr], ssh_ports: &[(u16, u16)]) -> Connected {
     let mut peers = [Peers::new(known, ssh_ports), Peers::new(known, &[KUBELET])];
     for path in ["/proc/net/tcp", "/proc/net/tcp6"] {
         if let Ok(file) = File::open(path) {
             look_for(&mut peers, BufReader::with_capacity(64 * 1024, file));
         }
     }
-    let [ssh_peers, kubelet_peers] = peers.map(Peers::found);
+    let [(ssh, more_ssh), (kubelet, more_kubelet)] = peers.map(Peers::found);
+    Connected { ssh, kubelet, left_out: more_ssh + more_kubelet }
+}
+
+/// Gathers the facts. `boot` is `CLOCK_BOOTTIME` now.
+#[must_use]
+pub fn host_facts(connected: Connected, boot: MonoNs, upstreams: Vec<SocketAddr>) -> HostFacts {
+    let mut gateways = gateways4(&read("/proc/net/route"));
+    gateways.extend(gateways6(&read("/proc/net/ipv6_route")));
     HostFacts {
         api_servers: api_servers(|name| std::env::var(name).ok()),
-        kubelet_peers,
+        kubelet_peers: connected.kubelet,
         own: own(),
         now: unix_ns(SystemTime::now()),
         boot,
         interfaces: interfaces(),
         resolvers: resolvers(&read("/etc/resolv.conf")),
         gateways,
-        ssh_peers,
+        ssh_peers: connected.ssh,
+        peers_left_out: connected.left_out,
         upstreams,
         ..HostFacts::default()
     }
@@ -167,18 +177,20 @@ impl<'a> Peers<'a> {
             self.connected.insert(peer);
         } else {
             self.others.insert(peer);
-            if self.others.len() > PEERS_MAX {
+            if self.others.len() > PEERS_COUNTED_MAX {
                 self.others.pop_last();
             }
         }
     }
 
-    fn found(self) -> Vec<IpAddr> {
+    /// Those that are kept, and how many there are beside.
+    fn found(self) -> (Vec<IpAddr>, usize) {
         let known = self.known.iter().filter(|peer| self.connected.contains(peer));
         let mut found: Vec<IpAddr> = known.copied().collect();
         found.extend(self.others);
+        let left_out = found.len().saturating_sub(PEERS_MAX);
         found.truncate(PEERS_MAX);
-        found
+        (found, left_out)
     }
 }
 
@@ -230,7 +242,7 @@ mod tests {
     fn peers(text: &str, ports: &[(u16, u16)]) -> Vec<IpAddr> {
         let mut peers = [Peers::new(&[], ports)];
         look_for(&mut peers, text.as_bytes());
-        peers.map(Peers::found).concat()
+        peers.map(|peers| peers.found().0).concat()
     }
 
     #[test]
@@ -247,8 +259,8 @@ mod tests {
         text.extend((0..150_000_u32).map(|n| row((0x0100_0000 + n).to_be_bytes())));
         text.extend([row([203, 0, 113, 7]), row([203, 0, 113, 9])]);
         look_for(&mut peers, text.as_bytes());
-        let [found] = peers.map(Peers::found);
-        assert_eq!(found.len(), PEERS_MAX);
+        let [(found, left_out)] = peers.map(Peers::found);
+        assert_eq!((found.len(), left_out), (PEERS_MAX, PEERS_COUNTED_MAX + 2 - PEERS_MAX));
         assert_eq!(found[..3], [known[0], known[2], [1, 0, 0, 0].into()]);
     }
 

@@ -19,7 +19,7 @@ mod units;
 pub use callers::{RawExposure, exposure_flags, owner_flags};
 pub use file::{ConfigError, DEFAULT_FILE, read, schema};
 pub use folder::{CatalogueFolder, FolderError, Loaded};
-pub use host::{host_facts, host_facts_knowing};
+pub use host::{Connected, connected, host_facts};
 pub use list_file::{ListFiles, Watched, read_lists};
 pub use pins_file::{PinsFile, PinsFileError};
 pub(crate) use plain_file::open as open_plain;

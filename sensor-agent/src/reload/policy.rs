@@ -10,7 +10,7 @@ use std::{
 use ipnet::IpNet;
 use sensor_core::{
     policy::{
-        self, Demands, FailsafeRule, HostChange, HostFacts, Lists, Policy, ReasonPattern,
+        self, Demands, FailsafeRule, HostChange, HostFacts, Listener, Lists, Policy, ReasonPattern,
         RequestRules, hazards,
         image::{Compiled, Numbers, PolicyImage},
     },
@@ -30,7 +30,10 @@ use super::{
 };
 use crate::{
     audit::Hash,
-    config::{ListFiles, NoRoom, PolicyFileError, Watched, host_facts_knowing, read_watched_policy},
+    config::{
+        Connected, ListFiles, NoRoom, PolicyFileError, Watched, connected, host_facts,
+        read_watched_policy,
+    },
     control::PolicyStatus,
     kernel::{self, Install, Kernel},
     telemetry::events::{self, Emit as _},
@@ -52,8 +55,26 @@ impl Host<'_> {
     /// force. Those that are known already keep their place.
     #[must_use]
     pub fn facts(&self, known: &[IpAddr], ssh_ports: &[(u16, u16)]) -> HostFacts {
-        let now = crate::kernel::now();
-        let facts = host_facts_knowing(known, now, ssh_ports, self.upstreams.to_vec());
+        self.facts_with(connected(known, ssh_ports))
+    }
+
+    /// What the kernel knows of its listeners, for limits of requests.
+    fn listeners(&self) -> Vec<Listener> {
+        let local = self.kernel.view();
+        let all = self.kernel.listeners().into_iter();
+        let own = all.filter(|(address, _)| local.contains(address.ip()));
+        own.map(|(address, counts)| Listener {
+            port: address.port(),
+            http: counts.http,
+            h2c: counts.h2c,
+            tls: counts.tls,
+        })
+        .collect()
+    }
+
+    /// The same with what is known already of who is connected.
+    fn facts_with(&self, connected: Connected) -> HostFacts {
+        let facts = host_facts(connected, crate::kernel::now(), self.upstreams.to_vec());
         HostFacts { protected: self.protected.to_vec(), ..facts }
     }
 }
@@ -200,6 +221,26 @@ impl PolicyFile {
         self.provisional.is_none() && (self.files_changed() || self.is_due_again())
     }
 
+    /// What the host is now; `None` where nothing would be made of it, whatever it is. The table of connections may be long: it is read only
+    /// where who is connected matters now.
+    #[must_use]
+    pub fn look_at(&self, host: &Host<'_>) -> Option<HostFacts> {
+        let InForce { policy, facts: before, .. } =
+            self.in_force.as_ref().filter(|_| self.provisional.is_none())?;
+        let now = kernel::now();
+        if policy.rules.is_empty() || !self.pace.allows(now, Urgency::Soon) {
+            return None;
+        }
+        if policy.failsafe.learns() && self.pace.allows(now, Urgency::AtLeisure) {
+            return Some(host.facts(&self.known_peers(), &policy.failsafe.ssh_ports));
+        }
+        Some(host.facts_with(Connected {
+            ssh: before.ssh_peers.clone(),
+            kubelet: before.kubelet_peers.clone(),
+            left_out: before.peers_left_out,
+        }))
+    }
+
     /// Whether the host changed so that the same policy compiles to something else (an interface came that a rule names, a rule expired, a
     /// peer of ssh connected), and whether it is time to look after that: outsiders connect as often as they like.
     #[must_use]
@@ -280,18 +321,10 @@ impl PolicyFile {
     }
 
     /// Peers that are protected already, whoever changes the policy just now first.
-    #[must_use]
-    pub fn known_peers(&self) -> Vec<IpAddr> {
+    fn known_peers(&self) -> Vec<IpAddr> {
         let facts = self.in_force.as_ref().map(|in_force| &in_force.facts);
         let protected = facts.map(|facts| [&facts.ssh_peers[..], &facts.kubelet_peers].concat());
         self.caller.into_iter().chain(protected.unwrap_or_default()).collect()
-    }
-
-    /// Where ssh listens by the failsafe of the policy in force.
-    #[must_use]
-    pub fn ssh_ports(&self) -> Vec<(u16, u16)> {
-        let failsafe = self.in_force.as_ref().map(|in_force| in_force.policy.failsafe.clone());
-        failsafe.unwrap_or_default().ssh_ports
     }
 
     /// Reads the file and puts it in force; on any mistake the one before stays. The error is told and kept.

@@ -6,7 +6,7 @@ use sensor_core::policy::image::View;
 
 use super::{live::wall_clock, status::Shared};
 use crate::{
-    config::{Mode, host_facts},
+    config::{Connected, Mode, host_facts},
     explain::{Asked, Beside, Clocks, EXPLAIN_SCHEMA, ExplainQuery, ExplainView, packets},
     kernel::{self, LiveEnds, LivePolicy},
 };
@@ -32,7 +32,7 @@ impl Shared {
         let asked = Asked {
             lines: &lines,
             names: &|hits| names.get(&hits).cloned(),
-            interfaces: &host_facts(clocks.boot, &[], Vec::new()).interfaces,
+            interfaces: &host_facts(Connected::default(), clocks.boot, Vec::new()).interfaces,
             clocks,
             beside: Beside { verdicts, shared },
         };

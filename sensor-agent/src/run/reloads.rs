@@ -239,7 +239,7 @@ impl Watch {
                 }
             }
             When::Host => {
-                let facts = host.facts(&policy.known_peers(), &policy.ssh_ports());
+                let Some(facts) = policy.look_at(&host) else { return };
                 if !policy.host_changed(&facts) {
                     return;
                 }

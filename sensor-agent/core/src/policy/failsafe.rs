@@ -304,6 +304,11 @@ impl Failsafe {
         self.builtin.contains(&builtin)
     }
 
+    /// Whether who is connected matters.
+    pub fn learns(&self) -> bool {
+        self.keeps(Builtin::SshEstablished) || self.keeps(Builtin::Kubernetes)
+    }
+
     /// Peers that are connected now, each in the order in which the host gives them.
     fn learned(&self, facts: &HostFacts) -> Vec<FailsafeRule> {
         let peers = [
@@ -340,7 +345,8 @@ impl Failsafe {
                 "{count} failsafe entries (addresses times ports) are over the limit of {FAILSAFE_MAX}; join networks into wider prefixes"
             ));
         }
-        let mut kept = Kept { entries: Vec::with_capacity(MAX), left_out: 0, configured: count };
+        let left_out = if self.learns() { facts.peers_left_out } else { 0 };
+        let mut kept = Kept { entries: Vec::with_capacity(MAX), left_out, configured: count };
         for rule in configured.iter().chain(&self.learned(facts)) {
             let any = [(0, u16::MAX)];
             let ports = if rule.ports.is_empty() { &any[..] } else { &rule.ports };
@@ -423,6 +429,12 @@ mod tests {
             kept.entries.iter().filter(|entry| entry.addr == address).count()
         };
         assert_eq!((has(15), has(0)), (5, 0));
+        // Those that the host did not name are not kept either, where who is connected matters.
+        let more = HostFacts { peers_left_out: 100, ..facts.clone() };
+        assert_eq!(failsafe(ports).entries(&more).unwrap().left_out, kept.left_out + 100);
+        let mut none = failsafe(ports);
+        none.builtin.clear();
+        assert!(!none.learns() && none.entries(&more).unwrap().left_out == 0);
         let own = failsafe("failsafe: {ssh: {management: [192.0.2.0/24]}}\n");
         assert_eq!(own.entries(&facts).unwrap().left_out, 0);
     }

@@ -24,7 +24,9 @@ mod shared;
 use self::known::{KnownClients, known_clients};
 use crate::{
     commands::{Exit, Prerequisite, output, place::Place, view},
-    config::{Config, NoRoom, PolicyFileError, Room, host_facts, read_lists, read_policy},
+    config::{
+        Config, NoRoom, PolicyFileError, Room, connected, host_facts, read_lists, read_policy,
+    },
     control::{Question, StatusView, ask},
 };
 
@@ -103,7 +105,8 @@ struct Left {
 fn checked(file: &Path, force: bool, config: &Config) -> Result<Checked, PolicyFileError> {
     let mut policy = read_policy(file, config)?;
     let lists = read_lists(&policy)?;
-    let facts = host_facts(MonoNs(0), &policy.failsafe.ssh_ports, config.upstreams());
+    let peers = connected(&[], &policy.failsafe.ssh_ports);
+    let facts = host_facts(peers, MonoNs(0), config.upstreams());
     let facts = HostFacts { protected: config.protected.clone(), ..facts };
     let mut found = hazards(&policy, &lists, &facts);
     let unread = unreadable(&policy, &listeners::listeners(config));
@@ -135,7 +138,8 @@ fn room(config: &Config) -> Option<Left> {
     let status = ask(&config.socket, &Question::Status).ok();
     match status.and_then(|value| serde_json::from_value::<StatusView>(value).ok()) {
         Some(status) => {
-            let by = status.enforcement.memory_left_by.unwrap_or_else(|| "the agent's limit".into());
+            let by =
+                status.enforcement.memory_left_by.unwrap_or_else(|| "the agent's limit".into());
             Some(Left { bytes: status.enforcement.memory_left_bytes?, by })
         }
         None => own_room().map(|room| Left { bytes: room.bytes, by: room.by.into() }),

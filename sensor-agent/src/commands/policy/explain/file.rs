@@ -10,7 +10,7 @@ use sensor_core::{
 
 use crate::{
     commands::Prerequisite,
-    config::{Config, host_facts, read_lists, read_policy},
+    config::{Config, connected, host_facts, read_lists, read_policy},
     explain::{Asked, Beside, Clocks, EXPLAIN_SCHEMA, ExplainQuery, ExplainView, packets},
 };
 
@@ -19,7 +19,8 @@ pub(super) fn of_file(file: &Path, query: &ExplainQuery, config: &Config) -> Res
     let wrong = |error: String| Prerequisite::new(error);
     let policy = read_policy(file, config).map_err(|error| wrong(error.to_string()))?;
     let lists = read_lists(&policy).map_err(|error| wrong(error.to_string()))?;
-    let facts = host_facts(MonoNs(BOOT_NS), &policy.failsafe.ssh_ports, Vec::new());
+    let peers = connected(&[], &policy.failsafe.ssh_ports);
+    let facts = host_facts(peers, MonoNs(BOOT_NS), Vec::new());
     let facts = HostFacts { protected: config.protected.clone(), ..facts };
     let compiled = policy
         .compile(&facts, &lists, &mut Numbers::default())

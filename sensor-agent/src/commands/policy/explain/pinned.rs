@@ -5,7 +5,7 @@ use sensor_core::{policy::image::View, time::MonoNs};
 
 use crate::{
     commands::Prerequisite,
-    config::{Config, host_facts},
+    config::{Config, Connected, host_facts},
     explain::{
         Asked, Beside, Clocks, EXPLAIN_SCHEMA, ExplainQuery, ExplainView, other_flows, packets,
     },
@@ -31,7 +31,7 @@ pub(super) fn ask(query: &ExplainQuery, config: &Config, why: &str) -> Result<Ex
     let PinnedPolicy { live, ends, names } =
         found.map_err(|error| wrong(format!("{}: {error}", layout.folder.display())))?;
     let boot = kernel::now();
-    let facts = host_facts(boot, &[], Vec::new());
+    let facts = host_facts(Connected::default(), boot, Vec::new());
     let asked = Asked {
         lines: &live.lines,
         names: &|hits| names.get(&hits).cloned(),
