@@ -274,8 +274,13 @@ impl PolicyFile {
             error.to_string()
         })?;
         let facts = host.facts(&self.known_peers(), &policy.failsafe.ssh_ports);
+        let unread = policy::unreadable(&policy, &host.listeners());
+        for (line, warning) in &unread.warnings {
+            events::PolicyWarning { origin: &self.status.origin, line: *line, warning }.emit();
+        }
         let found: Vec<_> = policy::hazards(&policy, &lists, &facts)
             .into_iter()
+            .chain(unread.hazards)
             .filter(|hazard| {
                 let rule = policy.rules.get(hazard.rule);
                 rule.is_some_and(|rule| !self.is_known(rule, &lists))

@@ -1,8 +1,9 @@
 //! Limits of HTTP requests in front of a real server: what its log has is what the limit allows.
 
 use std::{
+    fs,
     io::{Read as _, Write as _},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     time::{Duration, Instant},
 };
 
@@ -16,6 +17,7 @@ use super::{NOTHING, SERVER, Scene, of_rule};
 const NGINX: &str =
     "server { listen 80; keepalive_requests 100000; location / { return 200 'ok'; } }";
 const RATE: f64 = 50.0;
+const ON_TLS: &str = "  - {id: tls, ports: [443], requests: {rate: 5}}\n";
 
 fn connect() -> Option<KeepAlive> {
     KeepAlive::connect(format!("{SERVER}:80").parse().ok()?).ok()
@@ -107,4 +109,35 @@ fn pipelined_requests_are_each_charged_and_a_dropped_one_waits_for_its_turn() {
         .unwrap();
     eprintln!("four more waited {waited:?}");
     assert!(waited > Duration::from_millis(150), "{waited:?}: no request was held back");
+}
+
+#[test]
+fn a_limit_of_requests_where_only_tls_is_spoken_is_refused_by_file_and_by_command() {
+    if !is_root_or_skips("a_limit_of_requests_where_only_tls_is_spoken") {
+        return;
+    }
+    let scene = Scene::new();
+    let sensor = scene.sensor("  - {id: before, ports: [80], packets: {rate: 100000}}\n");
+    let _listener = scene.server.inside(|| Ok(TcpListener::bind((SERVER, 443))?)).unwrap();
+    // The head of a ClientHello.
+    let mut hello = vec![22, 3, 1, 0, 0x2f, 1, 0, 0, 0x2b, 3, 3];
+    hello.resize(52, 7);
+    scene.clients.inside(|| Ok(TcpStream::connect((SERVER, 443))?.write_all(&hello)?)).unwrap();
+    let policy = scene.lab.folder().join("policy.yaml");
+    fs::write(&policy, format!("version: 1\nlimits:\n{ON_TLS}")).unwrap();
+    let error = || sensor.status().unwrap()["policy"]["error"].as_str().map(ToOwned::to_owned);
+    let until = Instant::now() + Duration::from_secs(10);
+    while error().is_none() {
+        assert!(Instant::now() < until, "the file was not refused");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let error = error().unwrap();
+    assert!(error.contains("rule `tls` its listeners only speak TLS (1 connections)"), "{error}");
+    let apply = |more: &[&str]| {
+        sensor.ask(&[&["policy", "apply", policy.to_str().unwrap()], more].concat())
+    };
+    let refused = format!("{:#}", apply(&[]).unwrap_err());
+    assert!(refused.contains("only speak TLS") && refused.contains("--force"), "{refused}");
+    apply(&["--force"]).unwrap();
+    assert_eq!(of_rule(&sensor, "tls", "packets"), 0);
 }
