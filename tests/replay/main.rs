@@ -8,6 +8,8 @@ mod documents;
 mod explained;
 mod generated;
 mod hostile;
+#[cfg(target_os = "linux")]
+mod hostile_lists;
 mod large_list;
 mod memory;
 mod model;
