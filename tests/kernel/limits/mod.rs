@@ -1,6 +1,7 @@
 //! Limits as clients experience them, measured against the wall clock, and under a flood of forged sources.
 
 mod connections;
+mod exact;
 mod flood;
 mod rates;
 mod requests;
