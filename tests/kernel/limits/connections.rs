@@ -1,6 +1,8 @@
 //! Limits of open connections with real sockets.
 
 use std::{
+    fs,
+    io::Write as _,
     net::{TcpListener, TcpStream},
     time::{Duration, Instant},
 };
@@ -17,20 +19,12 @@ fn connect() -> std::io::Result<TcpStream> {
     TcpStream::connect_timeout(&server, Duration::from_millis(800))
 }
 
-#[test]
-fn connections_over_the_number_are_refused_until_one_ends() {
-    if !is_root_or_skips("connections_over_the_number_are_refused") {
-        return;
-    }
-    let scene = Scene::new();
-    let sensor = scene.sensor(&format!(
-        "  - id: open\n    ports: [{PORT}]\n    connections: {MOST}\n    action: reset\n"
-    ));
+/// A server that closes what its client closes.
+fn serve(scene: &Scene) {
     let listener = scene.server.inside(|| Ok(TcpListener::bind((SERVER, PORT))?)).unwrap();
     std::thread::spawn(move || {
         let mut open = Vec::new();
         for stream in listener.incoming().flatten() {
-            // Whoever closes is closed.
             let mut reader = stream.try_clone().unwrap();
             std::thread::spawn(move || {
                 let _ended = std::io::copy(&mut reader, &mut std::io::sink());
@@ -39,6 +33,21 @@ fn connections_over_the_number_are_refused_until_one_ends() {
             open.push(stream);
         }
     });
+}
+
+/// A limit of open connections, as a list of one.
+fn limit(most: usize) -> String {
+    format!("  - id: open\n    ports: [{PORT}]\n    connections: {most}\n    action: reset\n")
+}
+
+#[test]
+fn connections_over_the_number_are_refused_until_one_ends() {
+    if !is_root_or_skips("connections_over_the_number_are_refused") {
+        return;
+    }
+    let scene = Scene::new();
+    let sensor = scene.sensor(&limit(MOST));
+    serve(&scene);
     scene
         .clients
         .inside(|| {
@@ -56,4 +65,34 @@ fn connections_over_the_number_are_refused_until_one_ends() {
         })
         .unwrap();
     assert!(of_rule(&sensor, "open", "packets") >= 2);
+}
+
+#[test]
+fn connections_that_were_counted_for_a_trial_count_again_for_what_was_before_it() {
+    if !is_root_or_skips("connections_that_were_counted_for_a_trial") {
+        return;
+    }
+    let scene = Scene::new();
+    let sensor = scene.sensor(&limit(MOST));
+    serve(&scene);
+    let trial = scene.lab.folder().join("trial.yaml");
+    fs::write(&trial, format!("version: 1\nlimits:\n{}", limit(10 * MOST))).unwrap();
+    let connect = || scene.clients.inside(|| Ok(connect().ok())).unwrap();
+    let mut open: Vec<TcpStream> = (0..MOST).map(|_| connect().unwrap()).collect();
+    // With each connection's next packet.
+    let mut say = || {
+        for stream in &mut open {
+            stream.write_all(b"x").unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    say();
+    assert!(connect().is_none(), "one more than the number");
+    let begin = ["policy", "apply", trial.to_str().unwrap(), "--confirm", "60s"];
+    sensor.ask(&begin).unwrap();
+    say();
+    assert!(connect().is_some(), "the trial allows more");
+    sensor.ask(&["policy", "revert"]).unwrap();
+    say();
+    assert!(connect().is_none(), "what the trial counted is not counted for the rule before");
 }
