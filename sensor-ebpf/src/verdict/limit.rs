@@ -13,6 +13,7 @@ use super::{
     end::{in_force, is_exempt, may_be_exempt, note},
     header::line,
     lookup::{End, rule},
+    proof::flow,
     requests::{has_payload, look_ahead, remember},
     rules::{applies, now},
     server,
@@ -331,7 +332,7 @@ fn connection_seen<P: PacketBytes, T: Tables>(packet: &P, tables: &T, work: &mut
         && work.seen.tuple == work.headers.tuple
         && time.saturating_sub(work.seen.time_ns) < SAME_SYN_NS
     {
-        return SEEN;
+        return if went_on(tables, work) { FIRST_TIME } else { SEEN };
     }
     if tables.settings().hooks < 2 {
         return FIRST_TIME;
@@ -345,6 +346,17 @@ fn connection_seen<P: PacketBytes, T: Tables>(packet: &P, tables: &T, work: &mut
     crate::judge::recent_key(CHARGED_CONNECTION, packet, work);
     crate::judge::remember(time, tables, work);
     SEEN
+}
+
+/// Whether the connection of the SYN in `work.seen` sent anything since: its client got an answer, and sends that SYN no more. A flow is made
+/// at the first payload or FIN, and goes with the next SYN-ACK.
+#[inline(never)]
+fn went_on<T: Tables>(tables: &T, work: &mut Work) -> bool {
+    flow(tables, work);
+    let Some(found) = tables.take_flow(&work.key) else { return false };
+    let later = found.common.epoch_ns > work.seen.time_ns;
+    tables.put_flow(found);
+    later
 }
 
 /// Remembers what was charged, if the packet goes on.

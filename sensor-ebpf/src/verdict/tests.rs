@@ -293,6 +293,31 @@ fn a_retransmitted_syn_is_one_connection() {
 }
 
 #[test]
+fn a_syn_that_comes_again_after_its_connection_is_a_new_connection() {
+    let mut host = limited(LimitKind::Connections, 2);
+    let client = |seq, flags| Segment { seq, flags, ..segment((0, 1, 4000), (0, 2, 80)) };
+    let mut see = |segment: &Segment| {
+        host.now_ns += 1_000_000;
+        host.see(Link::Ethernet, &segment.frame())
+    };
+    let syn = client(100, TcpFlags::SYN);
+    let end = client(101, TcpFlags::FIN | TcpFlags::ACK);
+    for isn in [500, 900] {
+        let answer = Segment {
+            flags: TcpFlags::SYN | TcpFlags::ACK,
+            seq: isn,
+            ack: 101,
+            ..segment((0, 2, 80), (0, 1, 4000))
+        };
+        let end = Segment { ack: isn + 1, ..end.clone() };
+        // Each SYN comes again once, as if it was lost on its way.
+        let begun = [see(&syn), see(&syn), see(&answer), see(&end)];
+        assert_eq!(begun, [Decision::Pass; 4]);
+    }
+    assert_eq!(see(&syn), Decision::Limited, "the same addresses, ports and number a third time");
+}
+
+#[test]
 fn later_fragments_take_the_verdict_of_their_first() {
     let mut host = Host { enforce: true, ..Host::default() };
     let mut draft = Draft::default();
