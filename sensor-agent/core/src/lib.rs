@@ -6,6 +6,7 @@
 #![warn(missing_docs)]
 
 pub mod catalogue;
+pub mod csv;
 pub mod digest;
 pub mod event;
 pub mod finding;

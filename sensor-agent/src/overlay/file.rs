@@ -4,12 +4,11 @@
 
 use sensor_core::{
     catalogue::parse_rfc3339,
+    csv,
     inventory::{Overlay, Said, Word},
     time::UnixNs,
 };
 use sensor_proto::json::rfc3339;
-
-use super::csv;
 
 /// Largest file: each entry takes a few hundred bytes.
 pub(super) const FILE_BYTES_MAX: u64 = 16 << 20;
@@ -65,12 +64,11 @@ fn time(at: UnixNs) -> String {
 /// Reads a file's text into the overlay; what is wrong with it, by line.
 pub(super) fn read(text: &str, word: Word, into: &mut Overlay) -> Vec<String> {
     let mut problems = Vec::new();
-    let mut lines = (1..)
-        .zip(text.lines())
-        .filter(|(_, line)| !line.trim().is_empty() && !line.trim_start().starts_with('#'));
+    let mut lines = csv::lines(text);
     let Some((number, header)) = lines.next() else { return problems };
-    let header: Vec<String> =
-        csv::split(header).unwrap_or_default().iter().map(|name| name.to_lowercase()).collect();
+    let separator = csv::separator(header);
+    let header = csv::split(header, separator).unwrap_or_default();
+    let header: Vec<String> = header.iter().map(|name| name.to_lowercase()).collect();
     if let Some(missing) =
         ["method", "host", "path"].iter().find(|name| !header.iter().any(|have| have == *name))
     {
@@ -81,7 +79,7 @@ pub(super) fn read(text: &str, word: Word, into: &mut Overlay) -> Vec<String> {
         )];
     }
     for (number, line) in lines {
-        let said = entry(&header, line, word)
+        let said = entry(&header, csv::split(line, separator), word)
             .and_then(|said| into.say(word, said).map_err(|error| error.to_string()));
         if let Err(problem) = said
             && problems.len() < PROBLEMS_MAX
@@ -92,8 +90,8 @@ pub(super) fn read(text: &str, word: Word, into: &mut Overlay) -> Vec<String> {
     problems
 }
 
-fn entry(header: &[String], line: &str, word: Word) -> Result<Said, String> {
-    let cells = csv::split(line).ok_or("a quote is not closed")?;
+fn entry(header: &[String], cells: Option<Vec<String>>, word: Word) -> Result<Said, String> {
+    let cells = cells.ok_or("a quote is not closed, or something stands behind it")?;
     if cells.len() > header.len() {
         return Err(format!("{} fields, but {} columns", cells.len(), header.len()));
     }
@@ -176,5 +174,8 @@ mod tests {
         let problems = read("method,path\n", Word::Accepted, &mut overlay);
         assert!(problems[0].contains("no column `host`"), "{problems:?}");
         assert_eq!(read("", Word::Accepted, &mut overlay), Vec::<String>::new());
+        let sheet = "method;host;path;owner\nGET;y.example;/a,b;Team\n";
+        assert_eq!(read(sheet, Word::Accepted, &mut overlay), Vec::<String>::new());
+        assert_eq!(overlay.all(Word::Accepted)[0].path_template, "/a,b");
     }
 }

@@ -4,7 +4,6 @@
 //! list of endpoints: copied into the catalogue's folder, they declare the same for good.
 
 mod book;
-mod csv;
 mod file;
 
 pub use book::{Book, folder_of};

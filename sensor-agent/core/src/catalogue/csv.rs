@@ -15,14 +15,14 @@ use super::{
     declare::LifecycleInputs,
     document::{Document, Operation, ParsedDocument, ParsedOperation, Problems, clean},
     error::Problem,
-    limits::{DOCUMENT_BYTES_MAX, OPERATIONS_MAX},
+    limits::{DOCUMENT_BYTES_MAX, LOCATE_BYTES_MAX, OPERATIONS_MAX},
     owner::{Owner, OwnerSource},
     read::as_text,
     servers::{self, Server, ServerError},
     sunset::parse_date,
     template::{self, Template, TemplateError},
 };
-use crate::{http::Method, time::UnixNs};
+use crate::{csv, http::Method, time::UnixNs};
 
 /// Reads a list of endpoints.
 pub(super) fn parse(name: &str, bytes: &[u8], problems: &mut Problems) -> Option<ParsedDocument> {
@@ -37,7 +37,7 @@ pub(super) fn parse(name: &str, bytes: &[u8], problems: &mut Problems) -> Option
             return None;
         }
     };
-    let mut lines = lines(text);
+    let mut lines = csv::lines(text);
     let Some((line, header)) = lines.next() else {
         problems.refuse_at(0, Problem::CsvColumnMissing("method"));
         return None;
@@ -71,12 +71,16 @@ pub(super) fn parse(name: &str, bytes: &[u8], problems: &mut Problems) -> Option
 }
 
 /// The line of an operation, for what is found when all documents are together; the last of several.
+/// `None` for a file over [`LOCATE_BYTES_MAX`].
 pub(super) fn line_of(bytes: &[u8], method: &str, path: &str) -> Option<u64> {
-    let mut lines = lines(as_text(bytes).ok()?);
+    if bytes.len() > LOCATE_BYTES_MAX {
+        return None;
+    }
+    let mut lines = csv::lines(as_text(bytes).ok()?);
     let columns = Columns::read(lines.next()?.1).ok()?;
     let mut found = None;
     for (line, text) in lines {
-        let fields = split(text, columns.separator).ok()?;
+        let fields = csv::split(text, columns.separator)?;
         let cell = |column: Option<usize>| column.and_then(|at| fields.get(at)).map(|it| it.trim());
         let is_path = |cell: &str| cell == path || cell == path.trim_start_matches('/');
         if cell(columns.method).is_some_and(|cell| cell.eq_ignore_ascii_case(method))
@@ -86,14 +90,6 @@ pub(super) fn line_of(bytes: &[u8], method: &str, path: &str) -> Option<u64> {
         }
     }
     found
-}
-
-/// Lines that count, with their numbers from 1.
-fn lines(text: &str) -> impl Iterator<Item = (u64, &str)> {
-    (1..).zip(text.lines()).filter(|(_, line)| {
-        let line = line.trim();
-        !line.is_empty() && !line.starts_with('#')
-    })
 }
 
 /// Where each column is.
@@ -113,9 +109,10 @@ struct Columns {
 
 impl Columns {
     fn read(header: &str) -> Result<Self, Problem> {
-        let separator = [',', ';', '\t'].into_iter().find(|c| header.contains(*c)).unwrap_or(',');
+        let separator = csv::separator(header);
+        let names = csv::split(header, separator).ok_or(Problem::CsvOpenQuote)?;
         let mut columns = Self { separator, ..Self::default() };
-        for (at, name) in split(header, separator)?.into_iter().enumerate() {
+        for (at, name) in names.into_iter().enumerate() {
             columns.count = at + 1;
             let name = name.trim().to_ascii_lowercase();
             let slot = match name.as_str() {
@@ -155,7 +152,7 @@ struct Rows {
 
 impl Rows {
     fn row(&mut self, line: u64, text: &str, problems: &mut Problems) -> Result<(), Problem> {
-        let fields = split(text, self.columns.separator)?;
+        let fields = csv::split(text, self.columns.separator).ok_or(Problem::CsvOpenQuote)?;
         if fields.len() > self.columns.count {
             let (found, expected) = (fields.len(), self.columns.count);
             return Err(Problem::CsvTooManyFields { found, expected });
@@ -250,52 +247,4 @@ fn server(host: &str) -> Result<Rc<[Server]>, Problem> {
 
 fn is_token(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'-')
-}
-
-/// Fields of one line. A quoted field may hold the separator, and quotes as `""`.
-fn split(line: &str, separator: char) -> Result<Vec<String>, Problem> {
-    let mut fields = Vec::new();
-    let mut rest = line;
-    loop {
-        let start = rest.trim_start_matches(' ');
-        let (field, after) = match start.strip_prefix('"') {
-            None => {
-                let end = rest.find(separator).unwrap_or(rest.len());
-                (
-                    rest.get(..end).unwrap_or_default().to_owned(),
-                    rest.get(end..).unwrap_or_default(),
-                )
-            }
-            Some(quoted) => {
-                let (field, after) = unquote(quoted).ok_or(Problem::CsvOpenQuote)?;
-                let after = after.trim_start_matches(' ');
-                if !after.is_empty() && !after.starts_with(separator) {
-                    return Err(Problem::CsvOpenQuote);
-                }
-                (field, after)
-            }
-        };
-        fields.push(field);
-        match after.strip_prefix(separator) {
-            Some(next) => rest = next,
-            None => return Ok(fields),
-        }
-    }
-}
-
-/// What stands before the closing quote, and what after it.
-fn unquote(text: &str) -> Option<(String, &str)> {
-    let mut field = String::new();
-    let mut rest = text;
-    loop {
-        let (before, after) = rest.split_once('"')?;
-        field.push_str(before);
-        match after.strip_prefix('"') {
-            Some(more) => {
-                field.push('"');
-                rest = more;
-            }
-            None => return Some((field, after)),
-        }
-    }
 }
