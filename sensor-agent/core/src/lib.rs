@@ -11,6 +11,7 @@ pub mod digest;
 pub mod event;
 pub mod finding;
 pub mod flow;
+pub mod glob;
 pub mod http;
 pub mod inventory;
 pub mod keyed_hash;

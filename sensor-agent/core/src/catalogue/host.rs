@@ -4,6 +4,8 @@
 
 use std::borrow::Cow;
 
+use crate::glob::{self, Star};
+
 /// Which hosts something is for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum HostPattern {
@@ -79,39 +81,14 @@ pub(super) fn matches(pattern: &str, host: &str) -> bool {
     match pattern.strip_prefix("*.") {
         // Several labels: each suffix that starts behind a dot may be the rest.
         Some(rest) => host.match_indices('.').any(|(at, _)| {
-            at > 0 && host.get(at + 1..).is_some_and(|tail| glob(rest.as_bytes(), tail.as_bytes()))
+            at > 0 && host.get(at + 1..).is_some_and(|tail| fits_labels(rest, tail))
         }),
-        None => glob(pattern.as_bytes(), host.as_bytes()),
+        None => fits_labels(pattern, host),
     }
 }
 
-/// `*` stands for one or more bytes other than a dot; one remembered star, so no exponential search.
-fn glob(pattern: &[u8], text: &[u8]) -> bool {
-    let (mut p, mut t) = (0, 0);
-    let mut star: Option<(usize, usize)> = None;
-    while t < text.len() {
-        match (pattern.get(p), text.get(t)) {
-            (Some(b'*'), Some(byte)) if *byte != b'.' => {
-                star = Some((p, t));
-                p += 1;
-                t += 1;
-            }
-            (Some(want), Some(byte)) if want == byte && *want != b'*' => {
-                p += 1;
-                t += 1;
-            }
-            _ => match star {
-                // The last star takes one byte more, if that is not a dot.
-                Some((at, taken)) if text.get(taken + 1).is_some_and(|byte| *byte != b'.') => {
-                    star = Some((at, taken + 1));
-                    p = at + 1;
-                    t = taken + 2;
-                }
-                _ => return false,
-            },
-        }
-    }
-    p == pattern.len()
+fn fits_labels(pattern: &str, host: &str) -> bool {
+    glob::fits(pattern.as_bytes(), host.as_bytes(), Star::Label)
 }
 
 #[cfg(test)]
@@ -136,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn wildcards_match_labels_and_parts_of_labels() {
+    fn a_leading_wildcard_is_one_or_more_labels() {
         let cases = [
             ("*.example.com", "a.example.com", true),
             ("*.example.com", "a.b.example.com", true),
@@ -145,11 +122,7 @@ mod tests {
             ("*.example.com", "evilexample.com", false),
             ("*.example.com", "a.example.com.evil", false),
             ("api-*.example.com", "api-eu.example.com", true),
-            ("api-*.example.com", "api-.example.com", false),
             ("api-*.example.com", "api-a.b.example.com", false),
-            ("*-*.x", "a-b.x", true),
-            ("a*a", "aaaa", true),
-            ("a*a", "aa", false),
         ];
         for (pattern, host, expected) in cases {
             assert_eq!(matches(pattern, host), expected, "{pattern} {host}");

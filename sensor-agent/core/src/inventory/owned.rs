@@ -77,6 +77,12 @@ impl Inventory {
         Some(ApiOwner { name, source })
     }
 
+    /// The address of a service that no host names: what stands for its host where configuration is about hosts.
+    pub(super) fn address_of(&self, service: &Service) -> Option<String> {
+        let listener = self.listeners.get(service.listener as usize)?;
+        service.host.is_none().then(|| listener.address.ip().to_string())
+    }
+
     /// Whose an endpoint of a service is.
     pub(super) fn owner_of(
         &self,
@@ -89,15 +95,10 @@ impl Inventory {
         if self.owner_globs.is_empty() {
             return None;
         }
-        let address;
-        let own = if let Some(host) = service.host.as_deref() {
-            host
-        } else {
-            address = self.listeners.get(service.listener as usize)?.address.ip().to_string();
-            &address
-        };
-        let names = std::iter::once(own).chain(service.hosts.iter().map(|name| &**name));
-        let owner = names.into_iter().find_map(|name| self.owner_globs.owner(name))?;
+        let address = self.address_of(service);
+        let own = service.host.as_deref().or(address.as_deref());
+        let mut names = own.into_iter().chain(service.hosts.iter().map(|name| &**name));
+        let owner = names.find_map(|name| self.owner_globs.owner(name))?;
         Some((owner.to_owned(), OwnerSource::Configuration))
     }
 }

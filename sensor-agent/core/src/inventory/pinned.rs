@@ -31,10 +31,10 @@ impl Inventory {
             return None;
         }
         let (own, shown) = (self.service(service)?, self.service(self.shown_as(service))?);
-        let names = [own, shown]
-            .into_iter()
-            .flat_map(|service| service.names.iter().chain([&service.name]).map(|name| &**name));
-        self.pins.of(&names)
+        let addresses = [own, shown].map(|service| self.address_of(service));
+        let addresses = addresses.iter().flatten().map(String::as_str);
+        let names = [own, shown].into_iter().flat_map(|service| &service.names);
+        self.pins.of(&names.map(|name| &**name).chain(addresses))
     }
 
     /// Writes the template of a path into the scratch buffer if it is pinned.

@@ -15,8 +15,9 @@ use std::{collections::BTreeMap, fmt};
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
-use super::{Group, HostGlob, Pin, Pins, Segment, ranks};
+use super::{Group, Pin, Pins, Segment, ranks};
 use crate::{
+    catalogue::HostPattern,
     limits::{PINS_BYTES_MAX, PINS_MAX},
     yaml::{self, one_line},
 };
@@ -134,13 +135,12 @@ fn group(raw: RawGroup, wrong: &mut impl FnMut(Option<u64>, String)) -> Group {
         wrong(line, format!("{} hosts are over the limit of {HOSTS_MAX}", raw.hosts.len()));
     }
     for host in raw.hosts {
-        let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '/' | '{' | '}' | '?');
-        if host.value.is_empty() || !host.value.chars().all(plain) {
-            let text = one_line(&host.value);
-            let why = "is no host: write a name such as api.example.com or *.example.com";
-            wrong(Some(host.referenced.line()), format!("`{text}` {why}"));
+        if let Some(pattern) = HostPattern::parse(&host.value) {
+            group.hosts.push(pattern);
         } else {
-            group.hosts.push(HostGlob(host.value.to_ascii_lowercase().into()));
+            let text = one_line(&host.value);
+            let why = "is no host: write a name or address without port, such as api.example.com or *.example.com";
+            wrong(Some(host.referenced.line()), format!("`{text}` {why}"));
         }
     }
     let mut shapes: BTreeMap<String, u64> = BTreeMap::new();
@@ -258,6 +258,7 @@ mod tests {
         check("version: 1\ntemplates:\n  - split: ['/a/{b}']\n", 3, "a literal that stays");
         check("version: 1\ntemplates:\n  - rename: [/a]\n", 3, "no parameter to rename");
         check("version: 1\ntemplates:\n  - hosts: ['http://x']\n", 3, "is no host");
+        check("version: 1\ntemplates:\n  - hosts: ['x:80']\n", 3, "without port");
         check("version: 1\ntemplates:\n  - pins: [/a]\n", 3, "pins");
         check("version: 2\n", 0, "write version: 1");
         check("\u{1}", 1, "unexpected character");

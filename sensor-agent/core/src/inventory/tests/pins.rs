@@ -25,7 +25,7 @@ fn a_pin_joins_what_was_counted_apart_and_holds_for_new_paths() {
     }
     assert_eq!(rows(&mut bench).len(), 4);
     bench.inventory.set_pins(pins(
-        "version: 1\ntemplates:\n  - hosts: [api.*]\n    pin: ['/people/{login}', /people/me]\n  - hosts: [other]\n    pin: ['/{any}']\n",
+        "version: 1\ntemplates:\n  - hosts: ['*.example.com']\n    pin: ['/people/{login}', /people/me]\n  - hosts: [other]\n    pin: ['/{any}']\n",
     ));
     assert_eq!(
         rows(&mut bench),
