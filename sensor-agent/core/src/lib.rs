@@ -20,6 +20,7 @@ pub mod locality;
 pub mod pipeline;
 pub mod policy;
 pub mod sample;
+mod shape;
 pub mod state;
 pub mod time;
 mod yaml;

@@ -6,7 +6,7 @@
 
 use std::{
     cmp::Ordering,
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
 };
 
 use super::{
@@ -16,6 +16,7 @@ use super::{
     limits::VERSION_SHARED_PERCENT_MIN,
     servers::Server,
 };
+use crate::{http::Method, shape::Shape};
 
 /// Says how old each document is, in their order; the second value names those that their `info.version` makes older.
 pub(super) fn ages(
@@ -25,30 +26,38 @@ pub(super) fn ages(
     let mut ages = vec![Age(0); documents.len()];
     let mut told = Vec::new();
     let mut groups: BTreeMap<Group<'_>, Vec<(usize, Version<'_>)>> = BTreeMap::new();
+    let mut entries: HashMap<&str, Vec<&Binding>> = HashMap::new();
+    for binding in bindings {
+        entries.entry(&binding.document).or_default().push(binding);
+    }
     for (number, (parsed, age)) in documents.iter().zip(&mut ages).enumerate() {
         let document = &parsed.document;
-        let own = || bindings.iter().filter(|binding| *binding.document == *document.name);
-        if let Some(said) = own().filter_map(|binding| binding.age).max() {
+        let own = entries.get(&*document.name).map_or(&[][..], Vec::as_slice);
+        if let Some(said) = own.iter().filter_map(|binding| binding.age).max() {
             *age = said;
         } else if document.name.split('/').rev().skip(1).any(|folder| folder == "retired") {
             *age = Age(1);
         } else if let (Some(title), Some(version)) = (&document.title, &document.version)
             && let Some(version) = Version::parse(version)
         {
-            let places = own().map(Place::of).collect();
+            let places = own.iter().map(|binding| Place::of(binding)).collect();
             let group = Group { title, servers: servers_of(parsed), places };
             groups.entry(group).or_default().push((number, version));
         }
     }
     for mut group in groups.into_values().filter(|group| group.len() > 1) {
         group.sort_by(|a, b| a.1.cmp(&b.1));
+        let have: HashMap<usize, HashSet<Key<'_>>> = group
+            .iter()
+            .filter_map(|(number, _)| Some((*number, keys_of(documents.get(*number)?))))
+            .collect();
         for (at, (number, version)) in group.iter().enumerate() {
             let newer = group.get(at + 1..).unwrap_or_default();
             let newer = newer.iter().rev().filter(|(_, newer)| newer > version);
             let Some(older) = documents.get(*number) else { continue };
             let found = newer
                 .clone()
-                .find(|(newer, _)| documents.get(*newer).is_some_and(|newer| shares(older, newer)));
+                .find(|(newer, _)| have.get(newer).is_some_and(|newer| shares(older, newer)));
             let Some((newer_number, newer_version)) = found else { continue };
             if let Some(age) = ages.get_mut(*number) {
                 *age = Age(newer.count());
@@ -96,14 +105,13 @@ fn servers_of(document: &ParsedDocument) -> BTreeSet<&Server> {
 }
 
 /// Whether enough of the older's operations are in the newer one too; those that every service has show nothing.
-fn shares(older: &ParsedDocument, newer: &ParsedDocument) -> bool {
-    let have: HashSet<(&str, String)> = newer.operations.iter().map(key).collect();
+fn shares(older: &ParsedDocument, newer: &HashSet<Key<'_>>) -> bool {
     let telling = |operation: &&ParsedOperation| {
         let path = operation.operation.path.trim_end_matches('/');
         !path.rsplit('/').next().is_some_and(|last| last.is_empty() || COMMON.contains(&last))
     };
     let own: Vec<&ParsedOperation> = older.operations.iter().filter(telling).collect();
-    let shared = own.iter().filter(|operation| have.contains(&key(operation))).count();
+    let shared = own.iter().filter(|operation| newer.contains(&key(operation))).count();
     let all = own.len();
     shared > 0 && shared.saturating_mul(100) >= all.saturating_mul(VERSION_SHARED_PERCENT_MIN)
 }
@@ -128,17 +136,15 @@ const COMMON: &[&str] = &[
 ];
 
 /// An operation without the names of its parameters.
-fn key(parsed: &ParsedOperation) -> (&str, String) {
-    let mut shape = String::with_capacity(parsed.operation.path.len());
-    let mut depth = 0_usize;
-    for c in parsed.operation.path.chars() {
-        depth = if c == '}' { depth.saturating_sub(1) } else { depth };
-        if depth == 0 {
-            shape.push(c);
-        }
-        depth += usize::from(c == '{');
-    }
-    (parsed.operation.method.as_str(), shape)
+#[derive(PartialEq, Eq, Hash)]
+struct Key<'d>(&'d Method, Shape<'d>);
+
+fn key(parsed: &ParsedOperation) -> Key<'_> {
+    Key(&parsed.operation.method, Shape(&parsed.operation.path))
+}
+
+fn keys_of(document: &ParsedDocument) -> HashSet<Key<'_>> {
+    document.operations.iter().map(key).collect()
 }
 
 /// A version that has an order: `2`, `v1.4.0`, `1.4.0-rc.1`, `2024-06-30`. Others have none.

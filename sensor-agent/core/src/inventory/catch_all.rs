@@ -9,10 +9,10 @@ use super::{
     evidence::Outcome,
     service::{ServiceId, canonical},
     table::{EndpointId, Inventory},
-    teach::NOWHERE,
 };
 use crate::{
     http::{Exchange, Method},
+    shape::NOWHERE,
     state::DeclarationKind,
     time::UnixNs,
 };

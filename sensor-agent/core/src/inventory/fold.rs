@@ -18,11 +18,15 @@ use super::{
     path::example_path,
     row::Kind,
     service::{ServiceId, binding_of_name, with_view},
-    shape::Shape,
     table::Inventory,
-    teach::NOWHERE,
 };
-use crate::{catalogue::Catalogue, http::Method, keyed_hash::siphash24, time::UnixNs};
+use crate::{
+    catalogue::Catalogue,
+    http::Method,
+    keyed_hash::siphash24,
+    shape::{NOWHERE, Shape},
+    time::UnixNs,
+};
 
 /// Operations that two must both answer to be one, that one must answer alone to be two, or that a name must have of its own.
 pub(super) const SHARED_MIN: usize = 3;

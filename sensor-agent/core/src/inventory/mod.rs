@@ -46,7 +46,6 @@ mod risk;
 mod row;
 mod segment;
 mod service;
-mod shape;
 mod shown;
 mod slots;
 mod sources;
@@ -61,6 +60,7 @@ mod versions;
 mod view;
 mod watch;
 
+pub use crate::shape::NOWHERE;
 pub use coverage::ListenerTotals;
 pub use documents::{
     CATALOGUE_COVERAGE_SCHEMA, CatalogueCoverageView, DocumentEvidence, DocumentRow,
@@ -87,6 +87,5 @@ pub use row::{
 pub use sources::{Gate, IDENTITIES, Mark, SHARED_NS, Sources, WINDOW_NS};
 pub use summary::Summary;
 pub use table::{EndpointId, Inventory, InventoryLosses, Observed};
-pub use teach::NOWHERE;
 pub use view::RowFilter;
 pub use watch::{Attached, Span};

@@ -10,12 +10,12 @@ use super::{
     endpoint::Endpoint,
     facet::{OperatorRow, OwnerSource},
     row::EndpointRow,
-    shape::Shape,
     table::Inventory,
 };
 use crate::{
     keyed_hash::siphash24,
     limits::OVERLAY_ENTRIES_MAX,
+    shape::Shape,
     state::{DeclarationKind, Operator},
     time::UnixNs,
 };

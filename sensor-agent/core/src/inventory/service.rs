@@ -11,13 +11,13 @@ use super::{
     host::HostName,
     learned::Learned,
     listener::Listener,
-    shape::Shape,
     shown::HOSTS_MAX,
     table::Inventory,
 };
 use crate::{
     catalogue::{Catalogue, ServiceView},
     http::Method,
+    shape::Shape,
     time::UnixNs,
 };
 

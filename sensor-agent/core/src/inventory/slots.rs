@@ -5,10 +5,9 @@ use std::hash::BuildHasher;
 use super::{
     endpoint::{Declared, Endpoint, Standing},
     service::{Service, ServiceId},
-    shape::Shape,
     table::{EndpointId, Inventory},
 };
-use crate::{catalogue::Catalogue, http::Method, time::UnixNs};
+use crate::{catalogue::Catalogue, http::Method, shape::Shape, time::UnixNs};
 
 /// What makes an endpoint one, whatever its parameters are called. Until its host is proven, an operation is told apart by
 /// the hash of that host.

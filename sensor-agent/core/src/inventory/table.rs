@@ -35,13 +35,13 @@ use super::{
     service::{Folding, Service, ServiceId, canonical},
     slots::Key,
     summary::Summary,
-    teach::NOWHERE,
     watch::Watch,
 };
 use crate::{
     catalogue::Catalogue,
     http::{Exchange, Method},
     limits::{InventoryLimits, WINDOW_NS_DEFAULT},
+    shape::NOWHERE,
     state::Role,
     time::UnixNs,
 };

@@ -24,6 +24,7 @@ use super::{
 use crate::{
     catalogue::Catalogue,
     http::Exchange,
+    shape::NOWHERE,
     state::{DeclarationKind, State},
     time::UnixNs,
 };
@@ -276,6 +277,3 @@ pub(super) const fn is_unknown(kind: DeclarationKind) -> bool {
             | DeclarationKind::PathUnknown
     )
 }
-
-/// The template of what nothing shows to exist.
-pub const NOWHERE: &str = "/{*}";

@@ -14,11 +14,10 @@ use super::{
     facet::{SupersededRow, VersionFamilyRow, VersionRow, VersionShare, VersionSource},
     row::EndpointRow,
     service::Service,
-    shape::Shape,
     table::Inventory,
     version::{Version, Versioned},
 };
-use crate::{http::Method, time::UnixNs};
+use crate::{http::Method, shape::Shape, time::UnixNs};
 
 /// Families of a view.
 const FAMILIES_MAX: usize = 1_000;

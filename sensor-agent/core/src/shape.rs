@@ -3,13 +3,17 @@
 //!
 //! `/{*}` is what nothing shows to exist, and no parameter: it keeps its name.
 
-use std::hash::{Hash, Hasher};
+use std::{
+    cmp::Ordering,
+    hash::{Hash, Hasher},
+};
 
-use super::teach::NOWHERE;
+/// The template of what nothing shows to exist.
+pub const NOWHERE: &str = "/{*}";
 
 /// A template, compared without the names of its parameters.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Shape<'a>(pub(super) &'a str);
+pub(crate) struct Shape<'a>(pub(crate) &'a str);
 
 impl<'a> Shape<'a> {
     /// The texts between names.
@@ -32,7 +36,7 @@ impl<'a> Shape<'a> {
     }
 
     /// As text: parameters have no names.
-    pub(super) fn text(self) -> String {
+    pub(crate) fn text(self) -> String {
         self.parts().collect()
     }
 }
@@ -44,6 +48,18 @@ impl PartialEq for Shape<'_> {
 }
 
 impl Eq for Shape<'_> {}
+
+impl Ord for Shape<'_> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        if self.0 == other.0 { Ordering::Equal } else { self.parts().cmp(other.parts()) }
+    }
+}
+
+impl PartialOrd for Shape<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
 
 impl Hash for Shape<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
@@ -80,5 +96,17 @@ mod tests {
             assert_ne!(Shape("/users/{id}"), Shape(other));
         }
         assert_ne!(Shape("/{*}"), Shape("/{id}"));
+    }
+
+    #[test]
+    fn the_order_is_that_of_templates_without_names() {
+        let mut templates =
+            ["/users/{b}/x", "/users/{a}", "/users/me", "/{*}", "/users/{a}.json", "/{z}", "/a"];
+        templates.sort_by_key(|template| Shape(template));
+        assert_eq!(
+            templates,
+            ["/a", "/users/me", "/users/{a}", "/users/{a}.json", "/users/{b}/x", "/{z}", "/{*}"]
+        );
+        assert_eq!(Shape("/a/{x}").cmp(&Shape("/a/{y}")), Ordering::Equal);
     }
 }
