@@ -22,7 +22,7 @@ pub use folder::{CatalogueFolder, FolderError, Loaded};
 pub use host::{Connected, connected, host_facts};
 pub use list_file::{ListFiles, Watched, read_lists};
 pub use pins_file::{PinsFile, PinsFileError};
-pub(crate) use plain_file::open as open_plain;
+pub(crate) use plain_file::{Stamp, open as open_plain};
 pub use policy_file::{
     PolicyFileError, read_policy, read_policy_text, read_watched_policy, unix_ns,
 };

@@ -2,7 +2,6 @@
 
 use std::{
     io::{self, Read as _},
-    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
@@ -11,7 +10,7 @@ use sensor_core::{
     limits::PINS_BYTES_MAX,
 };
 
-use super::plain_file;
+use super::plain_file::{self, Stamp};
 
 /// Why the file is not used.
 #[derive(Debug, thiserror::Error)]
@@ -36,10 +35,6 @@ pub struct PinsFile {
     seen: Option<Stamp>,
 }
 
-/// What tells that it changed: inode, size, time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp(u64, u64, i64, i64);
-
 impl PinsFile {
     /// Names a file; nothing is read yet.
     #[must_use]
@@ -56,24 +51,19 @@ impl PinsFile {
     /// Whether it is another one than was read last; one that cannot be looked at has not changed.
     #[must_use]
     pub fn changed(&self) -> bool {
-        let now = self.stamp();
+        let now = Stamp::of(&self.path);
         now.is_some() && now != self.seen
     }
 
     /// Reads it.
     pub fn load(&mut self) -> Result<Pins, PinsFileError> {
-        self.seen = self.stamp();
+        self.seen = Stamp::of(&self.path);
         let failed = |source| PinsFileError::Read { path: self.path.clone(), source };
         let file = plain_file::open(&self.path).map_err(failed)?;
         let mut bytes = Vec::new();
         // One byte more than it may have: then it is refused for its size.
         file.take(PINS_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
         Ok(Pins::read(&self.path.display().to_string(), &bytes)?)
-    }
-
-    fn stamp(&self) -> Option<Stamp> {
-        let found = std::fs::metadata(&self.path).ok()?;
-        Some(Stamp(found.ino(), found.len(), found.mtime(), found.mtime_nsec()))
     }
 }
 

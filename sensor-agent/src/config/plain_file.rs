@@ -1,9 +1,10 @@
-//! Opens plain files only: a pipe that nobody writes to would hold whoever opens it, and a device may never end.
+//! Opens plain files only: a pipe that nobody writes to would hold whoever opens it, and a device may never end. And tells whether
+//! one that is watched changed.
 
 use std::{
     fs::{File, OpenOptions},
     io,
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::Path,
 };
 
@@ -19,6 +20,18 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "is not a plain file"));
     }
     Ok(file)
+}
+
+/// What tells that a file changed: inode, size, time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp(u64, u64, i64, i64);
+
+impl Stamp {
+    /// That of a file as it is now; `None` for one that cannot be looked at.
+    pub(crate) fn of(path: &Path) -> Option<Self> {
+        let found = std::fs::metadata(path).ok()?;
+        Some(Self(found.ino(), found.len(), found.mtime(), found.mtime_nsec()))
+    }
 }
 
 #[cfg(test)]

@@ -6,13 +6,14 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Read as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
 use sensor_core::inventory::{Overlay, Word};
 
 use super::file;
+use crate::config::{Stamp, open_plain};
 
 /// The overlay's folder in that of a store.
 #[must_use]
@@ -28,10 +29,6 @@ pub struct Book {
     problems: Vec<String>,
     seen: Vec<Option<Stamp>>,
 }
-
-/// What tells that a file changed: inode, size, time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp(u64, u64, i64, i64);
 
 const WORDS: [Word; 2] = [Word::Accepted, Word::Ignored];
 
@@ -110,11 +107,7 @@ impl Book {
     }
 
     fn stamps(&self) -> Vec<Option<Stamp>> {
-        let stamp = |word: &Word| {
-            let found = fs::metadata(self.folder.join(file::name(*word))).ok()?;
-            Some(Stamp(found.ino(), found.len(), found.mtime(), found.mtime_nsec()))
-        };
-        WORDS.iter().map(stamp).collect()
+        WORDS.iter().map(|word| Stamp::of(&self.folder.join(file::name(*word)))).collect()
     }
 
     fn write(&self, name: &str, text: &str) -> io::Result<()> {
@@ -131,7 +124,7 @@ impl Book {
 
 fn text(path: &Path) -> io::Result<String> {
     let mut bytes = Vec::new();
-    let file = crate::config::open_plain(path)?;
+    let file = open_plain(path)?;
     file.take(file::FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > file::FILE_BYTES_MAX {
         let max = file::FILE_BYTES_MAX;
