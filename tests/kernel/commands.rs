@@ -1,15 +1,10 @@
 //! The policy's commands on a running host: what a file would hit, what is refused at the start and at a reload, where lists come from.
 
-use std::{
-    fs,
-    path::PathBuf,
-    process::Output,
-    time::{Duration, Instant},
-};
+use std::{fs, path::PathBuf, process::Output};
 
 use sensor_tests::{
     is_root_or_skips,
-    lab::{Lab, Namespace, Nginx, Sensor, SensorOptions, agent_binary},
+    lab::{Lab, Namespace, Nginx, Sensor, SensorOptions, agent_binary, wait},
 };
 use serde_json::Value;
 
@@ -92,14 +87,6 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-fn wait(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(40);
-    while !holds() {
-        assert!(Instant::now() < end, "not within 40 s: {what}");
-        std::thread::sleep(Duration::from_millis(100));
-    }
-}
-
 #[test]
 fn lists_tell_where_they_come_from_and_a_file_which_known_clients_it_would_hit() {
     if !is_root_or_skips("lists_tell_where_they_come_from") {
@@ -124,7 +111,7 @@ fn lists_tell_where_they_come_from_and_a_file_which_known_clients_it_would_hit()
         "block:\n  - {id: wide, clients: [10.1.0.2/31], ports: [80], reason: CHG0000002}\n  - {id: other-port, clients: [10.1.0.2], ports: [81], reason: CHG0000002}\n",
     );
     let file = file.to_str().unwrap().to_owned();
-    wait("the inventory knows the client", || {
+    wait(40, "the inventory knows the client", || {
         let told = host.done(&["policy", "check", &file, "--against-inventory"]);
         let known = &told["known_clients"];
         assert_eq!(told["valid"], true, "{told:#}");
@@ -169,14 +156,14 @@ fn hazards_and_missing_reasons_are_refused_at_the_start_at_a_reload_and_by_comma
     ] {
         if name == "list.txt" {
             host.file("policy.yaml", POLICY);
-            wait("the first file is in force again", || refused(&host).is_empty());
+            wait(40, "the first file is in force again", || refused(&host).is_empty());
         }
         host.file(name, text);
-        wait(words, || refused(&host).contains(words));
+        wait(40, words, || refused(&host).contains(words));
         assert!(host.answers("10.1.0.2") && !host.answers("10.1.0.66"), "{words}");
     }
     host.file("list.txt", LIST);
-    wait("the list is right again", || refused(&host).is_empty());
+    wait(40, "the list is right again", || refused(&host).is_empty());
     // By command.
     host.refused(&["policy", "add", "block", "x", "--client", "192.0.2.9"], &["rule `x`", "CHG"]);
     let file = host.file("everybody.yaml", everybody);
@@ -197,8 +184,10 @@ fn hazards_and_missing_reasons_are_refused_at_the_start_at_a_reload_and_by_comma
     fs::remove_dir_all(host.lab.folder().join(format!("sensor-{}", host.server.name()))).unwrap();
     host.file("policy.yaml", everybody);
     let sensor = Sensor::spawn(&host.lab, &host.server, &host.options()).unwrap();
-    wait("the agent answers", || host.run(&["policy", "list"]).status.success());
-    wait("the file is refused", || refused(&host).contains("rule `everybody` drops every client"));
+    wait(40, "the agent answers", || host.run(&["policy", "list"]).status.success());
+    wait(40, "the file is refused", || {
+        refused(&host).contains("rule `everybody` drops every client")
+    });
     assert!(host.answers("10.1.0.2"));
     let status = host.run(&["status"]);
     assert_eq!(status.status.code(), Some(1), "an agent without its policy is not ready");

@@ -12,7 +12,7 @@ use std::{
 use nix::sys::signal::Signal;
 use sensor_tests::{
     is_root_or_skips,
-    lab::{Lab, Namespace, Nginx, Sensor, SensorOptions, agent_binary as binary},
+    lab::{Lab, Namespace, Nginx, Sensor, SensorOptions, agent_binary as binary, wait},
 };
 use serde_json::Value;
 
@@ -76,14 +76,6 @@ impl Scene {
         let get =
             format!("curl -sf -o /dev/null --max-time 1 --interface {from} http://10.1.0.1/x");
         self.client.sh(&get).is_ok()
-    }
-}
-
-fn wait(seconds: u64, what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(seconds);
-    while !holds() {
-        assert!(Instant::now() < end, "not within {seconds} s: {what}");
-        std::thread::sleep(Duration::from_millis(100));
     }
 }
 

@@ -1,15 +1,10 @@
 //! A list that there is no memory for is refused with the figure, the one before stays, nobody is killed; and it is tried again by itself.
 
-use std::{
-    fs,
-    path::PathBuf,
-    thread::sleep,
-    time::{Duration, Instant},
-};
+use std::{fs, path::PathBuf, thread::sleep, time::Duration};
 
 use sensor_tests::{
     is_root_or_skips,
-    lab::{Lab, Sensor, SensorOptions, agent_binary},
+    lab::{Lab, Sensor, SensorOptions, agent_binary, wait},
 };
 use serde_json::Value;
 
@@ -62,14 +57,6 @@ impl Drop for Cgroup {
     }
 }
 
-fn wait(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_mins(1);
-    while !holds() {
-        assert!(Instant::now() < end, "not within 60 s: {what}");
-        sleep(Duration::from_millis(200));
-    }
-}
-
 #[test]
 fn a_list_without_room_is_refused_with_the_figure_and_comes_when_there_is_room() {
     if !is_root_or_skips("a_list_without_room_is_refused") {
@@ -100,7 +87,7 @@ fn a_list_without_room_is_refused_with_the_figure_and_comes_when_there_is_room()
         serde_json::from_slice::<Value>(&output.stdout).unwrap_or_default()
     };
     let clients = || list()["rules"][0]["clients"].as_u64();
-    wait("the first list", || clients() == Some(1));
+    wait(60, "the first list", || clients() == Some(1));
     // From here on what it takes is charged to the cgroup.
     cgroup.enter(sensor.child.id());
     // Too little to read it.
@@ -110,11 +97,11 @@ fn a_list_without_room_is_refused_with_the_figure_and_comes_when_there_is_room()
     file("list.txt", &long);
     let refused_with =
         |words: &str| list()["policy"]["error"].as_str().is_some_and(|error| error.contains(words));
-    wait("the list is not read", || refused_with("of memory to read, and the cgroup's limit"));
+    wait(60, "the list is not read", || refused_with("of memory to read, and the cgroup's limit"));
     assert_eq!(clients(), Some(1), "the list before does not stay");
     // Enough to read it, and too little to build it; nothing of the files changes from here on.
     cgroup.allow(cgroup.usage() + (56 << 20));
-    wait("the list is read and refused", || refused_with("to build it"));
+    wait(60, "the list is read and refused", || refused_with("to build it"));
     let refused = list();
     let error = refused["policy"]["error"].as_str().unwrap();
     eprintln!("with {} KiB in use: {error}", cgroup.usage() / 1024);
@@ -125,7 +112,7 @@ fn a_list_without_room_is_refused_with_the_figure_and_comes_when_there_is_room()
     assert!(sensor.child.is_running().unwrap());
     // Only now there is room.
     cgroup.allow(2 << 30);
-    wait("the list comes by itself", || clients() == Some(PREFIXES.into()));
+    wait(60, "the list comes by itself", || clients() == Some(PREFIXES.into()));
     let status = list();
     assert_eq!(status["policy"]["installed"], status["policy"]["wanted"], "{status:#}");
     assert!(status["policy"]["error"].is_null() && sensor.child.is_running().unwrap());

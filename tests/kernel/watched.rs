@@ -1,16 +1,11 @@
 //! Lists that are refused, mended, or changed while another policy is on trial: each is read when it changed, and only then.
 
-use std::{
-    fs,
-    process::Output,
-    thread::sleep,
-    time::{Duration, Instant},
-};
+use std::{fs, process::Output, thread::sleep, time::Duration};
 
 use nix::sys::signal::Signal;
 use sensor_tests::{
     is_root_or_skips,
-    lab::{Lab, Namespace, Sensor, SensorOptions, agent_binary},
+    lab::{Lab, Namespace, Sensor, SensorOptions, agent_binary, wait},
 };
 use serde_json::Value;
 
@@ -39,7 +34,7 @@ impl Scene {
         let more = ["--mode", "enforce", "--policy", policy.to_str().unwrap()];
         // Not asked whether it is ready: nobody sends it a packet.
         let sensor = Sensor::spawn(&self.lab, &self.host, &options.with(&more)).unwrap();
-        wait("the first policy", || {
+        wait(20, "the first policy", || {
             self.run(&["policy", "list"]).status.success() && self.clients("listed").is_some()
         });
         sensor
@@ -86,14 +81,6 @@ impl Scene {
     }
 }
 
-fn wait(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(20);
-    while !holds() {
-        assert!(Instant::now() < end, "not within 20 s: {what}");
-        sleep(Duration::from_millis(100));
-    }
-}
-
 #[test]
 fn a_refused_list_is_told_once_and_read_again_when_it_is_mended() {
     if !is_root_or_skips("a_refused_list_is_told_once") {
@@ -105,24 +92,24 @@ fn a_refused_list_is_told_once_and_read_again_when_it_is_mended() {
     {
         let before = scene.noted("file");
         scene.file("list.txt", list);
-        wait(word, || scene.error().contains(word));
+        wait(20, word, || scene.error().contains(word));
         sleep(Duration::from_secs(4));
         assert_eq!(scene.noted("file"), before + 1, "{word}: read again though nothing changed");
         scene.file("list.txt", "192.0.2.1\n192.0.2.2\n");
-        wait("the list is mended", || scene.error().is_empty());
+        wait(20, "the list is mended", || scene.error().is_empty());
         assert_eq!(scene.clients("listed"), Some(2));
         scene.file("list.txt", "192.0.2.1\n");
-        wait("the list is the first again", || scene.clients("listed") == Some(1));
+        wait(20, "the list is the first again", || scene.clients("listed") == Some(1));
     }
     // A list that no policy in force named so far.
     scene.file("policy.yaml", &LISTED.replace("list.txt", "new.txt"));
-    wait("there is no such list", || scene.error().contains("new.txt"));
+    wait(20, "there is no such list", || scene.error().contains("new.txt"));
     // What a command adds meanwhile does not make it forgotten, and what it is refused does not change what is watched.
     scene.done(&["policy", "add", "block", "one", "--client", "192.0.2.9"]);
     let bad = scene.file("bad.yaml", "block:\n  - {id: bad, lists: [{file: nowhere.txt}]}\n");
     assert_eq!(scene.run(&["policy", "apply", &bad]).status.code(), Some(1));
     scene.file("new.txt", "192.0.2.1\n192.0.2.2\n192.0.2.3\n");
-    wait("the list is there", || scene.clients("listed") == Some(3));
+    wait(20, "the list is there", || scene.clients("listed") == Some(3));
     assert!(sensor.status().unwrap()["policy"]["error"].is_null());
 }
 
@@ -136,8 +123,8 @@ fn a_list_that_cannot_be_read_is_in_no_other_change_s_way() {
     scene.done(&["policy", "add", "block", "one", "--client", "192.0.2.9"]);
     scene.done(&["policy", "add", "block", "short", "--client", "192.0.2.8", "--ttl", "3s"]);
     scene.file("list.txt", "x\n");
-    wait("the list is refused", || scene.error().contains("list.txt:1"));
-    wait("a rule's time is over", || scene.clients("short").is_none());
+    wait(20, "the list is refused", || scene.error().contains("list.txt:1"));
+    wait(20, "a rule's time is over", || scene.clients("short").is_none());
     scene.done(&["policy", "remove", "one"]);
     assert_eq!((scene.clients("one"), scene.clients("listed")), (None, Some(1)));
 }
@@ -160,8 +147,8 @@ fn what_changes_during_a_trial_waits_for_its_end() {
     assert!(!scene.policy()["policy"]["provisional"].is_null(), "{:#}", scene.policy());
     scene.file("policy.yaml", LISTED);
     scene.done(&["policy", "revert"]);
-    wait("the list that changed meanwhile", || scene.clients("listed") == Some(2));
+    wait(20, "the list that changed meanwhile", || scene.clients("listed") == Some(2));
     // It goes on being looked at.
     scene.file("list.txt", "192.0.2.1\n");
-    wait("the list changes once more", || scene.clients("listed") == Some(1));
+    wait(20, "the list changes once more", || scene.clients("listed") == Some(1));
 }

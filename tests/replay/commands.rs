@@ -1,11 +1,8 @@
 //! `replay` as a user runs it: the real binary, what it prints, what it answers to wrong options, and its exit codes.
 
-use std::{
-    io::Write as _,
-    process::{Command, Output, Stdio},
-};
+use std::process::Output;
 
-use sensor_tests::lab::agent_binary;
+use crate::support::agent;
 
 /// One service that a document declares in part, another one, a scan, and a call late in the day.
 const REQUESTS: &str = r#"
@@ -18,20 +15,7 @@ const REQUESTS: &str = r#"
 
 /// Runs `replay - ARGUMENTS` on [`REQUESTS`].
 fn replay(arguments: &[&str]) -> Output {
-    let mut child = Command::new(agent_binary().unwrap())
-        .args(["replay", "-"])
-        .args(arguments)
-        .env("NO_COLOR", "1")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut input = child.stdin.take().unwrap();
-    // A wrong option ends it before it reads anything.
-    drop(input.write_all(REQUESTS.trim_start().as_bytes()));
-    drop(input);
-    child.wait_with_output().unwrap()
+    agent(&[&["replay", "-"], arguments].concat(), REQUESTS.trim_start())
 }
 
 fn text(output: &Output) -> String {

@@ -1,31 +1,10 @@
 //! `catalogue check` and what `replay` says of documents, with the real binary.
 
-use std::{
-    fs,
-    io::Write as _,
-    path::Path,
-    process::{Command, Output, Stdio},
-};
+use std::{fs, path::Path, process::Output};
 
 use serde_json::Value;
 
-use sensor_tests::lab::agent_binary;
-
-fn agent(arguments: &[&str], input: &str) -> Output {
-    let mut child = Command::new(agent_binary().unwrap())
-        .args(arguments)
-        .env("NO_COLOR", "1")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut pipe = child.stdin.take().unwrap();
-    // A wrong option ends it before it reads anything.
-    drop(pipe.write_all(input.as_bytes()));
-    drop(pipe);
-    child.wait_with_output().unwrap()
-}
+use crate::support::agent;
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()

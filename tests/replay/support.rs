@@ -1,4 +1,9 @@
-//! Runs the reading stages over a capture in memory.
+//! Runs the reading stages over a capture in memory, and the real binary on a text.
+
+use std::{
+    io::Write as _,
+    process::{Command, Output, Stdio},
+};
 
 use sensor_agent::source::recording::{CaptureEnd, Recording, read_capture};
 use sensor_core::flow::{Assembled, Assembler, FlowCounter, FlowCounts, Limits};
@@ -65,4 +70,21 @@ pub(crate) fn truth(exchange: &Exchange) -> Truth {
 /// A file beside the tests.
 pub(crate) fn file(name: &str) -> Vec<u8> {
     std::fs::read(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
+}
+
+/// Runs the binary with a text as its standard input.
+pub(crate) fn agent(arguments: &[&str], input: &str) -> Output {
+    let mut child = Command::new(sensor_tests::lab::agent_binary().unwrap())
+        .args(arguments)
+        .env("NO_COLOR", "1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut pipe = child.stdin.take().unwrap();
+    // A wrong option ends it before it reads anything.
+    drop(pipe.write_all(input.as_bytes()));
+    drop(pipe);
+    child.wait_with_output().unwrap()
 }

@@ -8,6 +8,7 @@ mod nginx;
 mod process;
 mod redirect;
 mod sensor;
+mod wait;
 
 pub use client::KeepAlive;
 pub use namespace::{Lab, Namespace};
@@ -15,3 +16,4 @@ pub use nginx::Nginx;
 pub use process::Child;
 pub use redirect::RedirectPeer;
 pub use sensor::{Sensor, SensorOptions, binary as agent_binary};
+pub use wait::wait;
