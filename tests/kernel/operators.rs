@@ -1,15 +1,10 @@
 //! Commands of the inventory on a running sensor: an endpoint is shown, accepted and ignored, by who may, in the audit log, over a restart.
 
-use std::{
-    fs,
-    path::PathBuf,
-    process::Output,
-    time::{Duration, Instant},
-};
+use std::{fs, path::PathBuf, process::Output, time::Duration};
 
 use sensor_tests::{
     is_root_or_skips,
-    lab::{Lab, Namespace, Nginx, Sensor, SensorOptions, agent_binary},
+    lab::{Lab, Namespace, Nginx, Sensor, SensorOptions, agent_binary, wait},
 };
 use serde_json::Value;
 
@@ -91,16 +86,13 @@ impl Host {
 
     /// Waits until the row of an endpoint is as it should be.
     fn wait_for(&self, endpoint: &str, holds: impl Fn(&Value) -> bool) -> Value {
-        let end = Instant::now() + Duration::from_secs(20);
-        loop {
+        let mut shown = Value::Null;
+        wait(20, endpoint, || {
             let output = self.run(&["inventory", "show", endpoint, "--json"]);
-            let shown: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
-            if holds(&shown["endpoint"]) {
-                return shown;
-            }
-            assert!(Instant::now() < end, "{endpoint} within 20 s: {shown:#}");
-            std::thread::sleep(Duration::from_millis(100));
-        }
+            shown = serde_json::from_slice(&output.stdout).unwrap_or_default();
+            holds(&shown["endpoint"])
+        });
+        shown
     }
 }
 
@@ -119,15 +111,11 @@ fn hosts_that_are_called_are_listed_and_templates_follow_their_file() {
         host.server.sh(get).unwrap();
     }
     host.wait("GET shop.example/debug/vars", "shadow-path");
-    let end = Instant::now() + Duration::from_secs(20);
-    let egress = loop {
-        let egress = host.json(&["egress"]);
-        if egress["hosts"][0]["requests"] == 3 {
-            break egress;
-        }
-        assert!(Instant::now() < end, "{egress:#}");
-        std::thread::sleep(Duration::from_millis(100));
-    };
+    let mut egress = Value::Null;
+    wait(20, "the host that is called", || {
+        egress = host.json(&["egress"]);
+        egress["hosts"][0]["requests"] == 3
+    });
     assert_eq!(egress["hosts"][0]["host"], "pay.partner.example", "{egress:#}");
     assert_eq!(egress["hosts"][0]["methods"]["GET"], 3, "{egress:#}");
     assert_eq!(host.json(&["egress", "--host", "*.partner.*"])["hosts"], egress["hosts"]);
@@ -205,7 +193,7 @@ fn what_operators_say_of_endpoints_holds_at_once_and_over_a_restart() {
     host.refused(
         &["inventory", "ignore", "GET shop.example/debug/heap", "--undo"],
         1,
-        &["was not ignored"],
+        &["is not ignored", "debug/17"],
     );
     let listed = host.json(&["inventory", "--state", "ignored"]);
     assert_eq!(listed["endpoints"].as_array().unwrap().len(), 1, "{listed:#}");
@@ -239,11 +227,15 @@ fn what_operators_say_of_endpoints_holds_at_once_and_over_a_restart() {
     // By hand.
     let file = host.folder().join("store/overlay/ignored.csv");
     let text = fs::read_to_string(&file).unwrap();
-    fs::write(&file, text + "GET,shop.example,/debug/heap,by hand,,me,\n").unwrap();
+    let lines =
+        "GET,shop.example,/debug/heap,by hand,,me,\nGET,shop.example,/gone/{id},by hand,,me,\n";
+    fs::write(&file, text + lines).unwrap();
     host.wait("GET shop.example/debug/heap", "ignored");
     // Taken back.
     host.json(&["inventory", "accept", &id, "--undo"]);
     host.wait(&id, "shadow-path");
+    let gone = host.json(&["inventory", "ignore", "GET shop.example/gone/{gone_id}", "--undo"]);
+    assert_eq!(gone["diff"][0], "- ignored GET shop.example/gone/{id}: by hand", "{gone:#}");
     host.json(&["inventory", "ignore", "GET shop.example/debug/17", "--undo"]);
     host.wait("GET shop.example/debug/17", "shadow-path");
 

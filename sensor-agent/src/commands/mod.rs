@@ -21,6 +21,7 @@ mod run;
 mod shown;
 mod signals;
 mod status;
+mod tell;
 mod view;
 
 pub use cli::{Cli, main};

@@ -110,7 +110,7 @@ pub enum Change {
     },
     /// Takes back that an endpoint was accepted or ignored.
     InventoryUndo {
-        /// Its id.
+        /// Its id, or `METHOD service/path` of what was said: it need not be there any more.
         id: String,
         /// Which of the two.
         word: OverlayWord,

@@ -23,6 +23,8 @@ use crate::{
     telemetry::events::{self, Emit as _},
 };
 
+/// Endpoints that a refusal names.
+const NAMED_MAX: usize = 8;
 /// Longest name of an owner, note or reason, in bytes.
 const TEXT_BYTES_MAX: usize = 1_000;
 
@@ -95,13 +97,9 @@ impl Shared {
                 book.change(|overlay| say(overlay, Word::Ignored, said, now))?
             }
             Change::InventoryUndo { id, word, .. } => {
-                let (row, word) = (self.row(id)?, Word::from(*word));
-                book.change(|overlay| {
-                    let back =
-                        overlay.take_back(word, &row.service, &row.method, &row.path_template);
-                    back.map(|said| format!("- {}", line(word, &said)))
-                        .ok_or_else(|| format!("{} was not {}", name(&row), verb(word)))
-                })?
+                let word = Word::from(*word);
+                let shown = self.row(id).map(|row| said_of(&row, by, now)).ok();
+                book.change(|overlay| take_back(overlay, word, shown.as_ref(), id))?
             }
             _ => return Err("is no change of the inventory".into()),
         };
@@ -173,6 +171,34 @@ fn say(overlay: &mut Overlay, word: Word, said: Said, now: UnixNs) -> Result<Str
     let text = format!("+ {}", line(word, &said));
     overlay.say(word, said).map_err(|error| error.to_string())?;
     Ok(text)
+}
+
+/// Takes back what was said of an endpoint that is shown, or of one by its name; a line that says what changed.
+fn take_back(
+    overlay: &mut Overlay,
+    word: Word,
+    shown: Option<&Said>,
+    name: &str,
+) -> Result<String, String> {
+    let found = shown.or_else(|| overlay.named(word, name)).cloned();
+    let back = found
+        .as_ref()
+        .and_then(|said| overlay.take_back(word, &said.service, &said.method, &said.path_template));
+    back.map(|said| format!("- {}", line(word, &said))).ok_or_else(|| {
+        let name = shown.map_or_else(|| format!("`{name}`"), name_of);
+        let all = overlay.all(word);
+        let names: Vec<String> = all.iter().take(NAMED_MAX).map(|said| name_of(said)).collect();
+        let others = match (&*names, all.len().saturating_sub(NAMED_MAX)) {
+            ([], _) => "nothing is".to_owned(),
+            (names, 0) => format!("these are: {}", names.join(", ")),
+            (names, more) => format!("these are: {}, and {more} more", names.join(", ")),
+        };
+        format!("{name} is not {}; {others}", verb(word))
+    })
+}
+
+fn name_of(said: &Said) -> String {
+    format!("{} {}{}", said.method, said.service, said.path_template)
 }
 
 fn said_of(row: &EndpointRow, by: &str, since: UnixNs) -> Said {

@@ -87,6 +87,17 @@ impl Overlay {
         self.words_mut(word).remove(&key(service, method, path_template))
     }
 
+    /// What was said of an endpoint that need not be there any more, by its `METHOD service/path`.
+    #[must_use]
+    pub fn named(&self, word: Word, name: &str) -> Option<&Said> {
+        let (method, place) = name.split_once(' ')?;
+        self.all(word).into_iter().find(|said| {
+            let path = place.trim_start().strip_prefix(&*said.service);
+            said.method.eq_ignore_ascii_case(method)
+                && path.is_some_and(|path| Shape(path) == Shape(&said.path_template))
+        })
+    }
+
     /// Forgets what is over at a time; how many that were.
     pub fn sweep(&mut self, now: UnixNs) -> usize {
         let before = self.ignored.len();
@@ -138,6 +149,11 @@ pub(super) struct Holds<'o> {
 }
 
 impl Holds<'_> {
+    /// Whether it was accepted with an owner.
+    pub(super) fn names_owner(self) -> bool {
+        self.accepted.is_some_and(|said| !said.owner.is_empty())
+    }
+
     pub(super) const fn operator(self) -> Operator {
         if self.ignored.is_some() { Operator::Ignored } else { Operator::Nothing }
     }

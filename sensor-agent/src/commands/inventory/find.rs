@@ -24,9 +24,14 @@ pub(super) struct Named {
 }
 
 impl Named {
+    /// As it was written.
+    pub(super) fn text(&self) -> String {
+        self.endpoint.join(" ")
+    }
+
     /// The endpoint.
     pub(super) fn find<'v>(&self, view: &'v InventoryView) -> Result<&'v EndpointRow, FindError> {
-        find(view, &self.endpoint.join(" "))
+        find(view, &self.text())
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::time::SystemTime;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
+use sensor_core::inventory::EndpointRow;
 
 use super::{filter::When, find::Named};
 use crate::{
-    commands::{Exit, Prerequisite, output, place::Place, view},
+    commands::{Exit, place::Place, tell, view},
     config::unix_ns,
-    control::{AskError, Change, ChangeView, OverlayWord, Terms, tell},
+    control::{Change, ChangeView, OverlayWord, Terms},
 };
 
 /// Takes an endpoint that nobody declared into the catalogue, with an owner.
@@ -18,9 +19,10 @@ Examples:
   sudo sensor-agent inventory accept 4f3c --owner team-orders --note 'documented with v2'
   sudo sensor-agent inventory accept GET orders.example/internal/jobs/17 --owner team-orders
   sudo sensor-agent inventory accept 4f3c --undo
+  sudo sensor-agent inventory accept GET orders.example/jobs/{job_id} --undo   also when it is gone
 
-Exactly this endpoint is declared from then on, no other one of its service. It is kept in overlay/accepted.csv in the folder of the store, whose
-lines are those of a list of endpoints: copied into the catalogue's folder, they declare the same for good.
+Exactly this endpoint is declared from then on, no other one of its service. It is kept in overlay/accepted.csv in the folder of the store, whose \
+lines are those of a list of endpoints: copied into the catalogue's folder, they declare the same for good. \
 Root and the group `write_group` may do it; it is in the audit log.")]
 pub(super) struct AcceptArgs {
     #[command(flatten)]
@@ -45,9 +47,10 @@ Examples:
   sudo sensor-agent inventory ignore 4f3c --reason 'load test' --expires 7d
   sudo sensor-agent inventory ignore GET orders.example/ping --reason 'probe of the balancer'
   sudo sensor-agent inventory ignore 4f3c --undo
+  sudo sensor-agent inventory ignore GET orders.example/ping --undo   also when it is gone
   sensor-agent inventory --state ignored        what is ignored, until when
 
-It is counted as before and has the state `ignored`, until it expires. Kept in overlay/ignored.csv in the folder of the store.
+It is counted as before and has the state `ignored`, until it expires. Kept in overlay/ignored.csv in the folder of the store. \
 Root and the group `write_group` may do it; it is in the audit log.")]
 pub(super) struct IgnoreArgs {
     #[command(flatten)]
@@ -77,7 +80,8 @@ struct Common {
 /// Accepts.
 pub(super) fn accept(args: &AcceptArgs) -> Result<Exit> {
     let terms = |reason: Option<String>| Terms { reason, ..Terms::default() };
-    send(&args.common, &args.named, |id| {
+    let meant = if args.undo { Meant::Said(OverlayWord::Accepted) } else { Meant::Shown };
+    send(&args.common, &args.named, meant, |id| {
         if args.undo {
             let word = OverlayWord::Accepted;
             return Change::InventoryUndo { id, word, terms: terms(None) };
@@ -96,7 +100,8 @@ pub(super) fn accept(args: &AcceptArgs) -> Result<Exit> {
 pub(super) fn ignore(args: &IgnoreArgs) -> Result<Exit> {
     let terms = Terms { reason: args.reason.clone(), ..Terms::default() };
     let until_unix_ns = args.expires.map(|when| when.after(unix_ns(SystemTime::now())).0);
-    send(&args.common, &args.named, |id| {
+    let meant = if args.undo { Meant::Said(OverlayWord::Ignored) } else { Meant::Shown };
+    send(&args.common, &args.named, meant, |id| {
         if args.undo {
             return Change::InventoryUndo { id, word: OverlayWord::Ignored, terms };
         }
@@ -104,33 +109,35 @@ pub(super) fn ignore(args: &IgnoreArgs) -> Result<Exit> {
     })
 }
 
+/// Which endpoint is meant.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Meant {
+    /// One that is shown.
+    Shown,
+    /// One of which something was said, there or not.
+    Said(OverlayWord),
+}
+
 /// Finds the endpoint, has the agent make the change, and shows what came of it.
-fn send(common: &Common, named: &Named, change: impl FnOnce(String) -> Change) -> Result<Exit> {
+fn send(
+    common: &Common,
+    named: &Named,
+    meant: Meant,
+    change: impl FnOnce(String) -> Change,
+) -> Result<Exit> {
     let socket = common.place.resolve()?.socket;
     let told = view::from_agent(&socket)?;
-    let change = change(named.find(&told)?.id.clone());
-    let view: ChangeView = match tell(&socket, &change, &[]) {
-        Ok(value) => serde_json::from_value(value).context("the agent is of another version")?,
-        Err(AskError::Refused(why)) => {
-            if common.json {
-                output::print_json(&serde_json::json!({ "refused": why }))?;
-            } else {
-                output::note(&format!("refused: {}", output::clean_lines(&why)));
-            }
-            return Ok(Exit::Negative);
-        }
-        Err(error) => return Err(Prerequisite::new(error.to_string()).into()),
+    let is_said = |row: &&EndpointRow| match meant {
+        Meant::Shown => true,
+        Meant::Said(OverlayWord::Accepted) => row.accepted.is_some(),
+        Meant::Said(OverlayWord::Ignored) => row.ignored.is_some(),
     };
-    if common.json {
-        output::print_json(&view)?;
-        return Ok(Exit::Done);
-    }
-    let lines = view.diff.iter().cloned();
-    let notes = view.notes.iter().map(|note| format!("note: {note}"));
-    let head = view.audit.head.get(..16).unwrap_or_default();
-    let audit = format!("audit entry {} ({head})", view.audit.entries);
-    let text =
-        lines.chain(notes).chain([audit]).map(|line| output::clean(&line).into_owned() + "\n");
-    output::print(&text.collect::<String>())?;
-    Ok(Exit::Done)
+    let id = match (named.find(&told), meant) {
+        (Ok(row), _) if is_said(&row) => row.id.clone(),
+        (Err(error), Meant::Shown) => return Err(error.into()),
+        // The agent looks among what was said: the endpoint may be gone, or be another one's now.
+        _ => named.text(),
+    };
+    let text = |view: &ChangeView| tell::lines(view) + &tell::audit_entry(view);
+    tell::change(&socket, &change(id), &[], common.json, text)
 }

@@ -1,12 +1,12 @@
 //! What all changes have in common: their terms, the way to the agent, and how what came of them is shown; and the small verbs.
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use sensor_proto::json::rfc3339;
 
 use super::session::ssh_connection;
 use crate::{
-    commands::{Exit, Prerequisite, output, place::Place},
-    control::{AskError, Change, ChangeView, Terms, tell},
+    commands::{Exit, place::Place, tell},
+    control::{Change, ChangeView, Terms},
 };
 
 /// Options of every change.
@@ -96,44 +96,15 @@ impl Common {
 
 /// Has the agent make a change and shows what came of it.
 pub(super) fn send(common: &Common, change: &Change, body: &[u8]) -> Result<Exit> {
-    let socket = common.place.resolve()?.socket;
-    let view: ChangeView = match tell(&socket, change, body) {
-        Ok(value) => serde_json::from_value(value).context("the agent is of another version")?,
-        Err(AskError::Refused(why)) => {
-            if common.json {
-                output::print_json(&serde_json::json!({ "refused": why }))?;
-            } else {
-                output::note(&format!("refused: {}", output::clean_lines(&why)));
-            }
-            return Ok(Exit::Negative);
-        }
-        Err(error) => return Err(Prerequisite::new(error.to_string()).into()),
-    };
-    if common.json {
-        output::print_json(&view)?;
-    } else {
-        output::print(&text(&view))?;
-    }
-    Ok(Exit::Done)
+    tell::change(&common.place.resolve()?.socket, change, body, common.json, text)
 }
 
 fn text(view: &ChangeView) -> String {
-    let mut out = String::new();
-    for line in &view.diff {
-        out.extend([&*output::clean(line), "\n"]);
-    }
-    for note in &view.notes {
-        out.extend(["note: ", &output::clean(note), "\n"]);
-    }
     let policy = match view.generation {
         0 => "no policy is in force".to_owned(),
         generation => format!("generation {generation} ({})", view.hash),
     };
-    out.extend([format!(
-        "{policy}, audit entry {} ({})\n",
-        view.audit.entries,
-        view.audit.head.get(..16).unwrap_or_default()
-    )]);
+    let mut out = tell::lines(view) + &policy + ", " + &tell::audit_entry(view);
     if let Some(provisional) = &view.provisional {
         out.extend([format!(
             "provisional until {}: keep it with `policy confirm`, else generation {} is in force again\n",

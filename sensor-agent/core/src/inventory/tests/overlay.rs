@@ -120,3 +120,19 @@ fn the_overlay_has_a_bound() {
     assert!(overlay.take_back(Word::Ignored, "api.example.com", "GET", "/1").is_some());
     assert_eq!(overlay.take_back(Word::Ignored, "api.example.com", "GET", "/1"), None);
 }
+
+#[test]
+fn what_was_said_is_found_by_its_name() {
+    let mut overlay = Overlay::default();
+    overlay.say(Word::Ignored, said("/debug/{id}")).unwrap();
+    let check = |word, name: &str, expected: bool| {
+        assert_eq!(overlay.named(word, name).is_some(), expected, "{name}");
+    };
+    check(Word::Ignored, "GET api.example.com/debug/{debug_id}", true);
+    check(Word::Ignored, "get  api.example.com/debug/{id}", true);
+    check(Word::Accepted, "GET api.example.com/debug/{id}", false);
+    check(Word::Ignored, "POST api.example.com/debug/{id}", false);
+    check(Word::Ignored, "GET example.com/debug/{id}", false);
+    check(Word::Ignored, "GET api.example.com/debug", false);
+    check(Word::Ignored, "4f3c", false);
+}
