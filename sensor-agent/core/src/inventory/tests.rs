@@ -12,6 +12,7 @@ mod pins;
 mod placing;
 mod removed;
 mod services;
+mod shapes;
 mod versions;
 
 use std::net::SocketAddr;

@@ -26,6 +26,7 @@ use crate::{
     catalogue::{Catalogue, DeclaredOperation},
     event::Mask,
     http::{Exchange, Method},
+    shape::Shape,
     state::{DeclarationKind, State},
     time::UnixNs,
 };
@@ -143,11 +144,11 @@ impl Inventory {
         order.extend(self.endpoints.iter().flatten().filter_map(|endpoint| {
             let service = self.service(self.shown_as(endpoint.service))?;
             let address = addresses.get(service.listener as usize)?;
-            let place = Place(&service.name, address, &endpoint.template, endpoint.method.as_str());
-            Some((place, Made::Endpoint(endpoint)))
+            let (template, method) = (Shape(&endpoint.template), endpoint.method.as_str());
+            Some((Place(&service.name, address, template, method), Made::Endpoint(endpoint)))
         }));
-        // Those that are not joined stay behind those that are.
-        order.sort_by_key(|(place, entry)| (*place, entry.is_apart()));
+        // Those that are not joined stay behind those that are; of several names for a parameter the first is shown.
+        order.sort_by_key(|(place, entry)| (*place, entry.is_apart(), place.2.0));
         let mut last: Option<EndpointRow> = None;
         let mut order = order.into_iter().peekable();
         while let Some((place, entry)) = order.next() {
@@ -357,8 +358,8 @@ impl Inventory {
         if catalogue.is_empty() {
             return Vec::new();
         }
-        let mut open: HashMap<(u32, String, String), (u64, ServiceId, Declared)> = HashMap::new();
-        let mut called: HashSet<(u32, String, String)> = HashSet::new();
+        let mut open: HashMap<Silent<'_>, (u64, ServiceId, Declared)> = HashMap::new();
+        let mut called: HashSet<Silent<'_>> = HashSet::new();
         let seen = self.declared_and_seen();
         let serving: HashSet<ServiceId> = (0_u32..)
             .map(ServiceId)
@@ -371,9 +372,8 @@ impl Inventory {
                 continue;
             }
             for operation in self.operations_of(service, serving.contains(&id), catalogue) {
-                let key = key_of(&operation);
-                let (method, template) = (&operation.operation.method, operation.template);
-                if seen.contains(&(id, method, template)) {
+                let key = Silent::of(&operation);
+                if seen.contains(&(id, key.method, key.template)) {
                     called.insert(key);
                     continue;
                 }
@@ -390,8 +390,8 @@ impl Inventory {
         }
         open.into_iter()
             .filter(|(key, _)| !called.contains(key))
-            .filter_map(|((_, template, method), (_, service, declared))| {
-                let method = Method::parse(&method)?;
+            .filter_map(|(key, (_, service, declared))| {
+                let (method, template) = (key.method.clone(), key.template.0);
                 let endpoint = Endpoint::new(service, method, template.into(), 0, declared);
                 self.shown_row(&endpoint, now, mask)
             })
@@ -399,12 +399,12 @@ impl Inventory {
     }
 
     /// Declared operations that were asked for, by the service that they are shown at.
-    fn declared_and_seen(&self) -> HashSet<(ServiceId, &Method, &str)> {
+    fn declared_and_seen(&self) -> HashSet<(ServiceId, &Method, Shape<'_>)> {
         self.endpoints
             .iter()
             .flatten()
             .filter(|it| it.folded_host == 0 && !it.declared.is_undeclared())
-            .map(|it| (self.shown_as(it.service), &it.method, &*it.template))
+            .map(|it| (self.shown_as(it.service), &it.method, Shape(&it.template)))
             .collect()
     }
 
@@ -478,12 +478,12 @@ fn join(row: &mut EndpointRow, other: &EndpointRow) {
     row.last_seen_unix_ns = row.last_seen_unix_ns.max(other.last_seen_unix_ns);
 }
 
-/// Service, listener, template and method: the order of rows.
+/// Service, listener, template and method: the order of rows. As in their ids, names of parameters do not count.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Place<'a>(&'a str, &'a str, &'a str, &'a str);
+struct Place<'a>(&'a str, &'a str, Shape<'a>, &'a str);
 
 fn place_of(row: &EndpointRow) -> Place<'_> {
-    Place(&row.service, &row.listener, &row.path_template, &row.method)
+    Place(&row.service, &row.listener, Shape(&row.path_template), &row.method)
 }
 
 /// A row that is made already, or an endpoint to make one of.
@@ -508,12 +508,22 @@ impl Endpoint {
     }
 }
 
-fn key_of(operation: &DeclaredOperation<'_>) -> (u32, String, String) {
-    (
-        operation.operation.document,
-        operation.template.to_owned(),
-        operation.operation.method.as_str().to_owned(),
-    )
+/// An operation of a document that may not have been called.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Silent<'c> {
+    document: u32,
+    template: Shape<'c>,
+    method: &'c Method,
+}
+
+impl<'c> Silent<'c> {
+    fn of(operation: &DeclaredOperation<'c>) -> Self {
+        Self {
+            document: operation.operation.document,
+            template: Shape(operation.template),
+            method: &operation.operation.method,
+        }
+    }
 }
 
 const fn drift_text(drift: Drift) -> Option<&'static str> {
