@@ -6,6 +6,8 @@
 //! are not printable ASCII and braces are encoded; path parameters (`;jsessionid=..`) are cut; dot segments stay as
 //! they are. `/package.Service/Method` of gRPC keeps its text. Bounds: `template_bytes`, `template_segments`.
 
+use std::borrow::Cow;
+
 use super::{
     learned::SEGMENT_BYTES_MAX,
     segment::{SegmentType, with_extension},
@@ -185,6 +187,17 @@ pub(super) fn decode(raw: &[u8], into: &mut [u8; SEGMENT_BYTES_MAX]) -> Option<u
         rest = next;
     }
     Some(length)
+}
+
+/// A segment of a path or template as it is without percent-encoding; as it stands where it is too long for that, or no text then.
+pub(super) fn decoded(segment: &str) -> Cow<'_, str> {
+    if !segment.contains('%') {
+        return Cow::Borrowed(segment);
+    }
+    let mut bytes = [0_u8; SEGMENT_BYTES_MAX];
+    let text = decode(segment.as_bytes(), &mut bytes)
+        .and_then(|length| std::str::from_utf8(bytes.get(..length)?).ok());
+    text.map_or(Cow::Borrowed(segment), |text| Cow::Owned(text.to_owned()))
 }
 
 /// A path that has this template: for asking a catalogue about a template that was made without it.

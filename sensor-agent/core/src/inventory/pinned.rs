@@ -1,9 +1,10 @@
 //! Pins in the inventory: which of them are for a service, and what another file of them does to endpoints.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use super::{
     learned::Templates,
+    path::decoded,
     pins::{Pins, ServicePins},
     service::ServiceId,
     table::{EndpointId, Inventory},
@@ -63,8 +64,10 @@ impl Inventory {
 impl ServicePins<'_> {
     /// The template that a template has now.
     pub(super) fn renew(&self, template: &str, learned: &Templates, out: &mut Vec<u8>) -> bool {
-        let texts: Vec<&str> = template.split('/').filter(|text| !text.is_empty()).collect();
-        if self.write_texts(&texts, out) {
+        // As segments of a path are, and what pins say: decoded.
+        let texts: Vec<Cow<'_, str>> =
+            template.split('/').filter(|text| !text.is_empty()).map(decoded).collect();
+        if self.write_texts(&texts.iter().map(|text| &**text).collect::<Vec<_>>(), out) {
             return true;
         }
         if !learned.renew(template, &|texts| self.stays(texts), out) {

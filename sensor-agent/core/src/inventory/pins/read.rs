@@ -15,6 +15,7 @@ use std::{collections::BTreeMap, fmt};
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
+use super::super::path::decoded;
 use super::{Group, Pin, Pins, Segment, ranks};
 use crate::{
     catalogue::HostPattern,
@@ -217,7 +218,7 @@ fn parameter(segment: &str) -> Result<Segment, &'static str> {
     const WRONG: &str =
         "has a segment that is no literal and no {name}, with or without text around it";
     if !segment.contains(['{', '}']) {
-        return Ok(Segment::Literal(segment.into()));
+        return Ok(Segment::Literal(decoded(segment).into()));
     }
     let (before, rest) = segment.split_once('{').ok_or(WRONG)?;
     let (name, behind) = rest.split_once('}').ok_or(WRONG)?;
@@ -229,7 +230,8 @@ fn parameter(segment: &str) -> Result<Segment, &'static str> {
     {
         return Err(WRONG);
     }
-    Ok(Segment::Parameter { before: before.into(), name: name.into(), behind: behind.into() })
+    let (before, behind) = (decoded(before).into(), decoded(behind).into());
+    Ok(Segment::Parameter { before, name: name.into(), behind })
 }
 
 #[cfg(test)]

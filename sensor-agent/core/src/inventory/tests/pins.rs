@@ -39,6 +39,20 @@ fn a_pin_joins_what_was_counted_apart_and_holds_for_new_paths() {
 }
 
 #[test]
+fn a_literal_is_one_whether_it_is_encoded_or_not() {
+    for literal in ["/été/{day}", "/%C3%A9t%c3%a9/{day}"] {
+        let pin = format!("version: 1\ntemplates:\n  - pin: ['{literal}']\n");
+        let mut bench = Bench::new(&[]);
+        bench.call(&get("/%C3%A9t%C3%A9/monday", 200));
+        assert_eq!(rows(&mut bench), expected(&[("/%C3%A9t%C3%A9/monday", 1)]));
+        bench.inventory.set_pins(pins(&pin));
+        assert_eq!(rows(&mut bench), expected(&[("/%C3%A9t%C3%A9/{day}", 1)]), "what was counted");
+        bench.call(&get("/%c3%a9t%C3%A9/friday", 200));
+        assert_eq!(rows(&mut bench), expected(&[("/%C3%A9t%C3%A9/{day}", 2)]), "{literal}");
+    }
+}
+
+#[test]
 fn a_split_keeps_a_literal_that_would_be_a_value() {
     let mut bench = Bench::new(&[]);
     for number in 0..200 {
