@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::{
     coverage::ListenerTotals,
     endpoint::Standing,
-    summary::Summary,
+    summary::Sum,
     table::{EndpointId, Inventory},
     watch::Attached,
 };
@@ -103,7 +103,7 @@ impl Inventory {
     ) {
         let mut later = std::mem::take(&mut self.discovered);
         for id in later.drain(..room.min(later.len())) {
-            self.tell_change(id, now, mask, Some(&mut tell), &mut Summary::default());
+            self.tell_change(id, now, mask, Some(&mut tell), &mut Sum::default());
         }
         self.discovered = later;
     }
@@ -118,7 +118,7 @@ impl Inventory {
         mut tell: impl FnMut(EndpointEvent),
     ) {
         self.retire(now);
-        let (mut left, mut summary) = (room, Summary::default());
+        let (mut left, mut sum) = (room, Sum::default());
         for slot in 0..self.endpoints.len() {
             let Ok(slot) = u32::try_from(slot) else { break };
             // The sums are of all of them, also where there is no room to tell.
@@ -128,9 +128,9 @@ impl Inventory {
                 tell(event);
             };
             let tell = has_room.then_some(&mut tell);
-            self.tell_change(EndpointId(slot), now, mask, tell, &mut summary);
+            self.tell_change(EndpointId(slot), now, mask, tell, &mut sum);
         }
-        self.summary = summary;
+        self.summary = sum.summary;
     }
 
     fn tell_change(
@@ -139,11 +139,11 @@ impl Inventory {
         now: UnixNs,
         mask: &Mask,
         tell: Option<&mut impl FnMut(EndpointEvent)>,
-        summary: &mut Summary,
+        sum: &mut Sum,
     ) {
         let Some(endpoint) = self.endpoint(id) else { return };
         let state = self.evaluate(endpoint, now).decision.state;
-        self.sum_up(summary, endpoint, state);
+        self.sum_up(sum, endpoint, state, now);
         let Some(tell) = tell else { return };
         let change = match endpoint.told {
             Some(previous) if previous == state => return,

@@ -92,14 +92,18 @@ impl Inventory {
         if let Some(owner) = endpoint.declared.owner {
             return Some((self.api_owners.name(owner.name)?.to_string(), owner.source));
         }
+        Some((self.owner_by_globs(service)?.to_owned(), OwnerSource::Configuration))
+    }
+
+    /// Whose the endpoints of a service are by the configuration.
+    pub(super) fn owner_by_globs(&self, service: &Service) -> Option<&str> {
         if self.owner_globs.is_empty() {
             return None;
         }
         let address = self.address_of(service);
         let own = service.host.as_deref().or(address.as_deref());
         let mut names = own.into_iter().chain(service.hosts.iter().map(|name| &**name));
-        let owner = names.find_map(|name| self.owner_globs.owner(name))?;
-        Some((owner.to_owned(), OwnerSource::Configuration))
+        names.find_map(|name| self.owner_globs.owner(name))
     }
 }
 

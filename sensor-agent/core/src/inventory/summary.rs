@@ -2,13 +2,16 @@
 //!
 //! Endpoints that were called; what is only declared is not in it. Bounded by the closed sets of states and classes.
 
+use std::collections::HashMap;
+
 use super::{
     endpoint::{Endpoint, Standing},
     facet::Exposure,
     row::Kind,
+    service::ServiceId,
     table::Inventory,
 };
-use crate::state::State;
+use crate::{state::State, time::UnixNs};
 
 /// Endpoints that were called, by what they are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,6 +36,14 @@ impl Summary {
     }
 }
 
+/// A summary in the making.
+#[derive(Debug, Default)]
+pub(super) struct Sum {
+    pub(super) summary: Summary,
+    /// Whether the configuration names an owner of a service: asked once for all its endpoints.
+    owned: HashMap<ServiceId, bool>,
+}
+
 impl Inventory {
     /// As of the last look at all endpoints.
     #[must_use]
@@ -41,10 +52,11 @@ impl Inventory {
     }
 
     /// Counts one endpoint of a look at all of them.
-    pub(super) fn sum_up(&self, summary: &mut Summary, endpoint: &Endpoint, state: State) {
+    pub(super) fn sum_up(&self, sum: &mut Sum, endpoint: &Endpoint, state: State, now: UnixNs) {
         if endpoint.standing == Standing::Candidate || matches!(state, State::Probing) {
             return;
         }
+        let summary = &mut sum.summary;
         if let Some(slot) = summary.states.get_mut(state as usize) {
             *slot += 1;
         }
@@ -52,10 +64,15 @@ impl Inventory {
         if let Some(slot) = widest.and_then(|it| summary.exposures.get_mut(it as usize)) {
             *slot += 1;
         }
+        let shown = self.shown_as(endpoint.service);
+        let mut by_configuration = || {
+            let owner = || self.owner_by_globs(self.service(shown)?);
+            *sum.owned.entry(shown).or_insert_with(|| owner().is_some())
+        };
         let owned = Kind::of_endpoint(endpoint) != Kind::Api
-            || self
-                .service(self.shown_as(endpoint.service))
-                .is_some_and(|service| self.owner_of(endpoint, service).is_some());
-        summary.unowned += u64::from(!owned);
+            || endpoint.declared.owner.is_some()
+            || by_configuration()
+            || self.holds(endpoint, now).names_owner();
+        sum.summary.unowned += u64::from(!owned);
     }
 }
