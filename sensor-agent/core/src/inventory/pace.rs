@@ -89,8 +89,8 @@ impl Pace {
 
     fn add_to(&self, other: &mut Self) {
         for (back, count) in (0_u64..).zip(self.counts).filter(|(_, count)| *count > 0) {
-            let middle = self.latest.saturating_sub(back) * self.part_ns + self.part_ns / 2;
-            other.add(UnixNs(middle), count.into());
+            let start = self.latest.saturating_sub(back).saturating_mul(self.part_ns);
+            other.add(UnixNs(start.saturating_add(self.part_ns / 2)), count.into());
         }
     }
 
@@ -103,7 +103,7 @@ impl Pace {
         let spread = |(back, count): (u64, u32)| {
             let start = self.latest.saturating_sub(back).saturating_mul(self.part_ns);
             let end = start.saturating_add(self.part_ns);
-            share(count.into(), (start.max(first.0), end.min(last.0 + 1)), (from, to))
+            share(count.into(), (start.max(first.0), end.min(last.0.saturating_add(1))), (from, to))
         };
         (0_u64..).zip(self.counts).filter(|(_, count)| *count > 0).map(spread).sum()
     }
