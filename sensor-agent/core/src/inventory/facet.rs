@@ -141,8 +141,6 @@ pub struct RiskPart {
 pub enum VersionSource {
     /// A segment of its path.
     Path,
-    /// A header field of requests.
-    Header,
 }
 
 /// Which version of what an endpoint is.
@@ -150,7 +148,7 @@ pub enum VersionSource {
 pub struct VersionRow {
     /// What all versions have in common: the path template with `{version}` for its version.
     pub family: String,
-    /// Its version, as written; where requests name several, the highest.
+    /// Its version, as written.
     pub version: String,
     /// What tells it.
     pub source: VersionSource,
