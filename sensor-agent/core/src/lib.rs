@@ -6,6 +6,7 @@
 #![warn(missing_docs)]
 
 pub mod catalogue;
+mod counts;
 pub mod csv;
 pub mod digest;
 pub mod event;

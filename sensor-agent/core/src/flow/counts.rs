@@ -3,28 +3,11 @@
 //! Two sums hold at any time: request heads = answered + unanswered + tunnelled + waiting, and response heads =
 //! answered + interim + orphans.
 
-macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
-        /// A counter of the flow stage.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum FlowCounter { $($(#[$doc])* $name,)* }
-
-        impl FlowCounter {
-            /// All, in index order.
-            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
-            /// How many there are.
-            pub const COUNT: usize = Self::ALL.len();
-
-            /// The name in the ledger, in metrics and on the wire.
-            #[must_use]
-            pub const fn name(self) -> &'static str {
-                match self { $(Self::$name => $text,)* }
-            }
-        }
-    };
-}
+use crate::counts::counters;
 
 counters! {
+    /// A counter of the flow stage.
+    enum FlowCounter, struct FlowCounts;
     /// TCP segments of a capture.
     Segments = "segments",
     /// Segments whose bytes were all seen before (retransmissions, the same packet captured twice).
@@ -79,28 +62,7 @@ counters! {
     Aliases = "aliases",
 }
 
-/// Values of all counters.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FlowCounts([u64; FlowCounter::COUNT]);
-
-impl Default for FlowCounts {
-    fn default() -> Self {
-        Self([0; FlowCounter::COUNT])
-    }
-}
-
 impl FlowCounts {
-    /// The value of one counter.
-    #[must_use]
-    pub fn value(&self, counter: FlowCounter) -> u64 {
-        self.0.get(counter as usize).copied().unwrap_or(0)
-    }
-
-    /// All counters with their values.
-    pub fn iter(&self) -> impl Iterator<Item = (FlowCounter, u64)> + '_ {
-        FlowCounter::ALL.iter().map(|counter| (*counter, self.value(*counter)))
-    }
-
     pub(super) fn add(&mut self, counter: FlowCounter, n: u64) {
         if let Some(value) = self.0.get_mut(counter as usize) {
             *value = value.saturating_add(n);

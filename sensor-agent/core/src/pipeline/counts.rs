@@ -3,28 +3,11 @@
 //! Two sums hold at any time: `records = records_malformed + samples`, and `exchanges` = the counters from
 //! `at_endpoints` to `transit`.
 
-macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
-        /// A counter of the pipeline.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum PipelineCounter { $($(#[$doc])* $name,)* }
-
-        impl PipelineCounter {
-            /// All, in index order.
-            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
-            /// How many there are.
-            pub const COUNT: usize = Self::ALL.len();
-
-            /// The name in the ledger, in metrics and on the wire.
-            #[must_use]
-            pub const fn name(self) -> &'static str {
-                match self { $(Self::$name => $text,)* }
-            }
-        }
-    };
-}
+use crate::counts::counters;
 
 counters! {
+    /// A counter of the pipeline.
+    enum PipelineCounter, struct PipelineCounts;
     /// Records taken from the ring.
     Records = "records",
     /// Of those, refused by the decoder.
@@ -77,28 +60,7 @@ counters! {
     RequestsNotCharged = "requests_not_charged",
 }
 
-/// Values of all counters.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PipelineCounts([u64; PipelineCounter::COUNT]);
-
-impl Default for PipelineCounts {
-    fn default() -> Self {
-        Self([0; PipelineCounter::COUNT])
-    }
-}
-
 impl PipelineCounts {
-    /// The value of one counter.
-    #[must_use]
-    pub fn value(&self, counter: PipelineCounter) -> u64 {
-        self.0.get(counter as usize).copied().unwrap_or(0)
-    }
-
-    /// All counters with their values.
-    pub fn iter(&self) -> impl Iterator<Item = (PipelineCounter, u64)> + '_ {
-        PipelineCounter::ALL.iter().map(|counter| (*counter, self.value(*counter)))
-    }
-
     pub(super) fn set(&mut self, counter: PipelineCounter, to: u64) {
         if let Some(value) = self.0.get_mut(counter as usize) {
             *value = to;
