@@ -45,8 +45,8 @@ impl Announced {
         successor: impl FnOnce(&str) -> Box<str>,
     ) -> Option<Self> {
         let response = &exchange.response;
-        let links = response.links.as_deref();
-        if response.deprecation.is_none() && response.sunset.is_none() && links.is_none() {
+        let next = response.successor.as_deref();
+        if response.deprecation.is_none() && response.sunset.is_none() && next.is_none() {
             return None;
         }
         let deprecation = response.deprecation.as_deref().and_then(|text| match text.trim() {
@@ -57,13 +57,13 @@ impl Announced {
         let found = Self {
             deprecation,
             sunset: response.sunset.as_deref().and_then(http_date::parse),
-            successor: links.and_then(|links| links.successor.as_deref()).map(successor),
+            successor: next.map(successor),
             without: 0,
             time: exchange.time,
             said: Some(Box::new(Said {
                 deprecation: response.deprecation.clone(),
                 sunset: response.sunset.clone(),
-                successor: links.and_then(|links| links.successor.clone()),
+                successor: response.successor.clone(),
             })),
         };
         (found.deprecation.is_some() || found.sunset.is_some() || found.successor.is_some())
@@ -73,11 +73,10 @@ impl Announced {
     /// Notes a response that says what was said last; false where it says anything else.
     pub(super) fn is_said_again(&mut self, exchange: &Exchange) -> bool {
         let response = &exchange.response;
-        let successor = response.links.as_deref().and_then(|links| links.successor.as_deref());
         let same = self.said.as_deref().is_some_and(|said| {
             said.deprecation == response.deprecation
                 && said.sunset == response.sunset
-                && said.successor.as_deref() == successor
+                && said.successor == response.successor
         });
         if same && exchange.time >= self.time {
             (self.time, self.without) = (exchange.time, 0);
