@@ -168,7 +168,7 @@ impl CatalogueFolder {
             let there = documents.iter().any(|(have, other)| {
                 have == name
                     || other == bytes
-                    || retired(have).is_some_and(|moved| ends_with_path(name, &moved))
+                    || retired(have).any(|moved| ends_with_path(name, &moved))
             });
             if !there {
                 notes.push(format!("{name} is gone; the last good one stays in force (move it to retired/ to retire it)"));
@@ -315,11 +315,13 @@ fn fingerprint(files: &[FileEntry]) -> u64 {
     digest.value()
 }
 
-/// The name that a document in a folder `retired/` had outside of it.
-fn retired(name: &str) -> Option<String> {
-    let inside = |at: usize| (at == 0 || name.as_bytes().get(at - 1) == Some(&b'/')).then_some(at);
-    let at = name.find("retired/").and_then(inside)?;
-    Some(format!("{}{}", name.get(..at)?, name.get(at + "retired/".len()..)?))
+/// The names that a document may have had outside of a folder `retired/`, one for each such folder.
+fn retired(name: &str) -> impl Iterator<Item = String> {
+    let folders = name.match_indices("retired/");
+    let folders = folders.filter(|(at, _)| *at == 0 || name.as_bytes().get(at - 1) == Some(&b'/'));
+    folders.filter_map(|(at, folder)| {
+        Some(format!("{}{}", name.get(..at)?, name.get(at + folder.len()..)?))
+    })
 }
 
 /// Whether `name` is `moved`, or ends with it on a segment border.
@@ -389,6 +391,18 @@ mod tests {
         }
         write(dir.path(), "a.yaml", &document("/new"), 4);
         assert_eq!(paths(&folder.load().unwrap()), ["/new"]);
+    }
+
+    #[test]
+    fn every_folder_of_the_name_retires() {
+        let check = |name: &str, expected: &[&str]| {
+            assert_eq!(retired(name).collect::<Vec<_>>(), expected, "{name}");
+        };
+        check("retired/a.yaml", &["a.yaml"]);
+        check("not-retired/x/retired/a.yaml", &["not-retired/x/a.yaml"]);
+        check("retired/2020/retired/a.yaml", &["2020/retired/a.yaml", "retired/2020/a.yaml"]);
+        check("unretired/a.yaml", &[]);
+        check("a.yaml", &[]);
     }
 
     #[test]
