@@ -53,6 +53,8 @@ pub(crate) struct Restored {
     catalogue: Catalogue,
     /// Why there is no catalogue.
     pub(crate) problem: Option<String>,
+    /// Lines of what operators said that do not hold.
+    pub(crate) overlay_problems: Vec<String>,
 }
 
 impl Restored {
@@ -73,8 +75,9 @@ impl Restored {
             catalogue = placed;
             inventory.set_catalogue(&catalogue);
         }
-        inventory.set_overlay(Book::open(folder_of(&config.store)).overlay().clone());
-        Self { inventory, catalogue, problem }
+        let book = Book::open(folder_of(&config.store));
+        inventory.set_overlay(book.overlay().clone());
+        Self { inventory, catalogue, problem, overlay_problems: book.problems().to_vec() }
     }
 
     /// The inventory as of now.

@@ -57,8 +57,14 @@ pub(super) fn history(place: &Place, id: Option<&str>) -> Result<HistoryView> {
     match ask(&config.socket, &Question::History { id: id.map(str::to_owned) }) {
         Ok(value) => serde_json::from_value(value).context("the agent is of another version"),
         Err(AskError::NoAgent(_)) => {
-            let contents = open_store(&config)?.load()?;
-            let view = Restored::new(&contents, &config).view();
+            let store = open_store(&config)?;
+            let contents = store.load()?;
+            let restored = Restored::new(&contents, &config);
+            // Of one endpoint it is asked for beside the inventory, which has told it.
+            if id.is_none() {
+                tell_restored(&store, &restored);
+            }
+            let view = restored.view();
             let (mut history, now) = (crate::restore::history(&contents), view.time_unix_ns);
             history.begin(now);
             view.endpoints.iter().for_each(|row| history.see(row, now));
@@ -71,12 +77,20 @@ pub(super) fn history(place: &Place, id: Option<&str>) -> Result<HistoryView> {
 
 fn from_store(config: &crate::config::Config) -> Result<Restored> {
     let store = open_store(config)?;
-    output::note(&format!("from the store at {}, no agent is running", store.path().display()));
     let restored = Restored::new(&store.load()?, config);
+    tell_restored(&store, &restored);
+    Ok(restored)
+}
+
+/// Tells where a view without an agent comes from, and what it lacks.
+fn tell_restored(store: &Store, restored: &Restored) {
+    output::note(&format!("from the store at {}, no agent is running", store.path().display()));
     if let Some(problem) = &restored.problem {
         output::note(&format!("states are shown without the catalogue: {problem}"));
     }
-    Ok(restored)
+    for problem in &restored.overlay_problems {
+        output::note(&format!("overlay: {problem}; the other lines hold"));
+    }
 }
 
 fn open_store(config: &crate::config::Config) -> Result<Store> {
