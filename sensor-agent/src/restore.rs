@@ -9,6 +9,7 @@ use sensor_core::{
         CatalogueCoverageView, History, Inventory, InventoryView, RecordTable, RowFilter, Span,
     },
     limits::InventoryLimits,
+    state::State,
     time::UnixNs,
 };
 
@@ -47,11 +48,26 @@ pub(crate) fn history(contents: &Contents) -> History {
     history
 }
 
+/// What is told where the configuration of a command has no documents, and that of the agent had.
+const NONE_HERE: &str = "none is configured here, but the agent had API documents; name them with `catalogue:` in a file for --config";
+
+/// Whether the agent knew API documents at its last look: some states need them.
+fn lacks_documents(contents: &Contents) -> bool {
+    use State::{Dormant, Missing, Pending, ShadowHost, ShadowMethod, ShadowPath};
+    let needs = |state: &State| {
+        matches!(state, ShadowHost | ShadowPath | ShadowMethod | Pending | Dormant | Missing)
+    };
+    let history = history(contents).view(UnixNs(0), None);
+    history.endpoints.iter().any(|row| {
+        row.changes.last().and_then(|last| last.state).is_some_and(|state| needs(&state))
+    })
+}
+
 /// What a store holds, with the configured catalogue if it can be read.
 pub(crate) struct Restored {
     inventory: Inventory,
     catalogue: Catalogue,
-    /// Why there is no catalogue.
+    /// Why there is no catalogue, though the agent had one.
     pub(crate) problem: Option<String>,
     /// Lines of what operators said that do not hold.
     pub(crate) overlay_problems: Vec<String>,
@@ -66,7 +82,7 @@ impl Restored {
         restore(&mut inventory, contents);
         let loaded = config.catalogue.as_deref().map(|folder| CatalogueFolder::new(folder).load());
         let (mut catalogue, problem) = match loaded {
-            None => (Catalogue::default(), None),
+            None => (Catalogue::default(), lacks_documents(contents).then(|| NONE_HERE.to_owned())),
             Some(Ok(loaded)) => (loaded.catalogue, None),
             Some(Err(error)) => (Catalogue::default(), Some(error.to_string())),
         };

@@ -66,9 +66,12 @@ pub(super) fn history(place: &Place, id: Option<&str>) -> Result<HistoryView> {
             }
             let view = restored.view();
             let (mut history, now) = (crate::restore::history(&contents), view.time_unix_ns);
-            history.begin(now);
-            view.endpoints.iter().for_each(|row| history.see(row, now));
-            history.end(now);
+            // Without the agent's documents most endpoints would have another state now: then what it saw last is what is known.
+            if restored.problem.is_none() {
+                history.begin(now);
+                view.endpoints.iter().for_each(|row| history.see(row, now));
+                history.end(now);
+            }
             Ok(history.view(now, id))
         }
         Err(error) => Err(Prerequisite::new(error.to_string()).into()),
