@@ -1,6 +1,6 @@
 //! `catalogue check` and what `replay` says of documents, with the real binary.
 
-use std::{fs, path::Path, process::Output};
+use std::{fs, path::Path};
 
 use serde_json::Value;
 
@@ -91,6 +91,10 @@ fn check_ends_with_0_for_good_documents_and_2_where_there_is_no_folder() {
     assert_eq!(agent(&["catalogue", "check", path, "--strict"], "").status.code(), Some(1));
     assert_eq!(agent(&["catalogue", "check", "/nowhere/at/all"], "").status.code(), Some(2));
     assert_eq!(agent(&["catalogue", "check"], "").status.code(), Some(2));
+    let empty = tempfile::tempdir().unwrap();
+    let output = agent(&["catalogue", "check", empty.path().to_str().unwrap()], "");
+    assert!(text(&output.stdout).contains("not valid: documents used: 0"), "{output:?}");
+    assert_eq!(output.status.code(), Some(1));
     for verb in ["check", "coverage"] {
         let schema = agent(&["catalogue", verb, "--schema"], "");
         let schema: Value = serde_json::from_slice(&schema.stdout).unwrap();

@@ -21,7 +21,7 @@ Examples:
   sensor-agent catalogue check ./openapi --strict          in CI: warnings fail too
   sensor-agent catalogue check api.binpb --json | jq '.problems[]'
 
-Exit codes: 0 all documents are used, 1 one is refused (with --strict: or has a warning), 2 the folder cannot be read.")]
+Exit codes: 0 all documents are used, 1 one is refused (with --strict: or has a warning) or there is none, 2 the folder cannot be read.")]
 pub(super) struct Args {
     /// Folder of API documents, or one of them
     #[arg(required_unless_present = "schema", value_name = "FOLDER")]
@@ -44,7 +44,7 @@ struct CheckView {
     schema: String,
     /// What was read.
     folder: String,
-    /// Whether all documents are used (with --strict: without a warning).
+    /// Whether there are documents and all are used (with --strict: without a warning).
     valid: bool,
     /// Documents that are used.
     documents: Vec<DocumentView>,
@@ -102,7 +102,9 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
         .load()
         .map_err(|error| Prerequisite::new(error.to_string()))?;
     let refused = loaded.errors.iter().any(|error| error.severity == Severity::Refused);
-    let valid = if args.strict { loaded.errors.is_empty() } else { !refused };
+    // A folder without documents is most often the wrong one.
+    let used = !loaded.catalogue.documents().is_empty();
+    let valid = used && if args.strict { loaded.errors.is_empty() } else { !refused };
     let view = view(&folder.display().to_string(), valid, &loaded);
     if args.json {
         output::print_json(&view)?;
@@ -160,7 +162,10 @@ fn text(view: &CheckView, errors: &[DocumentError]) -> String {
             .iter()
             .map(|row| {
                 let age = if row.retired { "older version" } else { "current" };
-                let bound = format!("{} ({})", row.bound_to.join(", "), row.reason);
+                let bound = match row.bound_to.join(", ") {
+                    none if none.is_empty() => row.reason.clone(),
+                    bound => format!("{bound} ({})", row.reason),
+                };
                 vec![row.document.clone(), row.operations.to_string(), age.into(), bound]
             })
             .collect();
