@@ -37,7 +37,7 @@ enum Verb {
 Example:
   sudo sensor-agent audit verify --head 5f0c...   (a head hash that was sent upstream, or noted)
 
-Without --head the log is compared with the head of the running agent, if one runs: only a head from elsewhere shows that the end
+Without --head the log is compared with the head of the running agent, if one runs: only a head from elsewhere shows that the end \
 was cut off or everything written anew while no agent ran. Exit code 1 when something does not fit.")]
     Verify {
         #[command(flatten)]

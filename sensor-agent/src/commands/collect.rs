@@ -20,7 +20,7 @@ Examples:
   sensor-agent collect --out events.jsonl               keep them; a restart goes on where it was
   sudo sensor-agent run --upstream http://127.0.0.1:4640
 
-An event is acknowledged once it is written: it survives the end of this process, and with --fsync that of the machine. Events
+An event is acknowledged once it is written: it survives the end of this process, and with --fsync that of the machine. Events \
 that come twice are dropped by (sensor, run, sequence number); the marks for that lie beside the output as OUT.marks.json.")]
 pub(super) struct Args {
     /// Address to listen on; loopback unless you say otherwise (there is no TLS and no authentication)

@@ -7,7 +7,7 @@ use super::{Exit, Prerequisite, place::PinPlace};
 /// Removes what sensors left attached to interfaces of this host.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-In mode enforce, links and maps are pinned and outlive the agent, so that a restart leaves no gap; so do filters of clsact (kernels before
+In mode enforce, links and maps are pinned and outlive the agent, so that a restart leaves no gap; so do filters of clsact (kernels before \
 6.6). This removes them all, in every network namespace that has a name. A clsact qdisc stays: others may use it. Needs root.
 
 Examples:

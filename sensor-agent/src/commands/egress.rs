@@ -27,7 +27,7 @@ Examples:
   sensor-agent egress --since 24h --caller 'system.slice/*'
   sensor-agent egress --host '*.example.com' --json | jq '.hosts[].callers'
 
-Without a running agent the store is read; which of the two it was is said on standard error. With --host, --caller or --since, exit
+Without a running agent the store is read; which of the two it was is said on standard error. With --host, --caller or --since, exit \
 code 1 when nothing fits.")]
 pub(super) struct Args {
     #[command(flatten)]

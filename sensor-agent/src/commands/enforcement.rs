@@ -7,8 +7,8 @@ use super::{Exit, Prerequisite, place::PinPlace};
 /// Switches all enforcement off or on, or shows it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-off: every rule of every sensor of this host only monitors, at once, until it is switched on again; a restart of the agent does not change
-it, nor does a reboot. A running agent is told, so that it is in its audit log; one that hangs or is dead is not waited for: then the maps in
+off: every rule of every sensor of this host only monitors, at once, until it is switched on again; a restart of the agent does not change \
+it, nor does a reboot. A running agent is told, so that it is in its audit log; one that hangs or is dead is not waited for: then the maps in \
 the kernel are changed directly, and its store keeps it for the next start. Needs root.
 
 Examples:

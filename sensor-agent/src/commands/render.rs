@@ -1,7 +1,7 @@
 //! The inventory, the egress list and the coverage as tables for people; `inventory`, `coverage` and `replay` share them.
 
 use sensor_core::{
-    inventory::{CoverageRow, InventoryView, Kind},
+    inventory::{CoverageRow, EndpointRow, InventoryView, Kind},
     state::State,
     time::UnixNs,
 };
@@ -63,6 +63,15 @@ pub fn summary(view: &InventoryView) -> String {
     text
 }
 
+/// The endpoints that a filter left of so many.
+#[must_use]
+pub fn chosen(view: &InventoryView, rows: Rows, of: usize) -> String {
+    if view.endpoints.is_empty() {
+        return format!("No endpoint fits; without the filter there are {}.\n", grouped(of as u64));
+    }
+    endpoints(view, rows)
+}
+
 /// The endpoints.
 #[must_use]
 pub fn endpoints(view: &InventoryView, rows: Rows) -> String {
@@ -74,7 +83,7 @@ pub fn endpoints(view: &InventoryView, rows: Rows) -> String {
     let (some, hidden): (Vec<_>, Vec<_>) =
         view.endpoints.iter().partition(|row| shown(row.kind, row.state));
     if some.is_empty() {
-        return format!("No endpoints{}.\n", hidden_note(hidden.len()));
+        return format!("No endpoints{}.\n", hidden_note(&hidden));
     }
     let (rated, reached) =
         (some.iter().any(|row| row.risk.is_some()), some.iter().any(|row| row.exposure.is_some()));
@@ -113,7 +122,7 @@ pub fn endpoints(view: &InventoryView, rows: Rows) -> String {
     if hidden.is_empty() {
         text
     } else {
-        format!("{text}({} endpoints{})\n", some.len(), hidden_note(hidden.len()))
+        format!("{text}({} endpoints{})\n", some.len(), hidden_note(&hidden))
     }
 }
 
@@ -121,11 +130,15 @@ pub fn endpoints(view: &InventoryView, rows: Rows) -> String {
 const COLUMNS: [&str; 9] =
     ["STATE", "SERVICE", "METHOD", "PATH", "REQUESTS", "STATUS", "P50", "AUTH", "LAST SEEN"];
 
-fn hidden_note(hidden: usize) -> String {
-    if hidden == 0 {
+fn hidden_note(hidden: &[&EndpointRow]) -> String {
+    let ignored = hidden.iter().filter(|row| row.state == State::Ignored).count();
+    let parts = [(hidden.len() - ignored, "pages, files and probes"), (ignored, "ignored")];
+    let parts = parts.iter().filter(|(count, _)| *count > 0);
+    let parts: Vec<String> = parts.map(|(count, what)| format!("{count} {what}")).collect();
+    if parts.is_empty() {
         String::new()
     } else {
-        format!("; {hidden} pages, files and probes are hidden: --all")
+        format!("; hidden: {}; --all shows them", parts.join(", "))
     }
 }
 

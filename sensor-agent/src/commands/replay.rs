@@ -370,14 +370,14 @@ fn wanted(pipeline: &Pipeline, now: UnixNs, filter: &Filter) -> Vec<EndpointRow>
 /// The view for people; only the endpoints where some of them were asked for.
 fn table(args: &Args, pipeline: &Pipeline, end: &ReadEnd, now: UnixNs) -> String {
     let mut view = pipeline.view(now, &RowFilter::default());
-    let filter = args.filter.at(now);
+    let (filter, all) = (args.filter.at(now), view.endpoints.len());
     view.endpoints.retain(|row| filter.wants(row));
     filter.sort(&mut view.endpoints);
     view.endpoints_left_out = view.endpoints.len().saturating_sub(ROWS_MAX) as u64;
     view.endpoints.truncate(ROWS_MAX);
     let rows = if args.all || args.filter.names_rows() { Rows::All } else { Rows::Api };
     if args.filter.chooses() {
-        return render::endpoints(&view, rows);
+        return render::chosen(&view, rows, all);
     }
     let mut text = render::inventory(&view, rows);
     if !view.coverage.is_empty() {

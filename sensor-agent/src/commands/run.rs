@@ -19,8 +19,8 @@ Examples:
   sudo sensor-agent run --mode enforce --policy policy.yaml
   sudo sensor-agent run --upstream http://127.0.0.1:4640   (the other end: sensor-agent collect)
 
-Every option is also a key of the configuration file and an environment variable (SENSOR_...); flags win over the environment,
-the environment over the file. Catalogue and policy are reloaded when they change, and on SIGHUP. SIGTERM flushes everything.
+Every option is also a key of the configuration file and an environment variable (SENSOR_...); flags win over the environment, \
+the environment over the file. Catalogue and policy are reloaded when they change, and on SIGHUP. SIGTERM flushes everything. \
 Needs root, or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON (CAP_NET_RAW for --hook socket); everything else is given up at start.")]
 pub(super) struct Args {
     /// Configuration file [default: /etc/api-sensor/config.yaml if it is there]

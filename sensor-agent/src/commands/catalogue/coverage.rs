@@ -13,7 +13,7 @@ Examples:
   sensor-agent catalogue coverage --json | jq '.documents[] | select(.percent < 50)'
   sensor-agent replay demo.pcap --catalogue ./openapi --emit coverage
 
-USED are operations called in the window, SHADOW endpoints that nobody declared at the services that the document is about, ZOMBIE
+USED are operations called in the window, SHADOW endpoints that nobody declared at the services that the document is about, ZOMBIE \
 endpoints of it that should be gone and are called. Without a running agent the store is read; which it was is said on standard error.")]
 pub(super) struct Args {
     #[command(flatten)]
@@ -43,7 +43,7 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
 /// The documents as a table, with their bindings, and the services that have none.
 fn text(view: &CatalogueCoverageView) -> String {
     if view.documents.is_empty() {
-        return "No API documents; give them with --catalogue FOLDER or `catalogue:` in the configuration.\n".into();
+        return "No API documents; give the agent some: `sensor-agent run --catalogue FOLDER`, or `catalogue:` in its configuration.\n".into();
     }
     let rows: Vec<_> = view.documents.iter().map(cells).collect();
     let header =

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::filter::When;
 use crate::commands::{
-    Exit,
+    Exit, Prerequisite,
     output::{self, table},
     render::moment,
     shown::Shown,
@@ -23,7 +23,7 @@ use crate::commands::{
 #[command(after_help = "\
 Examples:
   sensor-agent inventory diff --since 24h
-  sensor-agent inventory diff --since 2026-06-30T12:00:00Z --json | jq '.new[] | select(.state | startswith(\"shadow\"))'
+  sensor-agent inventory diff --since 2026-06-30T12:00:00Z --json | jq '.new[].path_template'
 
 Exit code 1 when something changed, 0 when nothing did. Without a running agent the store is read.")]
 pub(super) struct Args {
@@ -86,7 +86,12 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
         return Ok(Exit::Done);
     };
     let history = view::history(&args.shown.place, None)?;
-    let diff = Diff::of(&history, when.before(history.time_unix_ns));
+    let since = when.before(history.time_unix_ns);
+    if since > history.time_unix_ns {
+        let text = format!("--since {}: that is in the future", moment(since));
+        return Err(Prerequisite::new(text).into());
+    }
+    let diff = Diff::of(&history, since);
     if diff.since_unix_ns < diff.history_since_unix_ns {
         let from = moment(diff.history_since_unix_ns);
         output::note(&format!(

@@ -55,11 +55,9 @@ fn state(row: &EndpointRow) -> [Fact; 8] {
     });
     let risk = row.risk.as_ref().map(|risk| {
         let part = |part: &RiskPart| format!("{} {}", word(&part.part), part.points);
-        format!(
-            "{} of 100 ({})",
-            risk.score,
-            risk.parts.iter().map(part).collect::<Vec<_>>().join(", ")
-        )
+        let parts = risk.parts.iter().map(part).collect::<Vec<_>>().join(", ");
+        let parts = if parts.is_empty() { parts } else { format!(" ({parts})") };
+        format!("{} of 100{parts}", risk.score)
     });
     [
         ("id", row.id.clone()),
@@ -78,7 +76,8 @@ fn operator(row: &EndpointRow) -> [Fact; 3] {
     let said = |said: &Option<OperatorRow>| {
         said.as_ref().map_or_else(String::new, |said| {
             let until = said.expires_unix_ns.map(|until| format!(", until {}", moment(until)));
-            format!("{} (by {}{})", said.note, said.by, until.unwrap_or_default())
+            let by = format!("by {}{}", said.by, until.unwrap_or_default());
+            if said.note.is_empty() { by } else { format!("{} ({by})", said.note) }
         })
     };
     [

@@ -16,7 +16,8 @@ use crate::config::Span;
 /// Options that choose endpoints.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(in crate::commands) struct FilterArgs {
-    /// Only endpoints in this state (repeat or separate by commas); `shadow` and `zombie` mean all states that begin so
+    /// Only endpoints in this state (repeat or separate by commas): observed, declared, shadow-path, zombie-removed, dormant, ...;
+    /// `shadow` and `zombie` mean all states that begin so, a wrong word is answered with all of them
     #[arg(long, value_name = "STATE", value_delimiter = ',', value_parser = states(), hide_possible_values = true)]
     state: Vec<States>,
     /// Only services whose name, host or listener fits this pattern: `orders.example`, `*.shop.example`, `10.0.0.*:8080`

@@ -28,8 +28,8 @@ Examples:
   sudo sensor-agent inventory ignore 4f3c --reason 'load test' --expires 7d
   sensor-agent inventory --schema                 the JSON Schema of --json
 
-Without a running agent the store is read; which of the two it was is said on standard error. With a filter, exit code 1 when no
-endpoint fits."
+Without a running agent the store is read; which of the two it was is said on standard error. With a filter, \
+exit code 1 when no endpoint fits."
 )]
 pub(in crate::commands) struct Args {
     #[command(subcommand)]
@@ -73,13 +73,14 @@ fn list(args: &Args) -> Result<Exit> {
     }
     let mut view = view::inventory(&args.shown.place)?;
     let (filter, chooses) = (args.filter.at(view.time_unix_ns), args.filter.chooses());
+    let all = view.endpoints.len();
     view.endpoints.retain(|row| filter.wants(row));
     filter.sort(&mut view.endpoints);
     let rows = if args.all || args.filter.names_rows() { Rows::All } else { Rows::Api };
     if args.shown.json {
         output::print_json(&view)?;
     } else if chooses {
-        output::print(&render::endpoints(&view, rows))?;
+        output::print(&render::chosen(&view, rows, all))?;
     } else {
         output::print(&render::inventory(&view, rows))?;
     }

@@ -14,7 +14,7 @@ Examples:
   sudo sensor-agent policy add allow partner --client 198.51.100.0/24
   sudo sensor-agent policy add limit slow --client any --packets 1000 --burst 2000 --port 443
 
-The rule stands before those of the policy file, survives a restart, and ends with its ttl. A rule of the same id in the file takes its
+The rule stands before those of the policy file, survives a restart, and ends with its ttl. A rule of the same id in the file takes its \
 place. Without --action a rule drops.")]
 pub(super) struct Args {
     /// Which list

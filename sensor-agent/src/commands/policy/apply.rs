@@ -18,7 +18,7 @@ Examples:
   sudo sensor-agent policy apply policy.yaml --confirm 60s --reason CHG0012345
   sudo sensor-agent policy confirm
 
-With --confirm the policy is on trial: the agent goes back to the one before when the time is over. What is applied takes the place of the configured policy file until that file changes: the last change wins.
+With --confirm the policy is on trial: the agent goes back to the one before when the time is over. What is applied takes the place of the configured policy file until that file changes: the last change wins. \
 Exit code 1 when the agent refuses, 2 when none runs or you may not change anything.")]
 pub(super) struct Args {
     /// Policy file (YAML)

@@ -37,7 +37,7 @@ Examples:
   sensor-agent policy check deploy/policy.example.yaml
   sudo sensor-agent policy check policy.yaml --against-inventory    which known clients it would hit
 
-Checked as an agent of this host's configuration would: the reasons that it requires, what it protects, and the room in the agent's cgroup
+Checked as an agent of this host's configuration would: the reasons that it requires, what it protects, and the room in the agent's cgroup \
 (in that of this command when no agent runs). Exit code 1 when the file would be refused.")]
 pub(super) struct Args {
     /// Policy file (YAML)

@@ -21,7 +21,7 @@ use crate::{
 Example:
   sensor-agent policy diff policy.yaml
 
-Rules that were added by command stay when a file is applied, and are not shown.
+Rules that were added by command stay when a file is applied, and are not shown. \
 Exit code 0 when nothing would change, 1 when something would.")]
 pub(super) struct Args {
     /// Policy file (YAML)

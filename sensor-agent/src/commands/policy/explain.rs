@@ -35,8 +35,8 @@ Examples:
   sudo sensor-agent policy explain 203.0.113.7:53 --protocol udp --json
   sensor-agent policy explain 203.0.113.7:443 --file policy.yaml
 
-PORT is the service's. Asked are the live maps: of the running agent, or, with none alive, those that it left pinned (needs root).
-With --file nothing live is asked: no verdicts, no shared sources. Everything that was asked is shown in the order of precedence;
+PORT is the service's. Asked are the live maps: of the running agent, or, with none alive, those that it left pinned (needs root). \
+With --file nothing live is asked: no verdicts, no shared sources. Everything that was asked is shown in the order of precedence; \
 `->` marks what decides.")]
 pub(super) struct Args {
     /// The client, with the port of the service: 203.0.113.7, 203.0.113.7:443, 2001:db8::7, [2001:db8::7]:443
