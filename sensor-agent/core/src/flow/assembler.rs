@@ -83,7 +83,7 @@ impl Assembler {
         let (key, from) = flow_key(&segment.tuple);
         let known = match self.last {
             Some((last, slot)) if last == key => Some(slot),
-            _ => self.table.find(&key),
+            _ => self.table.find_recent(&key),
         };
         let slot = match known {
             Some(slot) => slot,

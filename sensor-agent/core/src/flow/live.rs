@@ -152,7 +152,7 @@ impl Live {
         out: &mut Out<'_>,
     ) -> Slot {
         let now = MonoNs(header.time_ns);
-        if let Some(slot) = self.table.find(&key) {
+        if let Some(slot) = self.table.find_recent(&key) {
             if let Some(flow) = self.table.get_mut(slot) {
                 flow.last = flow.last.max(now);
                 if flow.epoch != header.flow_epoch {

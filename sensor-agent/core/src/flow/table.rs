@@ -13,6 +13,9 @@ use zerocopy::IntoBytes as _;
 /// Entries looked at when one has to go.
 const EVICTION_SAMPLE: usize = 16;
 
+/// Slots that are remembered by ports; those of another connection are found by its hash.
+const RECENT_MAX: usize = 1024;
+
 /// Index of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Slot(u32);
@@ -35,6 +38,8 @@ pub(super) struct Table<E> {
     free: Vec<Slot>,
     hand: usize,
     hasher: foldhash::fast::FixedState,
+    /// Where connections were found last, by their ports.
+    recent: Box<[Slot]>,
 }
 
 impl<E: Entry> Table<E> {
@@ -45,6 +50,7 @@ impl<E: Entry> Table<E> {
             free: Vec::new(),
             hand: 0,
             hasher: foldhash::fast::FixedState::with_seed(seed),
+            recent: vec![Slot(u32::MAX); RECENT_MAX].into_boxed_slice(),
         }
     }
 
@@ -61,6 +67,20 @@ impl<E: Entry> Table<E> {
         self.index
             .find(self.hash(key), |slot| at(slots, *slot).is_some_and(|entry| entry.key() == key))
             .copied()
+    }
+
+    /// As [`Self::find`], without a hash for a connection that was found the last time that its ports were looked for.
+    pub(super) fn find_recent(&mut self, key: &FlowKey) -> Option<Slot> {
+        let place = usize::from(key.low_port ^ key.high_port) % RECENT_MAX;
+        let recent = self.recent.get(place).copied()?;
+        if at(&self.slots, recent).is_some_and(|entry| entry.key() == key) {
+            return Some(recent);
+        }
+        let found = self.find(key)?;
+        if let Some(recent) = self.recent.get_mut(place) {
+            *recent = found;
+        }
+        Some(found)
     }
 
     pub(super) fn get_mut(&mut self, slot: Slot) -> Option<&mut E> {

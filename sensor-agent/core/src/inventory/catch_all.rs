@@ -247,17 +247,13 @@ impl Inventory {
         if endpoint.standing == Standing::Endpoint {
             self.removed.push(self.stored_key(&endpoint));
         }
-        let was = self.discovered.contains(&id);
-        self.discovered.retain(|other| *other != id);
         endpoint.method = rest_method(&endpoint.method);
         endpoint.template = NOWHERE.into();
         endpoint.template_hash = self.template_hash(NOWHERE);
         endpoint.declared.kind = rest_kind(endpoint.declared.kind);
         endpoint.dirty = true;
         let rest = self.merge_or_put(endpoint);
-        if was && !self.discovered.contains(&rest) {
-            self.discovered.push(rest);
-        }
+        self.discovered.moved(id, rest);
     }
 }
 

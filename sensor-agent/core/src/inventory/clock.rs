@@ -101,11 +101,9 @@ impl Inventory {
         room: usize,
         mut tell: impl FnMut(EndpointEvent),
     ) {
-        let mut later = std::mem::take(&mut self.discovered);
-        for id in later.drain(..room.min(later.len())) {
+        for id in self.discovered.take(room) {
             self.tell_change(id, now, mask, Some(&mut tell), &mut Sum::default());
         }
-        self.discovered = later;
     }
 
     /// Tells of endpoints whose state is another one than was told, by time, evidence or catalogue. Looks at all of

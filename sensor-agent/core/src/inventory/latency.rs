@@ -25,6 +25,15 @@ impl LatencySketch {
     }
 
     fn add_bucket(&mut self, bucket: u16, weight: u32, may_grow: bool) -> usize {
+        // Where no bucket between is missing, it is as far from the first as its number: no search.
+        let first = self.buckets.first().map_or(0, |(index, _)| *index);
+        let at = usize::from(bucket.wrapping_sub(first));
+        if let Some((index, count)) = self.buckets.get_mut(at)
+            && *index == bucket
+        {
+            *count = count.saturating_add(weight);
+            return 0;
+        }
         match self.buckets.binary_search_by_key(&bucket, |(index, _)| *index) {
             Ok(at) => {
                 if let Some((_, count)) = self.buckets.get_mut(at) {

@@ -12,6 +12,7 @@ mod clients;
 mod clock;
 mod coverage;
 mod declared;
+mod discovered;
 mod documents;
 mod egress;
 mod endpoint;

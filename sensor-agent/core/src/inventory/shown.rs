@@ -115,7 +115,7 @@ impl Inventory {
             endpoint.service = into;
             endpoint.dirty = true;
             let now = self.merge_or_put(endpoint);
-            self.discovered.iter_mut().filter(|it| **it == id).for_each(|it| *it = now);
+            self.discovered.moved(id, now);
         }
         self.cache.clear();
     }

@@ -17,6 +17,7 @@ use super::{
     cache::PathCache,
     catch_all::{Given, Judged, rest_kind, rest_method},
     declared::UNREAD,
+    discovered::Discovered,
     egress::{Caller, EgressTable},
     endpoint::{Context, Endpoint, Proof, Standing, client_hash},
     evidence::{Outcome, Redirects},
@@ -141,7 +142,7 @@ pub struct Inventory {
     pub(super) sketch_bytes: usize,
     pub(super) catalogue_digest: u64,
     /// Endpoints that were proven since the last call of `take_discovered`.
-    pub(super) discovered: Vec<EndpointId>,
+    pub(super) discovered: Discovered,
     /// Keys of endpoints that are no more.
     pub(super) removed: Vec<String>,
     pub(super) scratch: Vec<u8>,
@@ -195,7 +196,7 @@ impl Inventory {
             losses: InventoryLosses::default(),
             sketch_bytes: 0,
             catalogue_digest: UNREAD,
-            discovered: Vec::new(),
+            discovered: Discovered::default(),
             removed: Vec::new(),
             scratch: Vec::with_capacity(limits.template_bytes),
             segments: Segments::default(),

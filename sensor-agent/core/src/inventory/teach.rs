@@ -161,7 +161,7 @@ impl Inventory {
         let Some(template) = template else { return };
         let Some(mut endpoint) = self.take(id) else { return };
         let old = self.stored_key(&endpoint);
-        let (was, standing) = (self.discovered.contains(&id), endpoint.standing);
+        let standing = endpoint.standing;
         endpoint.template_hash = self.template_hash(&template);
         endpoint.template = template;
         endpoint.dirty = true;
@@ -169,12 +169,7 @@ impl Inventory {
             self.removed.push(old);
         }
         let now = self.merge_or_put(endpoint);
-        if was && now != id {
-            self.discovered.retain(|other| *other != id);
-            if !self.discovered.contains(&now) {
-                self.discovered.push(now);
-            }
-        }
+        self.discovered.moved(id, now);
     }
 
     /// An endpoint that was just made, where its requests were counted at a wider template before: that one keeps what it
