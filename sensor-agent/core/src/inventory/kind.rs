@@ -145,9 +145,11 @@ fn is_data_media(media: &str) -> bool {
 
 /// Whether a media type is that of pages' parts.
 pub(super) fn is_asset_media(media: &str) -> bool {
-    let (kind, sub) = media.split_once('/').unwrap_or((media, ""));
-    matches!(kind, "image" | "font" | "audio" | "video")
-        || matches!(sub, "css" | "javascript" | "x-javascript" | "wasm")
+    let media = media.as_bytes();
+    let at = media.iter().position(|byte| *byte == b'/').unwrap_or(media.len());
+    let (kind, sub) = (media.get(..at), media.get(at + 1..));
+    matches!(kind, Some(b"image" | b"font" | b"audio" | b"video"))
+        || matches!(sub, Some(b"css" | b"javascript" | b"x-javascript" | b"wasm"))
 }
 
 /// First product of the user agent of what only asks whether a server lives.
