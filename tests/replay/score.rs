@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use sensor_tests::score::{
-    Description, Knowledge, Order, Tally, descriptions, learned, states::judge, traffic,
+    Description, Draw, Knowledge, Order, Tally, descriptions, learned, states::judge, traffic,
 };
 
 const SEED: u64 = 1;
@@ -25,7 +25,7 @@ fn states_are_those_of_the_table() {
 #[test]
 fn a_document_gives_every_request_its_template() {
     for description in all().iter().filter(|it| it.operations.len() < 130) {
-        let requests = traffic(description, 10, SEED);
+        let requests = traffic(description, 10, Draw::of(SEED));
         let knowledge = Knowledge::Document(description);
         let templates = learned(&requests, Order::Drawn, knowledge).unwrap();
         let tally = Tally::of(description, &requests, &templates);

@@ -17,3 +17,4 @@ pub use learn::{Knowledge, Order, learned};
 pub use naive::naive;
 pub use tally::{Tally, mistakes};
 pub use traffic::{Request, popular, traffic};
+pub use values::Draw;

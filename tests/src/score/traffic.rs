@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::{
     description::Description,
-    values::{Vocabulary, zipf},
+    values::{Draw, Vocabulary, zipf},
 };
 use crate::generate::Random;
 
@@ -23,14 +23,14 @@ pub struct Request {
 
 /// Draws `calls` requests of each operation.
 #[must_use]
-pub fn traffic(description: &Description, calls: usize, seed: u64) -> Vec<Request> {
-    let mut random = Random::new(seed);
+pub fn traffic(description: &Description, calls: usize, draw: Draw) -> Vec<Request> {
+    let mut random = Random::new(draw.seed);
     let mut vocabularies = HashMap::new();
     let mut requests = Vec::new();
     for (place, operation) in description.operations.iter().enumerate() {
         for _ in 0..calls {
             let path = filled(&operation.path, &mut random, |name| {
-                *vocabularies.entry(name.to_owned()).or_insert_with(|| Vocabulary::of(name, seed))
+                *vocabularies.entry(name.to_owned()).or_insert_with(|| Vocabulary::of(name, draw))
             });
             let status = match random.below(100) {
                 0..=2 => 404,
@@ -59,26 +59,26 @@ pub fn traffic(description: &Description, calls: usize, seed: u64) -> Vec<Reques
 /// Draws `count` requests: operations by Zipf's law in a random order of popularity, and so the values of their parameters;
 /// owners, repositories and branches are words. No noise.
 #[must_use]
-pub fn popular(description: &Description, count: usize, seed: u64) -> Vec<Request> {
-    let mut random = Random::new(seed);
+pub fn popular(description: &Description, count: usize, draw: Draw) -> Vec<Request> {
+    let mut random = Random::new(draw.seed);
     let mut order: Vec<usize> = (0..description.operations.len()).collect();
     for place in (1..order.len()).rev() {
         order.swap(place, random.below(place + 1));
     }
     let mut vocabularies = HashMap::new();
-    let mut draw = || {
+    let mut one = || {
         let place = order[zipf(order.len(), &mut random)];
         let operation = &description.operations[place];
         let path = filled(&operation.path, &mut random, |name| {
             *vocabularies.entry(name.to_owned()).or_insert_with(|| {
                 let words = WORD_LIKE.iter().any(|part| name.contains(part));
-                if words { Vocabulary::of_words(name, seed) } else { Vocabulary::of(name, seed) }
+                if words { Vocabulary::of_words(name, draw) } else { Vocabulary::of(name, draw) }
             })
         });
         let method = operation.method.clone();
         Request { method, path, status: 200, operation: Some(place) }
     };
-    (0..count).map(|_| draw()).collect()
+    (0..count).map(|_| one()).collect()
 }
 
 /// A path with a value for each parameter.

@@ -18,6 +18,23 @@ enum Style {
     Numbered,
 }
 
+/// What the values of all parameters are drawn by.
+#[derive(Clone, Copy, Debug)]
+pub struct Draw {
+    /// Seed: the same seed gives the same traffic.
+    pub seed: u64,
+    /// Values of each parameter; without it as many as its name and the seed have it, from 8 to 3 000.
+    pub pool: Option<usize>,
+}
+
+impl Draw {
+    /// Values as many as each parameter has them.
+    #[must_use]
+    pub fn of(seed: u64) -> Self {
+        Self { seed, pool: None }
+    }
+}
+
 /// Where the values of one parameter come from.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Vocabulary {
@@ -28,7 +45,8 @@ pub(super) struct Vocabulary {
 
 impl Vocabulary {
     /// One for a parameter's name; the same name has the same values in all of a service.
-    pub(super) fn of(name: &str, seed: u64) -> Self {
+    pub(super) fn of(name: &str, draw: Draw) -> Self {
+        let seed = draw.seed;
         let seed = name
             .bytes()
             .fold(seed ^ 0x9e37, |sum, byte| sum.wrapping_mul(0x0100_0000_01b3) ^ u64::from(byte));
@@ -49,15 +67,16 @@ impl Vocabulary {
             [Style::Word, Style::Slug, Style::Numbered, Style::Word][random.below(4)]
         };
         let size = [8, 30, 100, 300, 1_000, 3_000][random.below(6)];
-        Self { style, size, seed }
+        Self { style, size: draw.pool.unwrap_or(size), seed }
     }
 
     /// One of names that look like words, whatever the parameter is called.
-    pub(super) fn of_words(name: &str, seed: u64) -> Self {
-        let of = Self::of(name, seed);
+    pub(super) fn of_words(name: &str, draw: Draw) -> Self {
+        let of = Self::of(name, draw);
         let mut random = Random::new(of.seed ^ 0x5eed);
         let style = [Style::Word, Style::Slug, Style::Numbered][random.below(3)];
-        Self { style, size: [300, 1_000, 3_000][random.below(3)], ..of }
+        let size = [300, 1_000, 3_000][random.below(3)];
+        Self { style, size: draw.pool.unwrap_or(size), ..of }
     }
 
     /// Draws a value by Zipf's law with exponent 1.

@@ -320,6 +320,11 @@ impl Endpoint {
         self.merge_leaving(other.more.as_deref_mut().and_then(|more| more.leaving.take()));
         self.first = self.first.min(other.first);
         self.last = self.last.max(other.last);
+        // The later redirect is the one that is asked about, with its place.
+        if other.times.redirect > self.times.redirect {
+            self.redirect = other.redirect;
+            self.redirected_as = other.redirected_as;
+        }
         self.times.merge(&other.times);
         self.weighted.merge(&other.weighted);
         self.observed += other.observed;
@@ -343,7 +348,6 @@ impl Endpoint {
         self.proofs.merge(&other.proofs);
         Announced::merge(&mut self.announced, other.announced);
         self.sights.merge(other.sights);
-        self.redirected_as = self.redirected_as.or(other.redirected_as);
         self.refused_as = self.refused_as.or(other.refused_as);
         self.refused_in |= other.refused_in;
         self.absent_calls = self.absent_calls.saturating_add(other.absent_calls);

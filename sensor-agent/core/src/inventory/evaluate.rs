@@ -34,11 +34,7 @@ impl Inventory {
         let listener = self.service(endpoint.service).map_or(0, |service| service.listener);
         let entry = self.listeners.get(listener as usize);
         let since = UnixNs(now.0.saturating_sub(self.window_ns));
-        let redirects = match entry {
-            Some(entry) if entry.is_generic(endpoint.redirect) => Redirects::Generic,
-            _ if self.is_given_to_anything(listener, endpoint.redirected_as) => Redirects::Generic,
-            _ => Redirects::Particular,
-        };
+        let redirects = self.redirects(endpoint);
         let unreached = match endpoint.declared.kind {
             DeclarationKind::OlderOnly => Unreached::IsAbsent,
             _ => Unreached::IsFailing,
@@ -72,6 +68,16 @@ impl Inventory {
             covered: self.covered_everywhere(endpoint, now),
         });
         Evaluated { decision, life, activity, declaration }
+    }
+
+    /// Whether an endpoint is redirected like anything on its listener, by what is known now.
+    pub(super) fn redirects(&self, endpoint: &Endpoint) -> Redirects {
+        let listener = self.service(endpoint.service).map_or(0, |service| service.listener);
+        match self.listeners.get(listener as usize) {
+            Some(entry) if entry.is_generic(endpoint.redirect) => Redirects::Generic,
+            _ if self.is_given_to_anything(listener, endpoint.redirected_as) => Redirects::Generic,
+            _ => Redirects::Particular,
+        }
     }
 
     /// Whether silence of an endpoint's service proves that nobody called: at every listener that it has.

@@ -115,6 +115,15 @@ impl Times {
         *slot = (*slot).max(now);
     }
 
+    /// As they are stored: where its redirects lead is not, so generic ones are kept as what they are, not there.
+    pub(super) fn stored(mut self, redirects: Redirects) -> Self {
+        if redirects == Redirects::Generic {
+            self.absent = self.absent.max(self.redirect);
+            self.redirect = UnixNs(0);
+        }
+        self
+    }
+
     /// The activity since `since`; mixtures take the first that applies.
     pub(super) fn activity(
         &self,

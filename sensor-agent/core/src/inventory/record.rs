@@ -237,7 +237,7 @@ impl Inventory {
             template: endpoint.template.to_string(),
             first: endpoint.first,
             last: endpoint.last,
-            times: endpoint.times,
+            times: endpoint.times.stored(self.redirects(endpoint)),
             weighted: endpoint.weighted,
             observed: endpoint.observed,
             sampled: endpoint.sampled,

@@ -1,5 +1,6 @@
-//! Prints how right templates and states are: `sensor-score FOLDER [CALLS..] [templates|zipf|states ..]`, for
-//! `cargo xtask score`. Exit code 1 where a threshold is missed.
+//! Prints how right templates and states are: `sensor-score FOLDER [CALLS..] [templates|zipf|states ..] [seed=N ..] [pool=N]`,
+//! for `cargo xtask score`. `seed` draws other traffic, `pool` gives each parameter so many values. Exit code 1 where a
+//! threshold is missed.
 #![expect(clippy::print_stdout, reason = "a table for people")]
 
 mod states;
@@ -10,12 +11,12 @@ mod zipf;
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, Result, bail};
-use sensor_tests::score::descriptions;
+use sensor_tests::score::{Draw, descriptions};
 
 use threshold::Thresholds;
 
-/// Seed of all traffic.
-const SEED: u64 = 20_260_704;
+/// Seeds of all traffic: with one alone, a few parameters of the largest description decide.
+const SEEDS: [u64; 3] = [20_260_704, 2, 3];
 /// Scenarios of states.
 const SCENARIOS: u64 = 300;
 /// What can be asked for.
@@ -25,25 +26,34 @@ fn main() -> Result<ExitCode> {
     let mut args = std::env::args().skip(1);
     let folder =
         PathBuf::from(args.next().context("usage: sensor-score FOLDER [CALLS..] [PART..]")?);
-    let (mut calls, mut parts): (Vec<usize>, Vec<String>) = (Vec::new(), Vec::new());
+    let (mut calls, mut parts, mut seeds) = (Vec::new(), Vec::new(), Vec::new());
+    let mut pool = None;
     for arg in args {
-        match arg.parse() {
-            Ok(number) => calls.push(number),
-            Err(_) if PARTS.contains(&&*arg) => parts.push(arg),
-            Err(_) => bail!("`{arg}` is neither a number of calls nor one of {PARTS:?}"),
+        match (arg.parse(), arg.split_once('=')) {
+            (Ok(number), _) => calls.push(number),
+            (_, Some(("seed", seed))) => seeds.push(seed.parse().context("seed=NUMBER")?),
+            (_, Some(("pool", size))) => pool = Some(size.parse().context("pool=NUMBER")?),
+            _ if PARTS.contains(&&*arg) => parts.push(arg),
+            _ => bail!("`{arg}` is no number of calls, none of {PARTS:?}, no seed= and no pool="),
         }
     }
     if calls.is_empty() {
         calls = vec![10, 60, 600];
     }
+    if seeds.is_empty() {
+        seeds.extend(SEEDS);
+    }
+    let draws: Vec<Draw> = seeds.into_iter().map(|seed| Draw { seed, pool }).collect();
     let descriptions = descriptions(&folder)?;
     let mut thresholds = Thresholds::default();
     let wants = |part: &str| parts.is_empty() || parts.iter().any(|it| it == part);
     if wants("templates") {
-        templates::templates(&descriptions, &calls, &mut thresholds)?;
+        templates::templates(&descriptions, &calls, &draws, &mut thresholds)?;
     }
     if wants("zipf") {
-        zipf::zipf(&descriptions, &mut thresholds)?;
+        for draw in &draws {
+            zipf::zipf(&descriptions, draw, &mut thresholds)?;
+        }
     }
     if wants("states") {
         states::states(&descriptions, SCENARIOS, &mut thresholds)?;

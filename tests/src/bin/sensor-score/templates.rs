@@ -4,20 +4,21 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use sensor_tests::score::{
-    Description, Knowledge, Order, Tally, learned, mistakes, naive, traffic,
+    Description, Draw, Knowledge, Order, Tally, learned, mistakes, naive, traffic,
 };
 
-use crate::{SEED, threshold::Thresholds};
+use crate::threshold::Thresholds;
 
 /// Template of what no answer shows to exist, without names.
 const NOWHERE: &str = "/{}";
 /// Calls an operation up to which other orders are tried too.
 const ORDERS_CALLS_MAX: usize = 60;
 
-/// Prints one table a number of calls.
+/// Prints one table a number of calls; the figures are those of all draws together.
 pub(crate) fn templates(
     descriptions: &[Description],
     calls: &[usize],
+    draws: &[Draw],
     thresholds: &mut Thresholds,
 ) -> Result<()> {
     println!(
@@ -40,7 +41,12 @@ pub(crate) fn templates(
         let mut all = [Tally::default(), Tally::default(), Tally::default()];
         for description in descriptions {
             let start = Instant::now();
-            let tallies = of(description, calls)?;
+            let mut tallies = [Tally::default(), Tally::default(), Tally::default()];
+            for draw in draws {
+                for (sum, one) in tallies.iter_mut().zip(&of(description, calls, *draw)?) {
+                    sum.add(one);
+                }
+            }
             print(&description.name, calls, &tallies, start.elapsed().as_secs_f64());
             for (all, one) in all.iter_mut().zip(&tallies) {
                 all.add(one);
@@ -63,8 +69,8 @@ pub(crate) fn templates(
     Ok(())
 }
 
-fn of(description: &Description, calls: usize) -> Result<[Tally; 3]> {
-    let requests = traffic(description, calls, SEED);
+fn of(description: &Description, calls: usize, draw: Draw) -> Result<[Tally; 3]> {
+    let requests = traffic(description, calls, draw);
     let templates = learned(&requests, Order::Drawn, Knowledge::Traffic)?;
     if calls <= ORDERS_CALLS_MAX {
         for order in [Order::Reversed, Order::Sorted, Order::Halves] {

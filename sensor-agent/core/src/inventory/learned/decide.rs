@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     super::segment::{SegmentType, is_version},
+    common::Common,
     evidence::{self, Context, Known},
     position::{Counted, Position, Sibling, Tail, real},
     sibling::{self, Pool},
@@ -180,17 +181,20 @@ impl Pass<'_> {
     fn split_literals(&mut self, position: &Position, context: &Context, split: &mut Split) {
         let tails: Vec<Tail> =
             position.literals.iter().map(|it| Tail::of(self.counted, it)).collect();
-        let facts = evidence::of_position(self.counted, position, &tails, context, &self.known);
+        let common = Common::of(position, &tails);
+        let facts =
+            evidence::of_position(self.counted, position, &tails, &common, context, &self.known);
         let parameter = self.weights.parameter(&facts);
         if parameter <= PARAMETER_MIN || is_typed_apart(self.counted, position) {
             split.literals.extend(position.literals.iter().cloned());
             return;
         }
         let pool = Pool::of(position, &tails);
-        let outliers = outliers(&position.literals);
+        let outliers = sibling::outliers(&position.literals);
         for (place, (literal, tail)) in position.literals.iter().zip(&tails).enumerate() {
-            let facts = sibling::of_sibling(position, tail, &pool, place, parameter, &self.known);
-            if place < outliers
+            let facts =
+                sibling::of_sibling(position, tail, &pool, &common, place, parameter, &self.known);
+            if (place < outliers && sibling::is_alone(literal, tail, &pool))
                 || sibling::stands_out(position, &pool, place)
                 || is_version(literal.text.as_bytes())
                 || self.weights.literal(&facts) > 0.0
@@ -227,7 +231,7 @@ impl Pass<'_> {
 }
 
 impl Place {
-    /// Calls of the operation in the middle, by calls.
+    /// Calls of the operation that the request in the middle is of: few templates that fell apart into many do not change it.
     fn typical_calls(&self) -> f64 {
         let mut calls = Vec::new();
         let mut waiting = vec![self];
@@ -237,23 +241,14 @@ impl Place {
             waiting.extend(place.parameter.as_deref());
         }
         calls.sort_unstable();
-        calls.get(calls.len() / 2).map_or(0.0, |calls| real(*calls))
+        let half = calls.iter().sum::<u64>() / 2;
+        let mut up_to = 0;
+        let middle = calls.iter().find(|calls| {
+            up_to += **calls;
+            up_to > half
+        });
+        middle.map_or(0.0, |calls| real(*calls))
     }
-}
-
-/// How many of the first are called so much more than the next that no popularity of values explains it.
-fn outliers(siblings: &[Sibling]) -> usize {
-    let pairs = siblings.iter().zip(siblings.iter().skip(1));
-    (1..=OUTLIERS_MAX)
-        .zip(pairs)
-        .filter(|(count, (one, next))| {
-            siblings.len() > count + 2
-                && one.sum >= OUTLIER_CALLS_MIN
-                && one.sum >= OUTLIER_RATIO * next.sum
-        })
-        .map(|(count, _)| count)
-        .last()
-        .unwrap_or(0)
 }
 
 /// Whether the values of the position are numbers or the like, and few words, of APIs for the most part, are beside them: those are
@@ -271,10 +266,6 @@ fn is_typed_apart(counted: Counted<'_>, position: &Position) -> bool {
 const TYPED_SHARE: f64 = 4.0;
 /// Words beside typed values that are none of them.
 const TYPED_APART_MAX: usize = 8;
-/// By Zipf's law the first is called twice as often as the second.
-const OUTLIER_RATIO: f64 = 8.0;
-const OUTLIER_CALLS_MIN: f64 = 12.0;
-const OUTLIERS_MAX: usize = 8;
 /// How sure a parameter must be: a template split in two is a lesser mistake than a literal swallowed.
 const PARAMETER_MIN: f64 = 1.5;
 /// Calls from which on an extension is one.

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use super::{
     super::segment::SegmentType,
+    common::Common,
     position::{Counted, Position, Shares, Sibling, Tail, real},
     words,
 };
@@ -37,13 +38,14 @@ pub(super) struct Known {
 }
 
 /// Kinds of evidence of a position.
-pub(super) const POSITION: usize = 48;
+pub(super) const POSITION: usize = 56;
 
 /// Reads a position's evidence; the names are in `weights`.
 pub(super) fn of_position(
     counted: Counted<'_>,
     position: &Position,
     tails: &[Tail],
+    common: &Common,
     context: &Context,
     known: &Known,
 ) -> [f64; POSITION] {
@@ -76,10 +78,13 @@ pub(super) fn of_position(
     let much = sum / count > MUCH;
     let when_much = |value: f64| if much { value.clamp(0.0, 0.5) * 10.0 } else { 0.0 };
     let log_count = count.ln();
+    // How much the number of requests lets what is seen once stand for what there is.
+    let volume = ((sum / count).ln() / 5.0).clamp(0.0, 1.0);
+    let log = |value: f64| value.ln().min(MANY);
     [
         1.0,
         log_count,
-        (sum / count).ln(),
+        log(sum / count),
         once,
         once * count / sum,
         share(&|it| it.sum <= 2.0),
@@ -108,15 +113,15 @@ pub(super) fn of_position(
         share(&|it| has_digit(&it.text)),
         share(&|it| it.text.contains('-')),
         share(&|it| it.text.contains(['.', '_'])),
-        median.ln(),
-        low.ln(),
+        log(median),
+        log(low),
         values,
         share(&|it| known.literals.contains_key(&it.text)),
         second_pass((median / calls).ln().clamp(-4.0, 4.0)),
         share(&|it| it.sum >= 5.0),
         share(&|it| it.sum >= 9.0),
         yes(once <= 0.0),
-        last.ln(),
+        log(last),
         second_pass(share(&|it| it.sum >= 0.7 * calls)),
         second_pass(share(&|it| it.sum < 0.5 * calls) * log_count),
         second_pass(share(&|it| it.sum >= 0.7 * calls && it.sum < 1.4 * calls)),
@@ -125,6 +130,14 @@ pub(super) fn of_position(
         when_much(ends.differs),
         when_much(after.differs),
         yes(much),
+        common.shared(),
+        common.shared() * volume,
+        common.lonely(),
+        common.lonely() * volume,
+        common.busy(),
+        volume * (1.0 - api),
+        volume * values,
+        common.shared() * (1.0 - api),
     ]
 }
 
@@ -181,5 +194,7 @@ fn pairs(shares: &Shares) -> f64 {
     shares.values().map(|share| share * (share - 1.0)).sum()
 }
 
+/// Logarithm of calls from which on more of them say no more: what is seldom asked has been seen by then.
+pub(super) const MANY: f64 = 5.0;
 /// Calls a segment from which on a difference is no accident.
 const MUCH: f64 = 15.0;

@@ -5,6 +5,7 @@
 //! (`position`, `sibling`) decides which segments are literals (`decide`); what is no literal is one parameter, whose
 //! values are looked at together from there on. So nothing that was decided is ever in the way of later evidence.
 
+mod common;
 mod decide;
 mod evidence;
 mod position;

@@ -134,9 +134,18 @@ fn next_due(requests: u64) -> u64 {
     requests + (requests / 2).max(FIRST_DUE)
 }
 
-fn slot(method: &Method) -> usize {
-    let known = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
-    known.iter().position(|name| *name == method.as_str()).unwrap_or(METHODS - 1)
+/// Place of a method among those that are told apart.
+const fn slot(method: &Method) -> usize {
+    match method {
+        Method::Get => 0,
+        Method::Post => 1,
+        Method::Put => 2,
+        Method::Patch => 3,
+        Method::Delete => 4,
+        Method::Head => 5,
+        Method::Options => 6,
+        _ => METHODS - 1,
+    }
 }
 
 /// Segments of a template that is forgotten.

@@ -4,13 +4,14 @@
 //! value is called as its popularity has it, and goes on like the others.
 
 use super::{
-    evidence::{Known, has_digit, yes},
-    position::{Position, Shares, Tail, real},
+    common::Common,
+    evidence::{Known, MANY, has_digit, yes},
+    position::{Position, Shares, Sibling, Tail, real},
     words,
 };
 
 /// Kinds of evidence of a segment.
-pub(super) const SIBLING: usize = 37;
+pub(super) const SIBLING: usize = 44;
 
 /// All of a position, for comparing one segment with the rest: read once for all of its segments.
 #[derive(Debug, Default)]
@@ -100,6 +101,7 @@ pub(super) fn of_sibling(
     position: &Position,
     tail: &Tail,
     pool: &Pool,
+    common: &Common,
     place: usize,
     parameter: f64,
     known: &Known,
@@ -119,8 +121,9 @@ pub(super) fn of_sibling(
     let api_share = pool.api;
     let first = place == 0;
     let second = siblings.get(1).map_or(0.5, |it| it.sum);
-    let ratio = (own.sum / others).ln();
+    let ratio = (own.sum / others).ln().clamp(-4.0, 4.0);
     let calls = known.calls;
+    let part = common.part(own.sum, tail);
     [
         1.0,
         yes(api),
@@ -128,14 +131,14 @@ pub(super) fn of_sibling(
         yes(api) * (1.0 - api_share),
         api_share,
         yes(RESERVED.contains(&&*own.text)),
-        own.sum.ln(),
+        own.sum.ln().min(MANY),
         ratio,
         own.sum / sum,
         if first { (own.sum / second).ln().min(4.0) } else { 0.0 },
         yes(first),
-        ends.ln_1p(),
+        ends.ln_1p().min(MANY),
         (ends / own.sum).min(4.0),
-        next.ln_1p(),
+        next.ln_1p().min(MANY),
         (next / own.sum).min(4.0),
         yes(own.sum <= 1.0),
         yes(own.sum <= 2.0),
@@ -143,7 +146,7 @@ pub(super) fn of_sibling(
         unlike(has_digit(&own.text), pool.digits),
         unlike(has_hyphen(&own.text), pool.hyphens),
         unlike(has_capital(&own.text), pool.capitals),
-        yes(api) * ratio.max(0.0),
+        yes(api) * ratio.clamp(0.0, 4.0),
         count.ln(),
         like_ends.share,
         like_next.share,
@@ -159,6 +162,13 @@ pub(super) fn of_sibling(
         api_share * count.ln(),
         yes(calls > 0.0 && own.sum >= 0.7 * calls),
         pool.about_as_often(own.sum),
+        part.share,
+        part.held,
+        part.own,
+        yes(!api) * part.held,
+        yes(!api) * part.own,
+        yes(api) * part.held,
+        yes(api) * part.own,
     ]
 }
 
@@ -168,6 +178,30 @@ pub(super) fn stands_out(position: &Position, pool: &Pool, place: usize) -> bool
     let Some(own) = siblings.get(place) else { return false };
     let others = (pool.sum - own.sum) / (pool.count - 1.0).max(1.0);
     RESERVED.contains(&&*own.text) && own.sum >= 5.0 && own.sum >= 3.0 * others
+}
+
+/// How many of the first are called so much more than the next that no popularity of values explains it: literals, where they go
+/// on as no other does.
+pub(super) fn outliers(siblings: &[Sibling]) -> usize {
+    let pairs = siblings.iter().zip(siblings.iter().skip(1));
+    (1..=OUTLIERS_MAX)
+        .zip(pairs)
+        .filter(|(count, (one, next))| {
+            siblings.len() > count + 2
+                && one.sum >= OUTLIER_CALLS_MIN
+                && one.sum >= OUTLIER_RATIO * next.sum
+        })
+        .map(|(count, _)| count)
+        .last()
+        .unwrap_or(0)
+}
+
+/// Whether a good part of its requests goes on, or ends, as those of no other segment do.
+pub(super) fn is_alone(sibling: &Sibling, tail: &Tail, pool: &Pool) -> bool {
+    let own = |shares: &Shares, pool: &Pooled| -> f64 {
+        shares.iter().filter(|(token, share)| pool.get(**token) <= **share).map(|it| it.1).sum()
+    };
+    own(&tail.ends, &pool.ends) + own(&tail.next, &pool.next) >= sibling.sum * ALONE_SHARE
 }
 
 /// How far what follows is from what follows the rest: a log-likelihood ratio, zero where nothing follows.
@@ -224,6 +258,11 @@ fn covered(own: &Shares, pool: &Pooled) -> f64 {
     both / rest
 }
 
+/// By Zipf's law the first is called twice as often as the second.
+const OUTLIER_RATIO: f64 = 8.0;
+const OUTLIER_CALLS_MIN: f64 = 12.0;
+const OUTLIERS_MAX: usize = 8;
+const ALONE_SHARE: f64 = 0.25;
 /// Words that stand in the place of an identifier.
 const RESERVED: &[&str] = &[
     "me", "self", "search", "export", "import", "latest", "current", "new", "all", "count",

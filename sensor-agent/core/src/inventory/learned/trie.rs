@@ -4,7 +4,10 @@
 //! the [`CHILDREN_MAX`] children of the lowest rank it ever saw (a rank only depends on the text; words of APIs and
 //! versions come first, so that `me` stays beside ten thousand names), so a child that is kept was kept from its first request on.
 //! Of a type's values the [`VALUES_MAX`] of the lowest hash are kept, in clear only where a literal may come of them.
-//! [`NODES_MAX`] bounds the whole: beyond it new nodes are refused and counted.
+//!
+//! [`NODES_MAX`] bounds the whole. Values below values multiply (`/repos/{owner}/{repo}`), so there the next of [`STEPS`] is
+//! taken: a node keeps fewer names, below other names first, and those of the lowest rank still, as if it had been so from the
+//! first request on. Only where nothing is left to give are new nodes refused and counted.
 
 use hashbrown::HashMap;
 
@@ -35,6 +38,15 @@ pub(super) enum Part {
     Suffix,
 }
 
+/// Why there is no node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NoNode {
+    /// Others of lower rank are kept.
+    TurnedAway,
+    /// The whole is full.
+    NoRoom,
+}
+
 /// A value of a type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Value {
@@ -55,6 +67,10 @@ pub(super) struct Node {
     first: u32,
     next: u32,
     children: u32,
+    /// Children that are names, as values are: neither typed nor words of APIs nor versions.
+    names: u32,
+    /// Names on the way to it, itself among them.
+    depth: u8,
     rank: u64,
     /// Lowest rank that was turned away.
     cut: u64,
@@ -66,6 +82,8 @@ pub(super) struct Trie {
     nodes: Vec<Node>,
     index: HashMap<(u32, u64), u32, foldhash::fast::FixedState>,
     free: Vec<u32>,
+    /// How far names were given up for room.
+    step: usize,
     /// Nodes that found no room.
     pub(super) refused: u64,
     /// Some node was removed: leaves that are remembered elsewhere are no more.
@@ -75,9 +93,10 @@ pub(super) struct Trie {
 impl Trie {
     pub(super) fn new() -> Self {
         Self {
-            nodes: vec![Node::new("", Part::Literal, 0, NONE)],
+            nodes: vec![Node::new("", Part::Literal, 0, NONE, 0)],
             index: HashMap::with_hasher(foldhash::fast::FixedState::default()),
             free: Vec::new(),
+            step: 0,
             refused: 0,
             evicted: false,
         }
@@ -85,20 +104,34 @@ impl Trie {
 
     /// Counts a request; the leaf, or `NONE` where a bound keeps no node for it. `room` is how many nodes there may be.
     pub(super) fn insert(&mut self, segments: &Segments, method: usize, room: usize) -> u32 {
+        loop {
+            match self.way(segments, room.min(NODES_MAX)) {
+                Ok(leaf) => {
+                    self.count(leaf, method);
+                    return leaf;
+                }
+                Err(NoNode::TurnedAway) => return NONE,
+                Err(NoNode::NoRoom) if self.len() >= NODES_MAX && self.give_way() => {}
+                Err(NoNode::NoRoom) => {
+                    self.refused += 1;
+                    return NONE;
+                }
+            }
+        }
+    }
+
+    /// The leaf of a path, made where there is room.
+    fn way(&mut self, segments: &Segments, room: usize) -> Result<u32, NoNode> {
         let mut at = ROOT;
         for segment in segments.iter() {
             let parts = Parts::of(segment);
             let part = parts.kind.map_or(Part::Literal, Part::Typed);
-            at = self.step(at, parts.stem, part, room);
-            if let (Some(suffix), true) = (parts.suffix, at != NONE) {
-                at = self.step(at, suffix, Part::Suffix, room);
-            }
-            if at == NONE {
-                return NONE;
+            at = self.step(at, parts.stem, part, room)?;
+            if let Some(suffix) = parts.suffix {
+                at = self.step(at, suffix, Part::Suffix, room)?;
             }
         }
-        self.count(at, method);
-        at
+        Ok(at)
     }
 
     /// Counts one more request at a leaf.
@@ -153,6 +186,7 @@ impl Trie {
 
     /// Adds all that another counted.
     pub(super) fn merge(&mut self, other: &Self) {
+        while self.step < other.step && self.give_way() {}
         let mut waiting = vec![(ROOT, ROOT)];
         while let Some((from, to)) = waiting.pop() {
             let Some(counts) = other.node(from).map(|node| node.counts) else { continue };
@@ -165,7 +199,8 @@ impl Trie {
                 self.lower_cut(to, cut);
             }
             for node in other.children(from).filter_map(|child| other.node(child)) {
-                self.child(to, &node.text, node.part, NODES_MAX);
+                // What finds no place is turned away here as it would have been there.
+                let _turned_away = self.child(to, &node.text, node.part, usize::MAX);
             }
             // Only now it is known which children stay.
             for child in other.children(from) {
@@ -178,6 +213,7 @@ impl Trie {
                 waiting.push((child, id));
             }
         }
+        while self.len() > NODES_MAX && self.give_way() {}
         self.refused += other.refused;
     }
 
@@ -224,55 +260,97 @@ impl Trie {
     }
 
     /// The child for a text, with the value noted where it is typed.
-    fn step(&mut self, at: u32, text: &str, part: Part, room: usize) -> u32 {
+    fn step(&mut self, at: u32, text: &str, part: Part, room: usize) -> Result<u32, NoNode> {
         let Part::Typed(kind) = part else {
-            return self.child(at, text, part, room).unwrap_or(NONE);
+            return self.child(at, text, part, room);
         };
-        let Some(id) = self.child(at, kind.parameter(), part, room) else { return NONE };
+        let id = self.child(at, kind.parameter(), part, room)?;
         let shown = match kind {
             SegmentType::Integer => text.len() <= VERSION_BYTES_MAX,
             kind => kind == SegmentType::Date,
         };
         let hash = siphash24(VALUE_KEY, text.as_bytes());
         self.note_value(id, hash, if shown { text } else { "" });
-        id
+        Ok(id)
     }
 
     /// The child of a key, made where there is room.
-    fn child(&mut self, at: u32, key: &str, part: Part, room: usize) -> Option<u32> {
+    fn child(&mut self, at: u32, key: &str, part: Part, room: usize) -> Result<u32, NoNode> {
         let hash = hash_of(key, part);
         match self.index.get(&(at, hash)) {
-            Some(id) => Some(*id),
-            None => self.make(at, key, part, hash, room.min(NODES_MAX)),
+            Some(id) => Ok(*id),
+            None => self.make(at, key, part, hash, room),
         }
     }
 
-    fn make(&mut self, at: u32, text: &str, part: Part, hash: u64, room: usize) -> Option<u32> {
-        let parent = self.node(at)?;
+    fn make(
+        &mut self,
+        at: u32,
+        text: &str,
+        part: Part,
+        hash: u64,
+        room: usize,
+    ) -> Result<u32, NoNode> {
+        let parent = self.node(at).ok_or(NoNode::TurnedAway)?;
         let ahead =
             matches!(part, Part::Typed(_)) || words::is_api(text) || is_version(text.as_bytes());
-        let rank = if ahead { hash >> 1 } else { hash >> 1 | 1 << 63 };
-        if rank >= parent.cut || (parent.children >= CHILDREN_MAX && !self.make_room(at, rank)) {
-            return None;
+        let rank = if ahead { hash >> 1 } else { hash >> 1 | NAME };
+        let full = parent.children >= CHILDREN_MAX
+            || (rank >= NAME && parent.names >= self.names_max(parent.depth));
+        let depth = child_depth(parent.depth, rank);
+        if rank >= parent.cut || (full && !self.make_room(at, rank)) {
+            return Err(NoNode::TurnedAway);
         }
         if self.len() >= room {
-            self.refused += 1;
-            return None;
+            return Err(NoNode::NoRoom);
         }
-        let mut node = Node::new(text, part, rank, at);
-        node.next = self.node(at)?.first;
-        let id = if let Some(id) = self.free.pop() {
-            *self.nodes.get_mut(id as usize)? = node;
-            id
-        } else {
-            self.nodes.push(node);
-            u32::try_from(self.nodes.len() - 1).ok()?
-        };
-        let parent = self.nodes.get_mut(at as usize)?;
-        parent.first = id;
-        parent.children += 1;
+        let id = self.put(Node::new(text, part, rank, at, depth)).ok_or(NoNode::NoRoom)?;
         self.index.insert((at, hash), id);
+        Ok(id)
+    }
+
+    /// Puts a node among its parent's children.
+    fn put(&mut self, mut node: Node) -> Option<u32> {
+        let (at, is_name) = (node.parent as usize, node.rank >= NAME);
+        let id = self.free.last().copied();
+        let id = id.or_else(|| u32::try_from(self.nodes.len()).ok())?;
+        let parent = self.nodes.get_mut(at)?;
+        node.next = std::mem::replace(&mut parent.first, id);
+        parent.children += 1;
+        parent.names += u32::from(is_name);
+        match self.free.pop().and_then(|id| self.nodes.get_mut(id as usize)) {
+            Some(free) => *free = node,
+            None => self.nodes.push(node),
+        }
         Some(id)
+    }
+
+    fn names_max(&self, depth: u8) -> u32 {
+        let step = STEPS.get(self.step).or(STEPS.last());
+        step.and_then(|names| names.get(usize::from(depth))).copied().unwrap_or(CHILDREN_MAX)
+    }
+
+    /// Takes the next step; false where there is none.
+    fn give_way(&mut self) -> bool {
+        if self.step + 1 >= STEPS.len() {
+            return false;
+        }
+        self.step += 1;
+        let mut waiting = vec![ROOT];
+        while let Some(at) = waiting.pop() {
+            let Some(node) = self.node(at) else { continue };
+            let max = self.names_max(node.depth) as usize;
+            if node.names as usize > max {
+                let names = self.children(at).filter_map(|id| Some(self.node(id)?.rank));
+                let mut names: Vec<u64> = names.filter(|rank| *rank >= NAME).collect();
+                names.sort_unstable();
+                if let Some(cut) = names.get(max) {
+                    self.lower_cut(at, *cut);
+                }
+            }
+            waiting.extend(self.children(at));
+        }
+        true
     }
 
     /// Turns the highest rank away: that of a child, which goes, or the new one.
@@ -301,7 +379,7 @@ impl Trie {
 
     fn remove(&mut self, id: u32) {
         let Some(node) = self.node(id) else { return };
-        let (parent, next) = (node.parent, node.next);
+        let (parent, next, rank) = (node.parent, node.next, node.rank);
         let before =
             self.children(parent).find(|child| self.node(*child).is_some_and(|it| it.next == id));
         let link = match before {
@@ -313,13 +391,14 @@ impl Trie {
         }
         if let Some(parent) = self.nodes.get_mut(parent as usize) {
             parent.children -= 1;
+            parent.names -= u32::from(rank >= NAME);
         }
         let mut waiting = vec![id];
         while let Some(id) = waiting.pop() {
             waiting.extend(self.children(id));
             let Some(node) = self.nodes.get_mut(id as usize) else { continue };
             let key = (node.parent, hash_of(&node.text, node.part));
-            *node = Node::new("", Part::Literal, 0, NONE);
+            *node = Node::new("", Part::Literal, 0, NONE, 0);
             self.index.remove(&key);
             self.free.push(id);
         }
@@ -338,7 +417,7 @@ impl Trie {
 }
 
 impl Node {
-    fn new(text: &str, part: Part, rank: u64, parent: u32) -> Self {
+    fn new(text: &str, part: Part, rank: u64, parent: u32, depth: u8) -> Self {
         Self {
             text: text.into(),
             part,
@@ -348,10 +427,17 @@ impl Node {
             first: NONE,
             next: NONE,
             children: 0,
+            names: 0,
+            depth,
             rank,
             cut: u64::MAX,
         }
     }
+}
+
+/// Names on the way to a child, as far as they are told apart.
+fn child_depth(parent: u8, rank: u64) -> u8 {
+    (parent + u8::from(rank >= NAME)).min(DEPTH_MAX)
 }
 
 /// The same on every host, so that tries of a fleet can be merged.
@@ -365,6 +451,19 @@ fn hash_of(text: &str, part: Part) -> u64 {
 }
 
 pub(super) const ROOT: u32 = 0;
+/// Bit of a rank that names have: they are turned away first.
+const NAME: u64 = 1 << 63;
+/// Deepest place of [`STEPS`].
+const DEPTH_MAX: u8 = 2;
+/// Names that a node keeps: with none before it, one, or more; from step to step where the whole has no room.
+const STEPS: [[u32; 3]; 6] = [
+    [CHILDREN_MAX, CHILDREN_MAX, CHILDREN_MAX],
+    [CHILDREN_MAX, 128, 64],
+    [CHILDREN_MAX, 64, 32],
+    [128, 32, 16],
+    [64, 16, 8],
+    [32, 8, 4],
+];
 /// Digits of a number that may be a version; longer ones are not kept in clear.
 const VERSION_BYTES_MAX: usize = 4;
 const VALUE_KEY: [u64; 2] = [4, 0];

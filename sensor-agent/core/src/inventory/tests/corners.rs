@@ -47,6 +47,40 @@ fn generic_redirects_of_a_declared_path_make_it_missing_and_a_redirect_of_its_ow
 }
 
 #[test]
+fn generic_redirects_stay_generic_over_a_restart() {
+    let mut bench = Bench::new(&[SHOP]);
+    for path in ["/a", "/b", "/c"] {
+        bench.call(&Call { location: Some("/login"), ..get(path, 302) });
+    }
+    for _ in 0..10 {
+        bench.call(&Call { location: Some("/login"), ..get("/users", 302) });
+    }
+    let mut second = Bench::new(&[SHOP]);
+    for record in &bench.inventory.take_changes(&Mask::default()).records {
+        second.inventory.restore(record.table, &record.body).expect("restored");
+    }
+    assert_eq!(state(&mut second, "/users", 1), Some(State::Missing));
+}
+
+#[test]
+fn generic_redirects_of_one_pod_make_no_endpoint_where_another_answers_404() {
+    let mut bench = Bench::new(&[]);
+    for server in ["10.0.0.2:80", "10.0.0.3:80"] {
+        for path in ["/users", "/orders", "/carts", "/items", "/plans", "/prices"] {
+            bench.call(&Call { server, ..get(path, 200) });
+        }
+        for path in ["/a", "/b", "/c"] {
+            bench.call(&Call { server, location: Some("/login"), ..get(path, 302) });
+        }
+    }
+    bench.call(&Call { server: "10.0.0.2:80", ..get("/late", 404) });
+    bench.call(&Call { server: "10.0.0.3:80", location: Some("/login"), ..get("/late", 302) });
+    let rows = bench.rows_at(1);
+    assert!(rows.iter().all(|row| row.path_template != "/late"), "{rows:?}");
+    assert_eq!(rows.len(), 6, "one service");
+}
+
+#[test]
 fn sampled_at_one_percent_nothing_is_dormant() {
     let mut bench = Bench::new(&[SHOP]);
     for second in 0..200 {
