@@ -215,11 +215,12 @@ impl<const DIRECT: bool> Tables for Kernel<DIRECT> {
     }
 
     #[inline(always)]
-    fn near<const N: usize>(&self, slot: u32, at: [u32; N]) -> Option<[u64; N]> {
+    fn near<const N: usize>(&self, slot: u32, at: [u32; N], wide: u32) -> Option<([u64; N], u64)> {
         let words = NEAR.get(slot)?.get(0)?;
-        // Masked, because Linux 6.1 cannot follow the comparison alone.
-        let masked = |at| and_mask::<{ 2 * FILTER_WORDS as u32 - 1 }>(at) as usize;
-        Some(at.map(|at| words.get(masked(at)).copied().unwrap_or(0)))
+        let filter = |at: u32| words.get(at as usize & (FILTER_WORDS - 1)).copied().unwrap_or(0);
+        // Masked by an instruction, because Linux 6.1 cannot follow the comparison alone.
+        let wide = and_mask::<{ 2 * FILTER_WORDS as u32 - 1 }>(wide) as usize;
+        Some((at.map(filter), words.get(wide).copied().unwrap_or(0)))
     }
 
     #[inline(always)]
@@ -552,8 +553,8 @@ impl<const DIRECT: bool> Tables for Kernel<DIRECT> {
     }
 
     #[inline(always)]
-    fn concerns6(&self, work: &mut Work) -> bool {
-        outline::sensor_concerns6(work) != 0
+    fn concerns6(&self, ends: u32, work: &mut Work) -> bool {
+        outline::sensor_concerns6(ends, work) != 0
     }
 
     #[inline(always)]

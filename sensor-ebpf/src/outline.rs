@@ -154,16 +154,16 @@ pub(crate) extern "C" fn sensor_concerns4(ends: u32, given: *mut Work) -> u32 {
     u32::from(verdict::concerns4(ends, &tables, work))
 }
 
-/// 1 when a block entry may name an end of an IPv6 packet.
+/// 1 when a block entry may name an end of an IPv6 packet in one of whose first anchors one may be.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(crate) extern "C" fn sensor_concerns6(given: *mut Work) -> u32 {
+pub(crate) extern "C" fn sensor_concerns6(ends: u32, given: *mut Work) -> u32 {
     if given.is_null() {
         return 0;
     }
     let Some(work) = kernel::work() else { return 0 };
     let Some(tables) = Kernel::resume(Skb::<true>::new(core::ptr::null_mut())) else { return 0 };
-    u32::from(verdict::concerns6(&tables, work))
+    u32::from(verdict::concerns6(ends, &tables, work))
 }
 
 /// 1 when an entry of the list (`ListId`) may cover the address of the end (`End`).

@@ -218,8 +218,13 @@ pub trait Tables {
     fn any4(&self, slot: u32, words: [u32; 2]) -> [u64; 2];
     /// Two words of a slot's filter of IPv6 anchors.
     fn filter6(&self, slot: u32, words: [u32; 2]) -> [u64; 2];
-    /// Words of the policy's `NEAR`; none where a policy has no such filter.
-    fn near<const N: usize>(&self, slot: u32, words: [u32; N]) -> Option<[u64; N]>;
+    /// Words of the filter of the policy's `NEAR`, and one of all its words; none where a policy has no such filter.
+    fn near<const N: usize>(
+        &self,
+        slot: u32,
+        words: [u32; N],
+        wide: u32,
+    ) -> Option<([u64; N], u64)>;
     /// A line of a slot's policy image.
     fn line(&self, slot: u32, number: u32) -> Option<&Line>;
     /// The agent's verdict on a flow.
@@ -355,11 +360,11 @@ pub trait Tables {
 
     /// Runs [`crate::verdict::concerns6`].
     #[inline(always)]
-    fn concerns6(&self, work: &mut Work) -> bool
+    fn concerns6(&self, ends: u32, work: &mut Work) -> bool
     where
         Self: Sized,
     {
-        verdict::concerns6(self, work)
+        verdict::concerns6(ends, self, work)
     }
 
     /// Runs [`crate::verdict::begin`].

@@ -30,6 +30,7 @@ use super::{
 };
 
 mod plain;
+mod reads;
 mod spread;
 
 /// An object that is loaded and not attached.
@@ -111,6 +112,13 @@ impl Bench {
         };
         let program = classifier.fd().map_err(io::Error::other)?;
         Spread::new(program.as_fd(), addresses)
+    }
+
+    /// The same for a program that does nothing but read one random word in each of some arrays of these sizes (bytes, powers of two),
+    /// chosen by the packet's source.
+    pub fn spread_reads(arrays: &[u32], addresses: &[[u8; 16]]) -> io::Result<Spread> {
+        let reads = reads::load(arrays, addresses.iter().all(spread::is_four))?;
+        Spread::new(reads.as_fd(), addresses)
     }
 
     /// Runs a TC program on a packet once; gives its return value and the packet as the program left it.

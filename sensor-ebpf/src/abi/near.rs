@@ -1,20 +1,20 @@
 //! `NEAR`: what tells the neighbours of listed addresses from the listed ones without a line of the image.
 //!
 //! `ANY4` and `FILTER6` say that something near an address is blocked; this filter, asked next, says of nearly every address that is not
-//! blocked itself that it is not. It is a Bloom filter of 4 MiB (larger ones leave the caches), three bits for each unit, all in one word, so that an address costs one
-//! line of memory. It is only made for policies of [`NEAR_ENTRIES_MIN`] block entries and more: the image of a smaller one lies in the caches anyway.
+//! blocked itself that it is not. It is a Bloom filter of 4 MiB (larger ones leave the caches), five bits for each unit, three in one word and two in another
+//! of the same line (all in one word would be wrong twice as often: some words are much fuller than others). It is only made for policies of [`NEAR_ENTRIES_MIN`] block entries and more: the image of a smaller one lies in the caches anyway.
 //! A false positive costs time, never a verdict.
 //!
 //! - **IPv4.** Units are blocks of 32, of 4 and of 1 address ([`GRAINS4`]); an entry is the units that make it up, one shorter than /27 the
-//!   blocks of 32 in it. One of /16 and shorter has bits of its own in a bitmap of all /16s behind the filter. The /24 chooses a line of eight words, the next three bits the word, so that the three questions about an
-//!   address ask one word.
+//!   blocks of 32 in it. One of /16 and shorter has bits of its own in a bitmap of all /16s behind the filter. The /24 chooses a line of eight words, the next three bits the two words, so that the three questions about an
+//!   address ask the same two.
 //! - **IPv6.** Units are prefixes of at most four lengths, which the compiler chooses and [`POLICY_GRAINS_SHIFT`](super::settings::POLICY_GRAINS_SHIFT) of
 //!   the policy's word names. An entry is one unit of its length, or a few of a length that is up to [`FINER_BITS`] longer, or else the unit of
 //!   the longest length not longer than itself.
 
-use super::image::{ListId, hash6};
+use super::image::swift6;
 
-/// Words of the filter: with a million entries a neighbour passes by chance less than once in a hundred times.
+/// Words of the filter: with a million entries of each family three neighbours in a hundred pass by chance.
 pub const FILTER_WORDS: usize = 1 << 19;
 /// IPv4 entries of this length and shorter are bits of the bitmap behind the filter.
 pub const WIDE_BITS: u32 = 16;
@@ -41,41 +41,53 @@ pub const fn wide4(address: u32) -> (u32, u64) {
     (FILTER_WORDS as u32 + (address >> 22), 1 << ((address >> WIDE_BITS) & 63))
 }
 
-/// The word of an IPv4 address in the filter.
+/// The two words of an IPv4 address in the filter.
 #[inline(always)]
 #[must_use]
-pub const fn word4(address: u32) -> u32 {
+pub const fn words4(address: u32) -> [u32; 2] {
     let line = ((address >> 8) as u64).wrapping_mul(LINE_FACTOR) >> (64 - LINE_BITS);
-    (line as u32) << 3 | (address >> 5) & 7
+    let first = (line as u32) << 3 | (address >> 5) & 7;
+    [first, first ^ 4]
 }
 
-/// The bits of the unit of `len` bits that an IPv4 address lies in.
+/// The bits, in those two words, of the unit of `len` bits that an IPv4 address lies in.
 #[inline(always)]
 #[must_use]
-pub const fn bits4(address: u32, len: u32) -> u64 {
+pub const fn bits4(address: u32, len: u32) -> [u64; 2] {
     let unit = (address >> (32 - len)) as u64 | (len as u64) << 32;
     bits(unit.wrapping_mul(UNIT_FACTOR))
 }
 
-/// Whether a word has a unit of the address.
+/// Whether the two words have a unit of the address.
 #[inline(always)]
 #[must_use]
-pub const fn has4(word: u64, address: u32) -> bool {
+pub const fn has4(words: [u64; 2], address: u32) -> bool {
     let [a, b, c] = GRAINS4;
-    let (a, b, c) = (bits4(address, a), bits4(address, b), bits4(address, c));
-    word & a == a || word & b == b || word & c == c
+    has(words, bits4(address, a)) | has(words, bits4(address, b)) | has(words, bits4(address, c))
 }
 
-/// The word of an IPv6 unit (its prefix as two words, bits beyond the length zero), and its bits.
+/// The two words of the unit of `len` bits that an IPv6 address (two words) lies in, and its bits in them.
 #[inline(always)]
 #[must_use]
-pub const fn unit6(high: u64, low: u64, len: u32) -> (u32, u64) {
-    let hash = hash6(high, low, len, ListId::Block);
-    (hash as u32 & (FILTER_WORDS as u32 - 1), bits(hash))
+pub const fn unit6(high: u64, low: u64, len: u32) -> ([u32; 2], [u64; 2]) {
+    let hash = swift6(high, low, len);
+    let first = (hash >> (64 - FILTER_WORDS.trailing_zeros())) as u32;
+    // Another one of the line: odd, so never the same.
+    ([first, first ^ ((hash as u32 >> 8) & 6 | 1)], bits(hash << FILTER_WORDS.trailing_zeros()))
 }
 
-/// Three bits by the high ones of a hash.
+/// Whether two words have all of these bits.
 #[inline(always)]
-const fn bits(hash: u64) -> u64 {
-    1 << (hash >> 58) | 1 << ((hash >> 52) & 63) | 1 << ((hash >> 46) & 63)
+#[must_use]
+pub const fn has([first, second]: [u64; 2], [a, b]: [u64; 2]) -> bool {
+    (first & a) ^ a | (second & b) ^ b == 0
+}
+
+/// Three bits and two bits by the high ones of a hash.
+#[inline(always)]
+const fn bits(hash: u64) -> [u64; 2] {
+    [
+        1 << (hash >> 58) | 1 << ((hash >> 52) & 63) | 1 << ((hash >> 46) & 63),
+        1 << ((hash >> 40) & 63) | 1 << ((hash >> 34) & 63),
+    ]
 }

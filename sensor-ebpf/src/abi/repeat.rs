@@ -5,7 +5,7 @@
 //! when it looks at the drops, the program when it gives the row to another packet or the tally is full. So what a row counted is
 //! attributed once. While [`Repeat::turn`] is odd, or is not what it was before, the row was given away meanwhile.
 
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, transmute_ref};
 
 use super::flow_key::Tuple;
 
@@ -69,6 +69,14 @@ pub const fn tallied(tally: u64) -> (u64, u64) {
 }
 
 impl Repeat {
+    /// As [`crate::packet::Headers::addresses`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn addresses(&self) -> [u64; 4] {
+        let [a, b, c, d, ..]: &[u64; 16] = transmute_ref!(self);
+        [*a, *b, *c, *d]
+    }
+
     /// Addresses and ports of the packet that the row was given to.
     #[inline(always)]
     #[must_use]

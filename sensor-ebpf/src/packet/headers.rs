@@ -3,6 +3,8 @@
 //! Bounds: two VLAN tags ((`VLAN_TAGS_MAX`)), IPv6 extension headers as in `network`. The IP header's length, not the
 //! frame's, ends the payload (short Ethernet frames are padded). Checksums are not looked at: they may not be filled in yet.
 
+use zerocopy::{Immutable, IntoBytes, transmute_ref};
+
 use super::{bytes::PacketBytes, network};
 use crate::abi::flow_key::Tuple;
 
@@ -62,7 +64,7 @@ impl TcpFlags {
 
 /// Fields of one packet. All zero is a valid value. (Aligned so that addresses move as words.)
 #[repr(C, align(8))]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, IntoBytes, Immutable)]
 pub struct Headers {
     /// Addresses and ports in the packet's direction.
     pub tuple: Tuple,
@@ -88,6 +90,33 @@ pub struct Headers {
     pub first_fragment: u8,
     /// 1 for a later fragment: its ports are those of its first, where that is known.
     pub later_fragment: u8,
+}
+
+impl Headers {
+    /// Source and destination address, two words each as they lie in memory: of an array of bytes a program does not know that it is aligned,
+    /// and reads it in four times the steps.
+    #[inline(always)]
+    #[must_use]
+    pub const fn addresses(&self) -> [u64; 4] {
+        let [a, b, c, d, ..]: &[u64; 9] = transmute_ref!(self);
+        [*a, *b, *c, *d]
+    }
+
+    /// The two words of the source address.
+    #[inline(always)]
+    #[must_use]
+    pub const fn source(&self) -> (u64, u64) {
+        let [first, second, _, _] = self.addresses();
+        (u64::from_be(first), u64::from_be(second))
+    }
+
+    /// The two words of the destination address.
+    #[inline(always)]
+    #[must_use]
+    pub const fn destination(&self) -> (u64, u64) {
+        let [_, _, first, second] = self.addresses();
+        (u64::from_be(first), u64::from_be(second))
+    }
 }
 
 /// Parses the headers of a packet.

@@ -21,7 +21,7 @@ use crate::abi::{
     image::{
         ANY4_WORDS, DENSE_24, DENSE_COVERED_24, FILTER6_WORDS, Failsafe, HEADER_LINES, Header,
         IMAGE_VERSION, Limit, LimitKind, Line, ListId, NO_ANCHOR, Rule, SHARING_24_MAX, WITH_24,
-        WITH_COVERED_24, filter6, hash4, hash6, hash24, meta6, other_bucket, slot4,
+        WITH_COVERED_24, filter6, hash4, hash6, hash24, meta6, other_bucket, slot4, swift6,
     },
     settings::{
         POLICY_ALLOW4, POLICY_ALLOW6, POLICY_ANCHOR_SHIFT, POLICY_BLOCK4, POLICY_BLOCK6,
@@ -244,7 +244,7 @@ impl Image {
                 hash6((cut >> 64) as u64, cut as u64, anchor, ListId::Block)
             };
             let anchor = *anchors.range(..=len).next_back().unwrap();
-            let (word, bits) = filter6(cut(shortest));
+            let (word, bits) = filter6(swift6((prefix >> 64) as u64, prefix as u64, shortest));
             self.filter6[word as usize] |= bits;
             *pairs.entry(cut(anchor)).or_default() |= 1 << (len - anchor).min(63);
         }

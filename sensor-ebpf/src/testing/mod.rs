@@ -291,9 +291,14 @@ impl Tables for Host {
         let Some(image) = self.image(slot) else { return [0; 2] };
         words.map(|word| image.filter6.get(word as usize).copied().unwrap_or(0))
     }
-    fn near<const N: usize>(&self, slot: u32, words: [u32; N]) -> Option<[u64; N]> {
+    fn near<const N: usize>(
+        &self,
+        slot: u32,
+        words: [u32; N],
+        wide: u32,
+    ) -> Option<([u64; N], u64)> {
         let near = &self.image(slot)?.near;
-        (!near.is_empty()).then(|| words.map(|word| near[word as usize]))
+        (!near.is_empty()).then(|| (words.map(|word| near[word as usize]), near[wide as usize]))
     }
     fn line(&self, slot: u32, number: u32) -> Option<&Line> {
         self.image(slot)?.lines.line(number)

@@ -8,7 +8,7 @@ use core::ops::ControlFlow;
 use zerocopy::transmute_ref;
 
 use super::{
-    address::{high, low, prefix4, prefix6},
+    address::{prefix4, prefix6},
     header::{Field, line},
     member::{lengths4, member6, touches4},
     rules::applies,
@@ -43,13 +43,13 @@ const SLOTS_OF_BUCKET: u32 = 8;
 pub fn begin<T: Tables>(list: ListId, end: End, tables: &T, work: &mut Work) -> bool {
     let search = &mut work.search;
     let tuple = &work.headers.tuple;
-    let (address, service_port) = match end {
-        End::Source => (&tuple.src, tuple.dst_port),
-        End::Destination => (&tuple.dst, tuple.src_port),
+    let ((high, low), service_port) = match end {
+        End::Source => (work.headers.source(), tuple.dst_port),
+        End::Destination => (work.headers.destination(), tuple.src_port),
     };
     search.end = end as u32;
     search.service_port = u32::from(service_port);
-    search.low = low(address);
+    search.low = low;
     search.pending = 0;
     search.resume = 0;
     let four = work.headers.family == 4;
@@ -60,7 +60,7 @@ pub fn begin<T: Tables>(list: ListId, end: End, tables: &T, work: &mut Work) -> 
             return false;
         }
     } else {
-        search.high = high(address);
+        search.high = high;
         if matches!(list, ListId::Block) {
             member6(tables, work);
         } else {

@@ -4,16 +4,16 @@
 //! `ANCHORS_MAX` lengths. What a clean packet pays is [`concerns`], which asks one word for each of its ends.
 
 use super::{
-    address::{high, low, mask, prefix6},
+    address::prefix6,
     header::{Field, line},
 };
 use crate::{
     abi::{
         image::{
             ANCHORS_MAX, DENSE_24, Line, ListId, NO_ANCHOR, WITH_24, WITH_COVERED_24, filter6,
-            hash6, hash24, other_bucket, slot4,
+            hash6, hash24, other_bucket, slot4, swift6,
         },
-        near::{has4, unit6, wide4, word4},
+        near::{has, has4, unit6, wide4, words4},
         settings::{
             POLICY_ANCHOR_SHIFT, POLICY_BLOCK4, POLICY_BLOCK6, POLICY_GRAINS_SHIFT, POLICY_LIMIT4,
             POLICY_LIMIT6, POLICY_NEAR, POLICY_REQUESTS, POLICY_SLOT,
@@ -53,33 +53,31 @@ pub(crate) fn concerns<T: Tables>(tables: &T, work: &mut Work) -> bool {
     if work.headers.tcp_flags & TcpFlags::RST != 0 && tables.enforcing() {
         return true;
     }
-    let tuple = &work.headers.tuple;
-    if four {
-        let ends = any4(low(&tuple.src), low(&tuple.dst), policy, tables);
-        return ends != 0
-            && (!T::LIMITS || policy & POLICY_NEAR == 0 || tables.concerns4(ends, work));
+    let (src, dst) = (work.headers.source(), work.headers.destination());
+    let ends =
+        if four { any4(src.1, dst.1, policy, tables) } else { any6(src, dst, policy, tables) };
+    if ends == 0 || !T::LIMITS || policy & POLICY_NEAR == 0 {
+        return ends != 0;
     }
-    tables.concerns6(work)
+    if four { tables.concerns4(ends, work) } else { tables.concerns6(ends, work) }
 }
 
 /// Whether a block entry may name one of those ends of an IPv4 packet (bit 0 source, bit 1 destination) in whose /24s entries are. Apart,
 /// because few packets come this far.
 #[inline(always)]
 pub fn concerns4<T: Tables>(ends: u32, tables: &T, work: &Work) -> bool {
-    let (src, dst) = (&work.headers.tuple.src, &work.headers.tuple.dst);
+    let (src, dst) = (work.headers.source().1, work.headers.destination().1);
     let policy = work.search.policy;
-    (ends & 1 != 0 && near4(low(src) as u32, policy, tables))
-        || (ends & 2 != 0 && near4(low(dst) as u32, policy, tables))
+    (ends & 1 != 0 && near4(src as u32, policy, tables))
+        || (ends & 2 != 0 && near4(dst as u32, policy, tables))
 }
 
-/// The same for an IPv6 packet and block entries, apart: its hashes would take the caller's stack.
+/// The same for an IPv6 packet in whose ends' first anchors entries are.
 #[inline(always)]
-pub fn concerns6<T: Tables>(tables: &T, work: &Work) -> bool {
-    let (src, dst) = (&work.headers.tuple.src, &work.headers.tuple.dst);
-    let (src, dst) = ((high(src), low(src)), (high(dst), low(dst)));
+pub fn concerns6<T: Tables>(ends: u32, tables: &T, work: &Work) -> bool {
     let policy = work.search.policy;
-    let (first, second) = any6(src, dst, policy, tables);
-    (first && near6(src, policy, tables)) || (second && near6(dst, policy, tables))
+    (ends & 1 != 0 && near6(work.headers.source(), policy, tables))
+        || (ends & 2 != 0 && near6(work.headers.destination(), policy, tables))
 }
 
 /// Which of two IPv4 addresses (in the low half of a word) lie in a /24 that an entry touches: bit 0 the first, bit 1 the second.
@@ -97,9 +95,9 @@ fn near4<T: Tables>(address: u32, policy: u64, tables: &T) -> bool {
         return true;
     }
     let (wide, bit) = wide4(address);
-    let words = tables.near((policy & POLICY_SLOT) as u32, [word4(address), wide]);
-    let Some([word, wide]) = words else { return true };
-    has4(word, address) || wide & bit != 0
+    let words = tables.near((policy & POLICY_SLOT) as u32, words4(address), wide);
+    let Some((words, wide)) = words else { return true };
+    has4(words, address) | (wide & bit != 0)
 }
 
 /// The same for an IPv6 address.
@@ -108,28 +106,22 @@ fn near6<T: Tables>((high, low): (u64, u64), policy: u64, tables: &T) -> bool {
     if !T::LIMITS || policy & POLICY_NEAR == 0 {
         return true;
     }
-    let unit = |at: u32| {
-        let len = (policy >> (POLICY_GRAINS_SHIFT + 8 * at)) as u32 & 0xff;
-        let (high, low) = (high & mask(len), low & mask(len.saturating_sub(64)));
-        unit6(high, low, len)
-    };
-    let units = [unit(0), unit(1), unit(2), unit(3)];
-    let words = tables.near((policy & POLICY_SLOT) as u32, units.map(|(word, _)| word));
-    let Some(words) = words else { return true };
-    words.iter().zip(&units).any(|(word, (_, bits))| word & bits == *bits)
+    let unit = |at: u32| unit6(high, low, (policy >> (POLICY_GRAINS_SHIFT + 8 * at)) as u32 & 0xff);
+    let [([a, b], one), ([c, d], two)] = [unit(0), unit(1)];
+    let [([e, f], three), ([g, h], four)] = [unit(2), unit(3)];
+    let words = tables.near((policy & POLICY_SLOT) as u32, [a, b, c, d, e, f, g, h], 0);
+    let Some(([a, b, c, d, e, f, g, h], _)) = words else { return true };
+    has([a, b], one) | has([c, d], two) | has([e, f], three) | has([g, h], four)
 }
 
-/// Whether an entry may lie in the first anchor of each of two IPv6 addresses.
+/// Which of two IPv6 addresses lie in a first anchor in which an entry may lie: bit 0 the first, bit 1 the second.
 #[inline(always)]
-fn any6<T: Tables>(a: (u64, u64), b: (u64, u64), policy: u64, tables: &T) -> (bool, bool) {
+fn any6<T: Tables>(a: (u64, u64), b: (u64, u64), policy: u64, tables: &T) -> u32 {
     let len = (policy >> POLICY_ANCHOR_SHIFT) as u32 & 0xff;
-    let place = |(high, low): (u64, u64)| {
-        let (high, low) = (high & mask(len), low & mask(len.saturating_sub(64)));
-        filter6(hash6(high, low, len, ListId::Block))
-    };
+    let place = |(high, low): (u64, u64)| filter6(swift6(high, low, len));
     let ((first, first_bits), (second, second_bits)) = (place(a), place(b));
     let [x, y] = tables.filter6((policy & POLICY_SLOT) as u32, [first, second]);
-    (x & first_bits == first_bits, y & second_bits == second_bits)
+    u32::from(x & first_bits == first_bits) | u32::from(y & second_bits == second_bits) << 1
 }
 
 /// Whether a block entry touches the /24 of the IPv4 address that is looked up.
@@ -224,7 +216,7 @@ pub(super) fn member6<T: Tables>(tables: &T, work: &mut Work) {
     work.search.lengths = [0; 4];
     let address = prefix6(&work.search, 128);
     let policy = work.search.policy;
-    if !any6(address, address, policy, tables).0 || !near6(address, policy, tables) {
+    if any6(address, address, policy, tables) == 0 || !near6(address, policy, tables) {
         return;
     }
     let Some(header) = line(0, tables, work) else { return };

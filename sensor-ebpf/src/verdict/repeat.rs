@@ -7,12 +7,7 @@
 //!
 //! Bound: `REPEATS_PER_CPU` rows. A packet takes a row that another has only when it comes twice and that one not in between.
 
-use super::{
-    address::{high, low},
-    end::take_in,
-    header::line,
-    rules::now,
-};
+use super::{end::take_in, header::line, rules::now};
 use crate::{
     abi::{
         counter::Counter,
@@ -59,8 +54,8 @@ fn what<T: Tables>(tables: &T, work: &Work) -> u64 {
 /// By what the source port does not change.
 #[inline(always)]
 fn hash(what: u64, work: &Work) -> u64 {
-    let tuple = &work.headers.tuple;
-    let (src, dst) = (low(&tuple.src) ^ high(&tuple.src), low(&tuple.dst) ^ high(&tuple.dst));
+    let (src, dst) = (work.headers.source(), work.headers.destination());
+    let (src, dst) = (src.1 ^ src.0, dst.1 ^ dst.0);
     let word = src ^ dst.rotate_left(24) ^ (what & !WHAT_SOURCE_PORT_MASK) << 40;
     // 2^64 over the golden ratio.
     let word = (word ^ word >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -115,10 +110,8 @@ fn known<P: PacketBytes, T: Tables>(
 #[inline(always)]
 fn names<T: Tables>(row: &Repeat, what: u64, tables: &T, work: &Work) -> bool {
     let tuple = &work.headers.tuple;
-    let different = (low(&row.src) ^ low(&tuple.src))
-        | (high(&row.src) ^ high(&tuple.src))
-        | (low(&row.dst) ^ low(&tuple.dst))
-        | (high(&row.dst) ^ high(&tuple.dst));
+    let ([a, b, c, d], [e, f, g, h]) = (row.addresses(), work.headers.addresses());
+    let different = (a ^ e) | (b ^ f) | (c ^ g) | (d ^ h);
     if different != 0 || row.install == 0 || row.ifindex != tables.ifindex() {
         return false;
     }

@@ -88,7 +88,7 @@ impl Spread {
         let targets = object::create(BPF_MAP_TYPE_PROG_ARRAY, "spread_target", [4, 4], 1, 0)?;
         object::slot_set(targets.as_fd(), 0, program)?;
         let mask = i32::try_from(count - 1).map_err(io::Error::other)?;
-        let family_4 = addresses.iter().all(|address| address.starts_with(&MAPPED));
+        let family_4 = addresses.iter().all(is_four);
         let code = lead_in(raw(table.as_fd()), raw(targets.as_fd()), mask, family_4);
         Ok(Self { lead_in: load(&code)?, table: memory, _targets: targets })
     }
@@ -117,6 +117,11 @@ impl Spread {
 
 /// What an IPv4 address begins with, v4-mapped.
 const MAPPED: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255];
+
+/// Whether an address is a v4-mapped one.
+pub(super) fn is_four(address: &[u8; 16]) -> bool {
+    address.starts_with(&MAPPED)
+}
 
 /// `source = table[counter++ & mask]; tail_call(target); return NEXT`.
 fn lead_in(table: u32, targets: u32, mask: i32, family_4: bool) -> Vec<u64> {
@@ -176,19 +181,20 @@ fn lead_in(table: u32, targets: u32, mask: i32, family_4: bool) -> Vec<u64> {
 }
 
 /// One instruction as a word.
-fn op(code: u8, to: u8, from: u8, offset: i16, number: i32) -> u64 {
+pub(super) fn op(code: u8, to: u8, from: u8, offset: i16, number: i32) -> u64 {
     let [low, high] = offset.to_ne_bytes();
     let [a, b, c, d] = number.to_ne_bytes();
     u64::from_ne_bytes([code, from << 4 | to, low, high, a, b, c, d])
 }
 
 /// Loads the address of a map or of its first value.
-fn wide(to: u8, what: u8, fd: u32) -> [u64; 2] {
+pub(super) fn wide(to: u8, what: u8, fd: u32) -> [u64; 2] {
     const LOAD_IMMEDIATE: u8 = 0x18;
     [op(LOAD_IMMEDIATE, to, what, 0, fd.cast_signed()), 0]
 }
 
-fn load(code: &[u64]) -> io::Result<OwnedFd> {
+/// Loads a TC program.
+pub(super) fn load(code: &[u64]) -> io::Result<OwnedFd> {
     let mut log = vec![0_u8; 1 << 16];
     let license = c"GPL";
     let mut attr = LoadAttr {

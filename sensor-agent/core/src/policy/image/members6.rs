@@ -1,7 +1,7 @@
 //! Whether an IPv6 address may be blocked: a few bits for each entry's first anchor in `FILTER6`, and the lengths of the entries of each anchor.
 
 use sensor_ebpf::abi::image::{
-    ANCHORS_MAX, FILTER6_WORDS, Line, ListId, NO_ANCHOR, filter6, hash6,
+    ANCHORS_MAX, FILTER6_WORDS, Line, ListId, NO_ANCHOR, filter6, hash6, swift6,
 };
 
 use super::{
@@ -86,8 +86,7 @@ pub(super) fn tables(
     let mut table = Buckets::<2>::new(buckets);
     let first = anchors.0.first().copied().unwrap_or(NO_ANCHOR);
     for key in keys {
-        let (high, low) = cut(key.high, key.low, first);
-        let (word, bits) = filter6(hash6(high, low, first.into(), ListId::Block));
+        let (word, bits) = filter6(swift6(key.high, key.low, first.into()));
         if let Some(word) = usize::try_from(word).ok().and_then(|at| filter.get_mut(at)) {
             *word |= bits;
         }

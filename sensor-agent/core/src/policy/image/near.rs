@@ -3,7 +3,7 @@
 use sensor_ebpf::abi::{
     near::{
         FINER_BITS, GRAINS4, GRAINS6_MAX, NEAR_ENTRIES_MIN, NEAR_WORDS, WIDE_BITS, bits4, unit6,
-        wide4, word4,
+        wide4, words4,
     },
     settings::POLICY_GRAINS_SHIFT,
 };
@@ -30,7 +30,8 @@ impl Grains {
         let Some((shortest, _)) = (0..).zip(left).find(|(_, count)| *count > 0) else {
             return Self::default();
         };
-        let mut grains = [shortest; GRAINS6_MAX];
+        // Those of /0 are two halves: 0 would be no length.
+        let mut grains = [shortest.max(1); GRAINS6_MAX];
         for grain in grains.iter_mut().skip(1) {
             let served = |len: u8| usize::from(len.saturating_sub(FINER_BITS))..=usize::from(len);
             let gain = |len: &u8| left.get(served(*len)).map_or(0, |of| of.iter().sum::<usize>());
@@ -71,20 +72,23 @@ pub(super) const BYTES: usize = NEAR_WORDS * 8;
 /// The filter of the block entries.
 pub(super) fn near(four: &[Key4], six: &[Key6], grains: Grains) -> Box<[u64]> {
     let mut words = vec![0; NEAR_WORDS].into_boxed_slice();
-    let mut set = |(word, bits): (u32, u64)| {
-        if let Some(word) = usize::try_from(word).ok().and_then(|at| words.get_mut(at)) {
-            *word |= bits;
+    let mut set = |at: &[u32], bits: &[u64]| {
+        for (at, bits) in at.iter().zip(bits) {
+            if let Some(word) = usize::try_from(*at).ok().and_then(|at| words.get_mut(at)) {
+                *word |= bits;
+            }
         }
     };
     for key in four {
         let (len, count) = units4(key.len());
         for unit in 0..count {
             let address = key.address() | unit << (32 - len);
-            set(if len == WIDE_BITS {
-                wide4(address)
+            if len == WIDE_BITS {
+                let (word, bit) = wide4(address);
+                set(&[word], &[bit]);
             } else {
-                (word4(address), bits4(address, len))
-            });
+                set(&words4(address), &bits4(address, len));
+            }
         }
     }
     for key in six {
@@ -94,7 +98,8 @@ pub(super) fn near(four: &[Key4], six: &[Key6], grains: Grains) -> Box<[u64]> {
         for unit in 0..1_u128 << len.saturating_sub(key.len()) {
             let unit = prefix | unit.checked_shl(128 - u32::from(len)).unwrap_or(0);
             #[expect(clippy::cast_possible_truncation, reason = "the two halves of 128 bits")]
-            set(unit6((unit >> 64) as u64, unit as u64, len.into()));
+            let (at, bits) = unit6((unit >> 64) as u64, unit as u64, len.into());
+            set(&at, &bits);
         }
     }
     words

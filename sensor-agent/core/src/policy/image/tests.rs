@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use proptest::prelude::*;
 use sensor_ebpf::abi::image::{
     ANY4_WORDS, DENSE_24, DENSE_COVERED_24, Line, Lines as _, ListId, NO_ANCHOR, WITH_24,
-    WITH_COVERED_24, filter6, hash6, hash24, mix, other_bucket, slot4,
+    WITH_COVERED_24, filter6, hash6, hash24, mix, other_bucket, slot4, swift6,
 };
 
 use super::{
@@ -128,7 +128,7 @@ fn is_member(compiled: &Compiled, address: IpAddr) -> bool {
                 hash6(high, low, len.into(), ListId::Block)
             };
             let [first, ..] = header.anchor_lengths;
-            let (word, set) = filter6(hashed(first));
+            let (word, set) = filter6(swift6(high, low, first.into()));
             if first == NO_ANCHOR
                 || image.filter6.is_empty()
                 || image.filter6[word as usize] & set != set

@@ -1,6 +1,8 @@
 //! What a list of a million entries of each family costs a packet, beside the same packets with no policy in force, in the same rounds.
 //!
-//! Each packet of a run has an address of its own (`Spread`): a hot key would measure the processor's caches.
+//! Each packet of a run has an address of its own (`Spread`): a hot key would measure the processor's caches. In the same rounds
+//! `tc/floor*`: a program that only reads one random word of an array as large as the bitmap (or filter) that a clean packet asks, or also one
+//! of an array as large as `NEAR`, which a neighbour asks too. What they take over the empty program is the machine's, not ours.
 
 use std::{
     collections::HashSet,
@@ -18,7 +20,11 @@ use sensor_core::{
     },
     time::UnixNs,
 };
-use sensor_ebpf::abi::counter::Counter;
+use sensor_ebpf::abi::{
+    counter::Counter,
+    image::{ANY4_WORDS, FILTER6_WORDS},
+    near::FILTER_WORDS,
+};
 
 use super::{EMPTY, PROGRAM, figure, load, median};
 use crate::packets::{ack4, ack6};
@@ -31,6 +37,30 @@ const PACKETS: u32 = 1 << 18;
 const KNOWN: u64 = 4_096;
 const POLICY: &str =
     "version: 1\nblock:\n  - id: list\n    lists: [{file: list.txt}]\n    reason: bench\n";
+
+const CLEAN4: &str = "tc/clean/1000000";
+const NEIGHBOUR4: &str = "tc/clean_neighbour/1000000";
+const CLEAN6: &str = "tc/clean6/1000000";
+const NEIGHBOUR6: &str = "tc/clean6_neighbour/1000000";
+
+/// A program that only reads, in the rounds of a case.
+struct Floor {
+    name: &'static str,
+    beside: &'static str,
+    /// Words of its arrays; it reads one of each.
+    words: &'static [usize],
+}
+
+const FLOORS: [Floor; 4] = [
+    Floor { name: "tc/floor/one_read", beside: CLEAN4, words: &[ANY4_WORDS] },
+    Floor { name: "tc/floor/two_reads", beside: NEIGHBOUR4, words: &[ANY4_WORDS, FILTER_WORDS] },
+    Floor { name: "tc/floor6/one_read", beside: CLEAN6, words: &[FILTER6_WORDS] },
+    Floor {
+        name: "tc/floor6/two_reads",
+        beside: NEIGHBOUR6,
+        words: &[FILTER6_WORDS, FILTER_WORDS],
+    },
+];
 
 /// Measures and prints the figures.
 pub(super) fn lists(object: &[u8]) -> Result<()> {
@@ -63,14 +93,13 @@ pub(super) fn lists(object: &[u8]) -> Result<()> {
     let (packet4, packet6) = (ack4(Ipv4Addr::LOCALHOST), ack6(Ipv6Addr::LOCALHOST));
     let mut beside =
         |name: &str, bucket, packet: &[u8], address: &dyn Fn(u64) -> Option<[u8; 16]>| {
-            beside(name, bucket, &mut full, packet, &addresses(address))
+            let floor = FLOORS.iter().find(|floor| floor.beside == name);
+            beside((name, bucket), &mut full, packet, &addresses(address), floor)
         };
-    beside("tc/clean/1000000", Counter::NoPayload, &packet4, &|at| unlisted4(clean4(at)))?;
-    beside("tc/clean_neighbour/1000000", Counter::NoPayload, &packet4, &|at| unlisted4(near4(at)))?;
-    beside("tc/clean6/1000000", Counter::NoPayload, &packet6, &|at| unlisted6(clean6(at)))?;
-    beside("tc/clean6_neighbour/1000000", Counter::NoPayload, &packet6, &|at| {
-        unlisted6(near6(at))
-    })?;
+    beside(CLEAN4, Counter::NoPayload, &packet4, &|at| unlisted4(clean4(at)))?;
+    beside(NEIGHBOUR4, Counter::NoPayload, &packet4, &|at| unlisted4(near4(at)))?;
+    beside(CLEAN6, Counter::NoPayload, &packet6, &|at| unlisted6(clean6(at)))?;
+    beside(NEIGHBOUR6, Counter::NoPayload, &packet6, &|at| unlisted6(near6(at)))?;
     let listed = |at: u64| match entry4(0, entry_at(at)).network() {
         IpAddr::V4(address) => Some(mapped(address)),
         IpAddr::V6(_) => None,
@@ -106,19 +135,21 @@ pub(super) fn compile(nets: &[IpNet], numbers: &mut Numbers) -> Result<Compiled>
 /// The same packets with the policy in force, without one, and through the empty program, in turns: the same loaded program each
 /// time, so that nothing but the policy differs.
 fn beside(
-    name: &str,
-    bucket: Counter,
+    (name, bucket): (&str, Counter),
     bench: &mut Bench,
     packet: &[u8],
     addresses: &[[u8; 16]],
+    floor: Option<&Floor>,
 ) -> Result<()> {
     let (real, empty) = (bench.spread(PROGRAM, addresses)?, bench.spread(EMPTY, addresses)?);
+    let reads = floor.map(|floor| reads_of(floor, addresses)).transpose()?;
     let policy = bench.policy_word();
     let time = |spread: &Spread, policy: u64| -> Result<f64> {
         bench.change_settings(|settings| settings.policy = policy)?;
         Ok(spread.run(packet, PACKETS)?.duration.as_secs_f64() * 1e9)
     };
     let (mut empties, mut values, mut bases, mut over) = (vec![], vec![], vec![], vec![]);
+    let (mut floors, mut over_empty) = (vec![], vec![]);
     let before = bench.ledger()?.count(bucket);
     time(&real, policy)?;
     let warm = bench.ledger()?.count(bucket);
@@ -127,7 +158,13 @@ fn beside(
         bases.push(without);
         values.push(with);
         over.push(with - without);
-        empties.push(time(&empty, policy)?);
+        let empty = time(&empty, policy)?;
+        empties.push(empty);
+        if let Some(reads) = &reads {
+            let floor = time(reads, policy)?;
+            floors.push(floor);
+            over_empty.push(floor - empty);
+        }
     }
     let moved = warm - before;
     ensure!(
@@ -138,8 +175,20 @@ fn beside(
     let (value, base) = (median(&mut values), median(&mut bases));
     figure(name, value, "ns", Some((base, value / base)), values.len());
     figure(&format!("{name}/over_none"), median(&mut over), "ns", None, over.len());
-    figure(&format!("{name}/empty"), median(&mut empties), "ns", None, values.len());
+    let empty = median(&mut empties);
+    figure(&format!("{name}/empty"), empty, "ns", None, values.len());
+    if let Some(Floor { name, .. }) = floor {
+        let value = median(&mut floors);
+        figure(name, value, "ns", Some((empty, value / empty)), floors.len());
+        figure(&format!("{name}/over_empty"), median(&mut over_empty), "ns", None, floors.len());
+    }
     Ok(())
+}
+
+fn reads_of(floor: &Floor, addresses: &[[u8; 16]]) -> Result<Spread> {
+    let bytes: Vec<u32> =
+        floor.words.iter().map(|words| u32::try_from(words * 8)).collect::<Result<_, _>>()?;
+    Ok(Bench::spread_reads(&bytes, addresses)?)
 }
 
 /// 70 % addresses, 30 % prefixes of 16 to 31 bits, but few short ones: a million of them would be the whole Internet.
