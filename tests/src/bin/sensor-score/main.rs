@@ -26,14 +26,14 @@ fn main() -> Result<ExitCode> {
     let mut args = std::env::args().skip(1);
     let folder =
         PathBuf::from(args.next().context("usage: sensor-score FOLDER [CALLS..] [PART..]")?);
-    let (mut calls, mut parts, mut seeds) = (Vec::new(), Vec::new(), Vec::new());
-    let mut pool = None;
+    let (mut calls, mut parts): (Vec<usize>, Vec<String>) = (Vec::new(), Vec::new());
+    let (mut seeds, mut pool): (Vec<u64>, Option<usize>) = (Vec::new(), None);
     for arg in args {
-        match (arg.parse(), arg.split_once('=')) {
+        match (arg.parse::<usize>(), arg.split_once('=')) {
             (Ok(number), _) => calls.push(number),
-            (_, Some(("seed", seed))) => seeds.push(seed.parse().context("seed=NUMBER")?),
-            (_, Some(("pool", size))) => pool = Some(size.parse().context("pool=NUMBER")?),
-            _ if PARTS.contains(&&*arg) => parts.push(arg),
+            (_, Some(("seed", seed))) => seeds.push(seed.parse::<u64>().context("seed=NUMBER")?),
+            (_, Some(("pool", size))) => pool = Some(size.parse::<usize>().context("pool=NUMBER")?),
+            _ if PARTS.contains(&&*arg) => parts.push(arg.clone()),
             _ => bail!("`{arg}` is no number of calls, none of {PARTS:?}, no seed= and no pool="),
         }
     }

@@ -66,6 +66,7 @@ impl Pass<'_> {
                 depth: context.depth + 1,
                 after_plural: words::is_plural(&literal.text),
                 after_api: words::is_api(&literal.text),
+                after_v: is_version(literal.text.as_bytes()),
                 after_version: context.after_version,
                 ..Context::default()
             };
@@ -267,6 +268,6 @@ const TYPED_SHARE: f64 = 4.0;
 /// Words beside typed values that are none of them.
 const TYPED_APART_MAX: usize = 8;
 /// How sure a parameter must be: a template split in two is a lesser mistake than a literal swallowed.
-const PARAMETER_MIN: f64 = 1.5;
+const PARAMETER_MIN: f64 = 1.0;
 /// Calls from which on an extension is one.
 const SUFFIX_CALLS_MIN: f64 = 8.0;

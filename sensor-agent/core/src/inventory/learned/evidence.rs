@@ -20,6 +20,8 @@ pub(super) struct Context {
     pub(super) after_parameter: bool,
     pub(super) after_plural: bool,
     pub(super) after_api: bool,
+    /// After a version as APIs write it (`v1`).
+    pub(super) after_v: bool,
     /// Parameters in a row before it.
     pub(super) parameters: usize,
     /// A number or date that is a version was before it: there is only one in a path.
@@ -38,7 +40,7 @@ pub(super) struct Known {
 }
 
 /// Kinds of evidence of a position.
-pub(super) const POSITION: usize = 56;
+pub(super) const POSITION: usize = 57;
 
 /// Reads a position's evidence; the names are in `weights`.
 pub(super) fn of_position(
@@ -138,6 +140,7 @@ pub(super) fn of_position(
         volume * (1.0 - api),
         volume * values,
         common.shared() * (1.0 - api),
+        yes(context.after_v),
     ]
 }
 

@@ -113,6 +113,34 @@ fn order_and_halves_change_nothing_beyond_the_bound() {
 }
 
 #[test]
+fn order_and_halves_change_nothing_beyond_the_bound_of_the_whole() {
+    // Owners and their things: 90 000 pairs with two ways on from each are more than there is room for.
+    let mut requests = traffic();
+    let name = |number: usize| {
+        let mixed = (number as u64 + 7).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (0..6).map(|at| char::from(b'a' + (mixed >> (8 + at * 4) & 15) as u8)).collect::<String>()
+    };
+    for number in 0..90_000 {
+        let (owner, thing) = (name(number / 300), name(1_000 + number % 300));
+        requests.push(("GET", format!("/v1/repos/{owner}/{thing}/issues")));
+        requests.push(("GET", format!("/v1/repos/{owner}/{thing}")));
+    }
+    let whole = learned(&requests);
+    assert!(whole.nodes() <= super::trie::NODES_MAX && whole.refused() == 0, "{}", whole.nodes());
+    let (one, two) = requests.split_at(100_000);
+    let mut merged = learned(one);
+    merged.merge(&learned(two));
+    merged.learn();
+    assert!(merged.templates().is_same_tree(whole.templates()));
+    requests.reverse();
+    let reversed = learned(&requests);
+    assert!(reversed.nodes() <= super::trie::NODES_MAX && reversed.refused() == 0);
+    assert!(reversed.templates().is_same_tree(whole.templates()));
+    assert_eq!(template(&whole, "/v1/repos/a/b/issues"), "/v1/repos/{repo_id}/{repo_id_2}/issues");
+    assert_eq!(template(&whole, "/v1/users/me"), "/v1/users/me");
+}
+
+#[test]
 fn a_million_first_segments_stay_within_the_bound() {
     let mut learned = Learned::new();
     let mut segments = Segments::default();

@@ -7,7 +7,9 @@
 //!
 //! [`NODES_MAX`] bounds the whole. Values below values multiply (`/repos/{owner}/{repo}`), so there the next of [`STEPS`] is
 //! taken: a node keeps fewer names, below other names first, and those of the lowest rank still, as if it had been so from the
-//! first request on. Only where nothing is left to give are new nodes refused and counted.
+//! first request on. The steps go by the most that there ever was: near a step, orders in which names with much behind them
+//! were there before others took their place may differ by one. Only where nothing is left to give are new nodes refused and
+//! counted.
 
 use hashbrown::HashMap;
 
