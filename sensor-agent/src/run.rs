@@ -15,6 +15,7 @@ mod overlay;
 mod ready;
 mod reloads;
 mod status;
+mod switch;
 
 use std::{
     sync::{Arc, Mutex},
@@ -74,7 +75,7 @@ pub fn run(config: &Config) -> Result<()> {
     caps::give_up_start_only().context("give up capabilities")?;
     // Before anything is attached: what was switched off drops nothing, not one packet.
     let switched = Switched::of(&config.store);
-    live::settle_switch(&kernel, &switched, config.mode)?;
+    switch::settle(&kernel, &switched, config.mode)?;
 
     let identity = Identity {
         sensor_id: store.identity.sensor_id.clone(),

@@ -13,9 +13,10 @@ use sensor_core::{
 
 use super::{
     author::Author,
+    host::Host,
     kept::{KeptApplied, KeptRule},
     layers::{Added, Base, Layers, Origin},
-    policy::{Host, InForce, Insists, PolicyFile},
+    policy::{InForce, Insists, PolicyFile},
 };
 use crate::{
     audit::{Hash, Version},

@@ -5,6 +5,7 @@ mod again;
 mod author;
 mod changes;
 mod fingerprint;
+mod host;
 mod kept;
 mod layers;
 mod pace;
@@ -17,7 +18,8 @@ mod waiting;
 
 pub use author::Author;
 pub use changes::{CONFIRM_MAX, Changed, Wanted};
+pub use host::Host;
 pub use layers::{ADDED_BYTES_MAX, ADDED_RULES_MAX};
-pub use policy::{Host, PolicyFile};
+pub use policy::PolicyFile;
 pub use spared::Spared;
 pub use switched::{AtStart, Settled, Switched};

@@ -2,15 +2,14 @@
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use ipnet::IpNet;
 use sensor_core::{
     policy::{
-        self, Demands, FailsafeRule, HostChange, HostFacts, Listener, Lists, Policy, ReasonPattern,
+        self, Demands, FailsafeRule, HostChange, HostFacts, Lists, Policy, ReasonPattern,
         RequestRules, hazards,
         image::{Compiled, Numbers, PolicyImage},
     },
@@ -21,6 +20,7 @@ use super::{
     again::Again,
     changes::{Changed, Provisional},
     fingerprint,
+    host::Host,
     kept::{Keep, Kept, KeptApplied, KeptRule},
     layers::{self, Added, Base, Layers, Origin},
     pace::{Pace, Urgency},
@@ -30,54 +30,11 @@ use super::{
 };
 use crate::{
     audit::Hash,
-    config::{
-        Connected, ListFiles, NoRoom, PolicyFileError, Watched, connected, host_facts,
-        read_watched_policy,
-    },
+    config::{Connected, ListFiles, NoRoom, PolicyFileError, Watched, read_watched_policy},
     control::PolicyStatus,
     kernel::{self, Install, Kernel},
     telemetry::events::{self, Emit as _},
 };
-
-/// The host that a policy is for.
-#[derive(Clone, Copy)]
-pub struct Host<'a> {
-    /// Where a policy is put in force.
-    pub kernel: &'a Kernel,
-    /// Where the agent sends its events.
-    pub upstreams: &'a [SocketAddr],
-    /// What no policy can drop, by the agent's own configuration.
-    pub protected: &'a [IpNet],
-}
-
-impl Host<'_> {
-    /// What it knows of itself, for a policy whose failsafe has these ports of sshd: their peers must be known before its rules are in
-    /// force. Those that are known already keep their place.
-    #[must_use]
-    pub fn facts(&self, known: &[IpAddr], ssh_ports: &[(u16, u16)]) -> HostFacts {
-        self.facts_with(connected(known, ssh_ports))
-    }
-
-    /// What the kernel knows of its listeners, for limits of requests.
-    fn listeners(&self) -> Vec<Listener> {
-        let local = self.kernel.view();
-        let all = self.kernel.listeners().into_iter();
-        let own = all.filter(|(address, _)| local.contains(address.ip()));
-        own.map(|(address, counts)| Listener {
-            port: address.port(),
-            http: counts.http,
-            h2c: counts.h2c,
-            tls: counts.tls,
-        })
-        .collect()
-    }
-
-    /// The same with what is known already of who is connected.
-    fn facts_with(&self, connected: Connected) -> HostFacts {
-        let facts = host_facts(connected, crate::kernel::now(), self.upstreams.to_vec());
-        HostFacts { protected: self.protected.to_vec(), ..facts }
-    }
-}
 
 /// The policy of a running agent: its file, what commands changed, and what of both is in force.
 #[derive(Debug)]

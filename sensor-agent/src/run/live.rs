@@ -27,7 +27,7 @@ use crate::{
         self, HookKind, InterfaceState, Kernel, KernelConfig, Namespace, Owners, PinConfig,
         PinError, PinMode, Pins, Selection, caps::Needs,
     },
-    reload::{AtStart, Settled, Spared, Switched},
+    reload::Spared,
     sink::{Feed, SinkStatus, encode},
     source::{
         budget::Sampling,
@@ -464,31 +464,6 @@ pub(super) fn open_pins(
         Err(error) if kernel.pin == PinMode::Always => Err(error),
         Err(error) => Ok(Some(error.to_string())),
     }
-}
-
-/// Makes kernel and store agree on whether enforcement is switched off, and says so when it is. What was switched off must not be carried
-/// out: where the kernel cannot be told, the agent does not start.
-pub(super) fn settle_switch(kernel: &Kernel, switched: &Switched, mode: Mode) -> Result<()> {
-    let Settled { at_start, not_kept } = switched
-        .settle(kernel)
-        .context("enforcement was switched off before, and the kernel cannot be told so now")?;
-    if let Some(error) = not_kept {
-        tracing::warn!(%error, "whether enforcement is switched off cannot be kept in the store");
-    }
-    let since = match at_start {
-        AtStart::On => return Ok(()),
-        AtStart::OffAgain => {
-            "it was switched off before, and nothing of that was left in the kernel"
-        }
-        AtStart::StillOff => "it was before this start",
-    };
-    if mode == Mode::Enforce {
-        tracing::warn!(
-            since,
-            "enforcement is switched off, every rule only monitors: `sensor-agent enforcement on` switches it on"
-        );
-    }
-    Ok(())
 }
 
 /// Capabilities beyond the usual.
