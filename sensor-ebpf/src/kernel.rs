@@ -217,8 +217,12 @@ impl<const DIRECT: bool> Tables for Kernel<DIRECT> {
     #[inline(always)]
     fn near<const N: usize>(&self, slot: u32, at: [u32; N], wide: u32) -> Option<([u64; N], u64)> {
         let words = NEAR.get(slot)?.get(0)?;
-        let filter = |at: u32| words.get(at as usize & (FILTER_WORDS - 1)).copied().unwrap_or(0);
-        // Masked by an instruction, because Linux 6.1 cannot follow the comparison alone.
+        // Masked by an instruction, because Linux 6.1 follows neither what the optimiser knows of these numbers nor the comparison alone.
+        let filter = |at| {
+            let at = and_mask::<{ FILTER_WORDS as u32 - 1 }>(at) as usize;
+            // SAFETY: there are more words than that.
+            unsafe { *words.get_unchecked(at) }
+        };
         let wide = and_mask::<{ 2 * FILTER_WORDS as u32 - 1 }>(wide) as usize;
         Some((at.map(filter), words.get(wide).copied().unwrap_or(0)))
     }

@@ -90,6 +90,7 @@ fn any4<T: Tables>(a: u64, b: u64, policy: u64, tables: &T) -> u32 {
 
 /// Whether an entry may name an IPv4 address, as far as `NEAR` knows. (Where no limits are evaluated there is no room for this code, either.)
 #[inline(always)]
+#[expect(clippy::needless_bitwise_bool, reason = "one branch, not one that each address turns")]
 fn near4<T: Tables>(address: u32, policy: u64, tables: &T) -> bool {
     if !T::LIMITS || policy & POLICY_NEAR == 0 {
         return true;
@@ -102,6 +103,7 @@ fn near4<T: Tables>(address: u32, policy: u64, tables: &T) -> bool {
 
 /// The same for an IPv6 address.
 #[inline(always)]
+#[expect(clippy::many_single_char_names, reason = "two words of each of four units")]
 fn near6<T: Tables>((high, low): (u64, u64), policy: u64, tables: &T) -> bool {
     if !T::LIMITS || policy & POLICY_NEAR == 0 {
         return true;

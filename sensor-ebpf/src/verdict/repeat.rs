@@ -108,6 +108,7 @@ fn known<P: PacketBytes, T: Tables>(
 
 /// Whether the row is the packet's.
 #[inline(always)]
+#[expect(clippy::many_single_char_names, reason = "four words of each")]
 fn names<T: Tables>(row: &Repeat, what: u64, tables: &T, work: &Work) -> bool {
     let tuple = &work.headers.tuple;
     let ([a, b, c, d], [e, f, g, h]) = (row.addresses(), work.headers.addresses());
