@@ -77,7 +77,6 @@ const FACTORS: [u64; 4] =
 /// Loads a number of 64 bits.
 fn number(to: u8, value: u64) -> [u64; 2] {
     const LOAD_IMMEDIATE: u8 = 0x18;
-    let [a, b, c, d, e, f, g, h] = value.to_ne_bytes();
-    let (low, high) = (i32::from_ne_bytes([a, b, c, d]), i32::from_ne_bytes([e, f, g, h]));
+    let [low, high]: [i32; 2] = zerocopy::transmute!(value);
     [op(LOAD_IMMEDIATE, to, 0, 0, low), op(0, 0, 0, 0, high)]
 }
