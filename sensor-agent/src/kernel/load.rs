@@ -160,6 +160,8 @@ pub(crate) enum Wanted {
     Socket,
     /// Every program of the object, for test runs.
     All,
+    /// The one that does nothing, for benchmarks.
+    Empty,
 }
 
 impl Wanted {
@@ -176,6 +178,7 @@ impl Wanted {
             Self::All => ALL,
             Self::Tc => ALL.split_at(4).0,
             Self::Socket => ALL.split_at(4).1.split_at(1).0,
+            Self::Empty => ALL.split_at(5).1,
         }
     }
 }

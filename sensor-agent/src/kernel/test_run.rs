@@ -7,7 +7,7 @@ use std::{io, os::fd::AsFd as _, sync::Arc, time::Duration};
 
 use aya::{
     maps::{HashMap, MapData},
-    programs::{Program, ProgramError, TestRun, TestRunOptions},
+    programs::{Program, ProgramError, TcAttachType, TestRun, TestRunOptions},
 };
 use sensor_core::policy::image::PolicyImage;
 use sensor_ebpf::abi::{
@@ -72,7 +72,16 @@ pub struct Ran {
 impl Bench {
     /// Loads an object.
     pub fn load(object: &[u8], config: &LoadConfig) -> Result<Self, LoadError> {
-        let mut loaded = load::load(object, config, Wanted::All, None, &[])?;
+        Self::of(object, config, Wanted::All)
+    }
+
+    /// Loads of an object the program that does nothing.
+    pub fn load_empty(object: &[u8], config: &LoadConfig) -> Result<Self, LoadError> {
+        Self::of(object, config, Wanted::Empty)
+    }
+
+    fn of(object: &[u8], config: &LoadConfig, wanted: Wanted) -> Result<Self, LoadError> {
+        let mut loaded = load::load(object, config, wanted, None, &[])?;
         let failed = |name| move |source| LoadError::Map { name, source };
         let proven = HashMap::try_from(load::take(&mut loaded.ebpf, "PROVEN")?);
         let handshakes = HashMap::try_from(load::take(&mut loaded.ebpf, "HANDSHAKES")?);
@@ -103,6 +112,17 @@ impl Bench {
         let options = TestRunOptions { data_in: Some(packet), repeat, ..TestRunOptions::default() };
         let result = classifier.test_run(options).map_err(refused)?;
         Ok(Ran { action: result.return_value.cast_signed(), duration: result.duration })
+    }
+
+    /// Attaches a TC program (TCX) to both directions of a device, for as long as this lives.
+    pub fn attach(&mut self, program: &str, device: &str) -> Result<(), TestRunError> {
+        let Some(Program::SchedClassifier(classifier)) = self.ebpf.program_mut(program) else {
+            return Err(TestRunError::NoProgram(program.to_owned()));
+        };
+        for direction in [TcAttachType::Ingress, TcAttachType::Egress] {
+            classifier.attach(device, direction).map_err(TestRunError::Run)?;
+        }
+        Ok(())
     }
 
     /// Prepares runs of a TC program over many source addresses (IPv4 v4-mapped), whose number is a power of two.

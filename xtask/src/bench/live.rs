@@ -1,6 +1,6 @@
 //! `bench live`: CPU per request, of everybody who works on it, and requests per second, against nginx over
-//! a veth pair. Four cases in each round: nothing attached, nothing again (the spread), the sensor at
-//! 100 % sampling with the inventory on, and tcpdump. The order turns from round to round.
+//! a veth pair. Five cases in each round: nothing attached, nothing again (the spread), a program that does nothing at the sensor's hooks
+//! (`floor`), the sensor at 100 % sampling with the inventory on, and tcpdump. The order turns from round to round.
 //!
 //! CPU is the time that server, client, observer and the softirq threads ran, in ns by the scheduler; softirq work
 //! on a veth pair runs in the context of whoever sends. Ratios are taken within a round.
@@ -22,7 +22,7 @@ use nix::sys::{
 use super::{Figure, median, real};
 use crate::{
     agent::Agent,
-    process::{can_raise, raised},
+    process::{can_raise, cargo, raised, run},
     run::build_agent,
     scene::{Namespace, Scene},
     setup::{self, Consent, Purpose},
@@ -35,22 +35,26 @@ const REQUESTS: u64 = 100_000;
 /// Connections of the client.
 const CONNECTIONS: &str = "32";
 const SERVER: &str = "10.78.1.1";
+/// Of the tests' package; it lies beside the agent.
+const RUNNER: &str = "sensor-bench";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Case {
     Nothing,
     Again,
+    Floor,
     Sensor,
     Tcpdump,
 }
 
-const CASES: [Case; 4] = [Case::Nothing, Case::Again, Case::Sensor, Case::Tcpdump];
+const CASES: [Case; 5] = [Case::Nothing, Case::Again, Case::Floor, Case::Sensor, Case::Tcpdump];
 
 impl Case {
     const fn name(self) -> &'static str {
         match self {
             Self::Nothing => "nothing",
             Self::Again => "nothing_again",
+            Self::Floor => "floor",
             Self::Sensor => "sensor",
             Self::Tcpdump => "tcpdump",
         }
@@ -70,6 +74,7 @@ struct Sight {
 pub(super) fn live(consent: Consent) -> Result<Vec<Figure>> {
     setup::setup(Purpose::Bench, consent)?;
     let agent = build_agent(consent)?;
+    run(cargo().args(["build", "--release", "-p", "sensor-tests", "--bin", RUNNER]))?;
     ensure!(
         can_raise(consent == Consent::Ask),
         "bench live loads programs: run it as root, or install sudo"
@@ -142,6 +147,17 @@ fn one(
 ) -> Result<Sight> {
     let observer = match case {
         Case::Nothing | Case::Again => None,
+        Case::Floor => {
+            let mut runner = server.command(agent.with_file_name(RUNNER));
+            scene.start("floor", runner.args(["floor", "eth0"]))?;
+            let until = Instant::now() + Duration::from_secs(10);
+            while !scene.log("floor").contains("attached") {
+                scene.running("floor")?;
+                ensure!(Instant::now() < until, "expected: attached within 10 s");
+                thread::sleep(Duration::from_millis(20));
+            }
+            Some("floor")
+        }
         Case::Sensor => {
             drop(fs::remove_dir_all(scene.folder().join("store")));
             Agent::start(scene, server, agent, &["--sampling", "1"])?;

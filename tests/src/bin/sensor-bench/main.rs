@@ -1,7 +1,7 @@
 //! `sensor-bench kernel [OBJECT]`: what `cargo xtask bench` cannot do without the product's crates.
 //!
 //! `kernel` and `verdicts` need root and print one figure a line (`name`, `value`, `unit`, `baseline`, `ratio`, `runs`). `flood` and `sources`
-//! are the sender of `bench drop`.
+//! are the sender of `bench drop`, `floor` is what `bench live` sets beside the sensor.
 #![cfg_attr(
     target_os = "linux",
     expect(clippy::print_stdout, reason = "its output is its purpose")
@@ -9,6 +9,8 @@
 
 #[cfg(target_os = "linux")]
 mod flood;
+#[cfg(target_os = "linux")]
+mod floor;
 #[cfg(target_os = "linux")]
 mod kernel;
 #[cfg(target_os = "linux")]
@@ -31,6 +33,8 @@ fn main() -> Result<()> {
         #[cfg(target_os = "linux")]
         ["verdicts"] => verdicts::verdicts(),
         #[cfg(target_os = "linux")]
+        ["floor", device] => floor::hold(device),
+        #[cfg(target_os = "linux")]
         ["sources"] => {
             flood::sources();
             Ok(())
@@ -40,7 +44,7 @@ fn main() -> Result<()> {
             flood::flood(device, mac, count.parse()?, cpu.parse()?)
         }
         _ => bail!(
-            "usage: sensor-bench kernel [OBJECT] | lists OBJECT | verdicts | sources | flood DEVICE MAC COUNT CPU"
+            "usage: sensor-bench kernel [OBJECT] | lists OBJECT | verdicts | floor DEVICE | sources | flood DEVICE MAC COUNT CPU"
         ),
     }
 }
