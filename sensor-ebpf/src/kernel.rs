@@ -32,6 +32,7 @@ use crate::{
     context::{Skb, and_mask},
     emit,
     entry::{FlowEntry, RepeatEntry},
+    globals::{enforcing, reset_key, test_clock},
     maps::{
         ALIASES, ANY4, CLIENT_VERDICTS, CONNECTIONS, COUNTERS, DROPS, FILTER6, FLOW_VERDICTS,
         FLOWS, FRAGMENTS, HANDSHAKES, LIMIT_STATE, LISTENERS, NEAR, NETWORKS, OPEN, PENALISED,
@@ -45,19 +46,6 @@ const BPF_NOEXIST: u64 = 1;
 /// How long the table of drops is taken for full: the agent takes idle rows away a few times a second at most.
 const DROPS_FULL_NS: u64 = 10_000_000;
 const SECOND_NS: u64 = 1_000_000_000;
-
-/// 1 in mode enforce. A constant once loaded: with 0 the verifier removes every path that drops.
-#[unsafe(no_mangle)]
-static ENFORCE: u32 = 0;
-/// 1 in tests: the time is `Settings::heartbeat_ns`.
-#[unsafe(no_mangle)]
-static TEST_CLOCK: u32 = 0;
-/// Random for each load.
-#[unsafe(no_mangle)]
-static RESET_KEY: u64 = 0;
-/// 1 in benchmarks: resets are sent however many there are.
-#[unsafe(no_mangle)]
-static RESETS_UNBOUNDED: u32 = 0;
 
 /// A new listener's counts; not on the stack, of which Linux 6.1 gives 512 bytes to the whole chain of calls.
 static NO_COUNTS: ListenerCounts = ListenerCounts::NONE;
@@ -81,33 +69,6 @@ impl<const DIRECT: bool> Kernel<DIRECT> {
         work.cursor.hook = hook as u32;
         Some(Self { skb, settings: SETTINGS.get(0)? })
     }
-}
-
-/// Whether this load drops.
-#[inline(always)]
-pub(crate) fn enforcing() -> bool {
-    // SAFETY: a static of this program; volatile, because the loader sets it.
-    unsafe { (&raw const ENFORCE).read_volatile() != 0 }
-}
-
-/// Key by which our own RSTs are recognised.
-#[inline(always)]
-pub(crate) fn reset_key() -> u64 {
-    // SAFETY: as for ENFORCE.
-    unsafe { (&raw const RESET_KEY).read_volatile() }
-}
-
-/// Whether resets are counted against their bound (a benchmark measures them without).
-#[inline(always)]
-pub(crate) fn resets_bounded() -> bool {
-    // SAFETY: as for ENFORCE.
-    unsafe { (&raw const RESETS_UNBOUNDED).read_volatile() == 0 }
-}
-
-#[inline(always)]
-fn test_clock() -> bool {
-    // SAFETY: as for ENFORCE.
-    unsafe { (&raw const TEST_CLOCK).read_volatile() != 0 }
 }
 
 /// This CPU's scratch.

@@ -16,6 +16,7 @@ use sensor_ebpf::{
 
 use crate::{
     context::Skb,
+    globals::enforcing,
     kernel::{self, Kernel},
     reset,
 };
@@ -132,7 +133,7 @@ pub(crate) extern "C" fn sensor_detect(work: *const Work, common: *const Common)
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn sensor_reset(skb: *mut __sk_buff, given: *mut Work, link: u32) -> u32 {
-    if given.is_null() || !kernel::enforcing() {
+    if given.is_null() || !enforcing() {
         return 0;
     }
     let Some(work) = kernel::work() else { return 0 };

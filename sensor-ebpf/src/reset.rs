@@ -30,7 +30,8 @@ use sensor_ebpf::{
 use crate::{
     cell::Cell,
     context::Skb,
-    kernel::{Kernel, reset_key, resets_bounded},
+    globals::{reset_key, resets_bounded},
+    kernel::Kernel,
     maps::{RESET_HEADERS, RESETS},
 };
 

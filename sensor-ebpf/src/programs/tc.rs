@@ -7,7 +7,8 @@ use sensor_ebpf::{abi::sample::Hook, judge::judge, packet::Link, verdict::Decisi
 
 use crate::{
     context::Skb,
-    kernel::{Kernel, enforcing, work},
+    globals::enforcing,
+    kernel::{Kernel, work},
     outline,
 };
 

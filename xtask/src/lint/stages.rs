@@ -9,7 +9,19 @@ use crate::process::{root, say};
 
 /// Modules of core from the wire inwards; a module may use its own level and those before it.
 const LEVELS: &[&[&str]] = &[
-    &["time", "bytes", "limits", "digest", "keyed_hash", "state", "yaml"],
+    &[
+        "bytes",
+        "counts",
+        "csv",
+        "digest",
+        "glob",
+        "keyed_hash",
+        "limits",
+        "shape",
+        "state",
+        "time",
+        "yaml",
+    ],
     &["sample"],
     &["flow", "http"],
     &["locality"],
