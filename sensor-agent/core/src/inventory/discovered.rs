@@ -63,7 +63,9 @@ mod tests {
 
     fn of(ids: &[u32]) -> Discovered {
         let mut discovered = Discovered::default();
-        ids.iter().for_each(|id| discovered.push(EndpointId(*id)));
+        for id in ids {
+            discovered.push(EndpointId(*id));
+        }
         discovered
     }
 

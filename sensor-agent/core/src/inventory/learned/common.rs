@@ -15,7 +15,7 @@ pub(super) struct Common {
     busy: u32,
     /// Weight of the busy segments but the first.
     weight: f64,
-    common: u32,
+    shared: u32,
 }
 
 /// How many segments have a continuation.
@@ -54,7 +54,7 @@ impl Common {
             }
         }
         let common = all.holders.values().filter(|holders| all.is_common(**holders)).count();
-        all.common = u32::try_from(common).unwrap_or(u32::MAX);
+        all.shared = u32::try_from(common).unwrap_or(u32::MAX);
         all
     }
 
@@ -64,7 +64,7 @@ impl Common {
 
     /// Continuations that most have, logarithm.
     pub(super) fn shared(&self) -> f64 {
-        f64::from(self.common).ln_1p()
+        f64::from(self.shared).ln_1p()
     }
 
     /// Share of all continuations that one alone has.
@@ -87,7 +87,7 @@ impl Common {
             own += usize::from(holders.count <= is_busy);
         }
         Part {
-            share: ratio(held, self.common as usize),
+            share: ratio(held, self.shared as usize),
             held: real(held as u64).ln_1p(),
             own: real(own as u64).ln_1p(),
         }
