@@ -59,6 +59,7 @@ fn generic_redirects_stay_generic_over_a_restart() {
     for record in &bench.inventory.take_changes(&Mask::default()).records {
         second.inventory.restore(record.table, &record.body).expect("restored");
     }
+    second.inventory.set_catalogue(&second.catalogue);
     assert_eq!(state(&mut second, "/users", 1), Some(State::Missing));
 }
 
