@@ -186,7 +186,8 @@ impl Pass<'_> {
         let facts =
             evidence::of_position(self.counted, position, &tails, &common, context, &self.known);
         let parameter = self.weights.parameter(&facts);
-        if parameter <= PARAMETER_MIN || is_typed_apart(self.counted, position) {
+        let segments = position.literals.len();
+        if parameter <= parameter_min(segments) || is_typed_apart(self.counted, position) {
             split.literals.extend(position.literals.iter().cloned());
             return;
         }
@@ -263,11 +264,18 @@ fn is_typed_apart(counted: Counted<'_>, position: &Position) -> bool {
         && typed * TYPED_SHARE >= position.sum()
 }
 
+/// How sure a parameter must be by how many segments there are: a template split in two is a lesser mistake than a literal swallowed, and
+/// few segments show little that only values would do.
+const fn parameter_min(segments: usize) -> f64 {
+    if segments <= FEW_SEGMENTS { 4.0 } else { 1.5 }
+}
+
+/// Segments that are few.
+const FEW_SEGMENTS: usize = 4;
+
 /// How much more often such words may be called.
 const TYPED_SHARE: f64 = 4.0;
 /// Words beside typed values that are none of them.
 const TYPED_APART_MAX: usize = 8;
-/// How sure a parameter must be: a template split in two is a lesser mistake than a literal swallowed.
-const PARAMETER_MIN: f64 = 1.0;
 /// Calls from which on an extension is one.
 const SUFFIX_CALLS_MIN: f64 = 8.0;
