@@ -193,7 +193,7 @@ fn what_operators_say_of_endpoints_holds_at_once_and_over_a_restart() {
     host.refused(
         &["inventory", "ignore", "GET shop.example/debug/heap", "--undo"],
         1,
-        &["is not ignored", "debug/17"],
+        &["is not ignored", "these are: GET shop.example/debug/{debug_id}"],
     );
     let listed = host.json(&["inventory", "--state", "ignored"]);
     assert_eq!(listed["endpoints"].as_array().unwrap().len(), 1, "{listed:#}");
