@@ -267,11 +267,12 @@ fn is_typed_apart(counted: Counted<'_>, position: &Position) -> bool {
 /// How sure a parameter must be by how many segments there are: a template split in two is a lesser mistake than a literal swallowed, and
 /// few segments show little that only values would do.
 const fn parameter_min(segments: usize) -> f64 {
-    if segments <= FEW_SEGMENTS { 4.0 } else { 1.5 }
+    match segments {
+        ..=4 => 4.0,
+        5..=8 => 2.5,
+        _ => 1.5,
+    }
 }
-
-/// Segments that are few.
-const FEW_SEGMENTS: usize = 4;
 
 /// How much more often such words may be called.
 const TYPED_SHARE: f64 = 4.0;
