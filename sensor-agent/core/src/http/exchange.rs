@@ -6,6 +6,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use super::forwarded::Forwarded;
+use super::link::LifeLinks;
 use crate::time::UnixNs;
 
 /// A request method; registered ones without allocation.
@@ -230,8 +231,8 @@ pub struct ResponseFacts {
     pub deprecation: Option<Box<str>>,
     /// `Sunset` (RFC 8594), raw, at most 64 bytes.
     pub sunset: Option<Box<str>>,
-    /// Where the next version of its operation is (`Link`, `successor-version`), at most 256 bytes, query removed.
-    pub successor: Option<Box<str>>,
+    /// Links that speak of its operation's life.
+    pub links: Option<Box<LifeLinks>>,
     /// gRPC status in the head (`grpc-status`), where there is one.
     pub grpc_status: Option<u16>,
     /// As for [`RequestFacts::body_bytes`].

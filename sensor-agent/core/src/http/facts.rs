@@ -8,7 +8,7 @@ use httparse::Header;
 
 use super::exchange::{AuthScheme, FetchedFor, Method, RequestFacts, ResponseFacts};
 use super::framing::FramingFields;
-use super::link::successor;
+use super::link::LifeLinks;
 use crate::keyed_hash::siphash24;
 
 const CONTENT_TYPE_BYTES_MAX: usize = 64;
@@ -104,9 +104,7 @@ pub(super) fn response_fields(headers: &[Header<'_>]) -> (ResponseFacts, Framing
         let (name, value) = (header.name.as_bytes(), header.value);
         let is = |wanted: &[u8]| name.eq_ignore_ascii_case(wanted);
         match name.len() {
-            4 if is(b"link") => {
-                facts.successor = successor(value).or(facts.successor.take());
-            }
+            4 if is(b"link") => LifeLinks::add(&mut facts.links, value),
             6 if is(b"sunset") => facts.sunset = text(value, DATE_BYTES_MAX),
             8 if is(b"location") => {
                 let end = memchr::memchr2(b'?', b'#', value).unwrap_or(value.len());

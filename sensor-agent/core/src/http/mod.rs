@@ -26,5 +26,6 @@ pub use framing::Framing;
 pub use head::{HeadError, RequestHead, ResponseHead, parse_request, parse_response};
 pub use hello::{ClientHello, HelloError, TlsVersion, parse_hello};
 pub(crate) use known::KnownHeads;
+pub use link::LifeLinks;
 pub use proxy::{ProxyHeader, parse_proxy};
 pub use reader::{Kind, Position, Reader, Step};

@@ -13,7 +13,7 @@ use super::{
     exposure::Origin,
     kind::Sights,
     latency::LatencySketch,
-    life::{Announced, Dating},
+    life::{Announced, Dating, Link},
     listener::{Credentials, FewHashes},
     more::More,
     names::{NameId, NameSet, Names},
@@ -223,7 +223,7 @@ impl Endpoint {
         }
         self.sights.note(exchange, outcome);
         if !self.announced.as_deref_mut().is_some_and(|known| known.is_said_again(exchange)) {
-            let found = Announced::of(exchange, |location| successor(location, context.limits));
+            let found = Announced::of(exchange, |location| link(location, context.limits));
             if found.is_some() || self.announced.is_some() {
                 Announced::note(&mut self.announced, found, outcome, Dating::of(exchange));
             }
@@ -359,13 +359,21 @@ impl Endpoint {
     }
 }
 
-/// The path of a link as a template by shape: values in it are not kept.
-fn successor(location: &str, limits: &InventoryLimits) -> Box<str> {
-    let Target::Path { path, .. } = Target::parse(location.as_bytes()) else { return "/".into() };
+/// A link with its path as a template by shape: values in it are not kept, nor who a URL says it is for.
+fn link(location: &str, limits: &InventoryLimits) -> Link {
+    let Target::Path { path, .. } = Target::parse(location.as_bytes()) else {
+        return Link { origin: "".into(), path: "/".into() };
+    };
     let mut out = Vec::new();
     let (bytes, segments) = (limits.template_bytes, limits.template_segments);
     write_template(path, Templating::Typed, bytes, segments, &mut out);
-    std::str::from_utf8(&out).unwrap_or("/").into()
+    let whole = location.split_once("://").filter(|(scheme, _)| !scheme.contains('/'));
+    let origin = whole.map_or_else(String::new, |(scheme, rest)| {
+        let authority = rest.split('/').next().unwrap_or_default();
+        let host = authority.rsplit('@').next().unwrap_or_default();
+        format!("{scheme}://{host}")
+    });
+    Link { origin: origin.into(), path: std::str::from_utf8(&out).unwrap_or("/").into() }
 }
 
 /// Client address to the hash that sketches take.

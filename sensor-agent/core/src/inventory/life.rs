@@ -7,7 +7,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::{endpoint::Declared, evidence::Outcome, http_date};
-use crate::{http::Exchange, state::Lifecycle, time::UnixNs};
+use crate::{
+    http::{Exchange, LifeLinks},
+    state::Lifecycle,
+    time::UnixNs,
+};
 
 /// What responses announced last.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +25,11 @@ pub(super) struct Announced {
     /// Template of the path of the next version.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) successor: Option<Box<str>>,
+    /// The pages about its deprecation and its sunset: for people, they change nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) deprecation_page: Option<Box<str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) sunset_page: Option<Box<str>>,
     /// Successes since without any of these.
     #[serde(skip)]
     without: u8,
@@ -35,20 +44,20 @@ pub(super) struct Announced {
 struct Said {
     deprecation: Option<Box<str>>,
     sunset: Option<Box<str>>,
-    successor: Option<Box<str>>,
+    links: Option<Box<LifeLinks>>,
 }
 
 impl Announced {
-    /// Reads what a response announces; `successor` templates a path.
-    pub(super) fn of(
-        exchange: &Exchange,
-        successor: impl FnOnce(&str) -> Box<str>,
-    ) -> Option<Self> {
+    /// Reads what a response announces; `template` takes the values out of a link.
+    pub(super) fn of(exchange: &Exchange, template: impl Fn(&str) -> Link) -> Option<Self> {
         let response = &exchange.response;
-        let next = response.successor.as_deref();
-        if response.deprecation.is_none() && response.sunset.is_none() && next.is_none() {
+        let links = response.links.as_deref();
+        if response.deprecation.is_none() && response.sunset.is_none() && links.is_none() {
             return None;
         }
+        let link = |of: fn(&LifeLinks) -> &Option<Box<str>>| {
+            links.and_then(|links| of(links).as_deref()).map(&template)
+        };
         let deprecation = response.deprecation.as_deref().and_then(|text| match text.trim() {
             "true" | "?1" | "1" => Some(exchange.time),
             "false" | "?0" => None,
@@ -57,17 +66,18 @@ impl Announced {
         let found = Self {
             deprecation,
             sunset: response.sunset.as_deref().and_then(http_date::parse),
-            successor: next.map(successor),
+            successor: link(|links| &links.successor).map(|link| link.path),
+            deprecation_page: link(|links| &links.deprecation).map(Link::whole),
+            sunset_page: link(|links| &links.sunset).map(Link::whole),
             without: 0,
             time: exchange.time,
             said: Some(Box::new(Said {
                 deprecation: response.deprecation.clone(),
                 sunset: response.sunset.clone(),
-                successor: response.successor.clone(),
+                links: response.links.clone(),
             })),
         };
-        (found.deprecation.is_some() || found.sunset.is_some() || found.successor.is_some())
-            .then_some(found)
+        (found.deprecation.is_some() || found.sunset.is_some() || links.is_some()).then_some(found)
     }
 
     /// Notes a response that says what was said last; false where it says anything else.
@@ -76,7 +86,7 @@ impl Announced {
         let same = self.said.as_deref().is_some_and(|said| {
             said.deprecation == response.deprecation
                 && said.sunset == response.sunset
-                && said.successor == response.successor
+                && said.links == response.links
         });
         if same && exchange.time >= self.time {
             (self.time, self.without) = (exchange.time, 0);
@@ -119,6 +129,21 @@ impl Announced {
         if newer {
             *into = other;
         }
+    }
+}
+
+/// A link without what may be a value in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Link {
+    /// Scheme and host, where it names them.
+    pub(super) origin: Box<str>,
+    /// Template of its path.
+    pub(super) path: Box<str>,
+}
+
+impl Link {
+    fn whole(self) -> Box<str> {
+        format!("{}{}", self.origin, self.path).into()
     }
 }
 

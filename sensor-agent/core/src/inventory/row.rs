@@ -37,7 +37,7 @@ pub struct InventoryView {
     pub endpoints_left_out: u64,
     /// What this host calls elsewhere.
     pub egress: Vec<EgressRow>,
-    /// Versions that are told apart by a segment of the path or a header field.
+    /// Versions that are told apart by a segment of the path.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub versions: Vec<VersionFamilyRow>,
     /// What was counted beside the rows.
@@ -92,6 +92,12 @@ pub struct EndpointRow {
     /// Path of the next version as its responses link it, as a template.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub successor: Option<String>,
+    /// The page about its deprecation that its responses link (RFC 9745).
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub deprecation_page: Option<String>,
+    /// The page about its sunset that its responses link (RFC 8594).
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub sunset_page: Option<String>,
     /// What its responses say of its life that was not used, and why.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub drift: Option<String>,

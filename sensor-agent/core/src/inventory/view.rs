@@ -11,7 +11,7 @@ use super::{
     endpoint::{Declared, Endpoint, Proof, auth_names},
     evaluate::{Evaluated, reason},
     host::{HOST_BYTES_MAX, HostName},
-    life::Drift,
+    life::{Announced, Drift},
     risk::{RiskInputs, risk, weakest},
     row::{
         Accuracy, CoverageRow, EgressRow, EndpointRow, INVENTORY_SCHEMA, InventoryTotals,
@@ -280,6 +280,9 @@ impl Inventory {
         let called = endpoint.observed > 0;
         let exposure = endpoint.spread().row();
         let auth_posture = endpoint.sights.posture();
+        let announced = |of: fn(&Announced) -> &Option<Box<str>>| {
+            endpoint.announced.as_deref().and_then(|it| of(it).as_deref()).map(str::to_owned)
+        };
         let risk = risk(RiskInputs {
             state: evaluated.decision.state,
             exposure: exposure.as_ref().map(|it| it.widest),
@@ -307,11 +310,9 @@ impl Inventory {
             lifecycle: evaluated.life.lifecycle,
             deprecation_unix_ns: evaluated.life.deprecation,
             sunset_unix_ns: evaluated.life.sunset,
-            successor: endpoint
-                .announced
-                .as_ref()
-                .and_then(|it| it.successor.as_ref())
-                .map(ToString::to_string),
+            successor: announced(|it| &it.successor),
+            deprecation_page: announced(|it| &it.deprecation_page),
+            sunset_page: announced(|it| &it.sunset_page),
             drift: drift_text(evaluated.life.drift).map(ToOwned::to_owned),
             activity: evaluated.activity,
             first_seen_unix_ns: called.then_some(endpoint.first),

@@ -92,7 +92,7 @@ fn operator(row: &EndpointRow) -> [Fact; 3] {
     ]
 }
 
-fn life(row: &EndpointRow) -> [Fact; 8] {
+fn life(row: &EndpointRow) -> [Fact; 9] {
     let days = row.sunset_days_left.map(|days| match days {
         0.. => format!(", {days} days left"),
         _ => format!(", {} days ago", days.unsigned_abs()),
@@ -109,6 +109,11 @@ fn life(row: &EndpointRow) -> [Fact; 8] {
         .superseded
         .as_ref()
         .map(|it| format!("by {} {} ({} requests)", it.by, it.path_template, grouped(it.requests)));
+    let pages: Vec<&str> = [&row.deprecation_page, &row.sunset_page]
+        .into_iter()
+        .flatten()
+        .map(String::as_str)
+        .collect();
     let version = row.version.as_ref().map(|it| format!("{} of {}", it.version, it.family));
     [
         ("deprecated from", time(row.deprecation_unix_ns)),
@@ -117,6 +122,7 @@ fn life(row: &EndpointRow) -> [Fact; 8] {
             row.sunset_unix_ns
                 .map_or_else(String::new, |at| moment(at) + &days.unwrap_or_default()),
         ),
+        ("about it", pages.join(", ")),
         ("next version", row.successor.clone().unwrap_or_default()),
         ("version", version.unwrap_or_default()),
         ("superseded", superseded.unwrap_or_default()),

@@ -139,14 +139,30 @@ fn a_link_names_the_next_version_without_values() {
 }
 
 #[test]
+fn pages_about_a_life_are_shown_without_values_and_change_nothing() {
+    let mut bench = Bench::new(&[SHOP]);
+    let link = "<https://me@docs.example/users/4711/end?token=hunter2>; rel=deprecation, </sunset>; rel=sunset";
+    say(&mut bench, "/users", &Said { link: Some(link), ..NOTHING });
+    let row = row(&mut bench, "/users", 5);
+    assert_eq!((row.state, row.deprecation_unix_ns), (State::Declared, None));
+    let page = row.deprecation_page.expect("a page");
+    assert!(page.starts_with("https://docs.example/users/{") && page.ends_with("/end"), "{page}");
+    assert_eq!((row.sunset_page.as_deref(), row.successor), (Some("/sunset"), None));
+}
+
+#[test]
 fn announcements_outlive_a_restart() {
     let mut bench = Bench::new(&[SHOP]);
-    say(&mut bench, "/users", &Said { sunset: Some(&date(10)), ..NOTHING });
+    let link = "<https://docs.example/end>; rel=sunset";
+    let said = Said { sunset: Some(&date(10)), link: Some(link), ..NOTHING };
+    say(&mut bench, "/users", &said);
     let changes = bench.inventory.take_changes(&Mask::default());
     let mut again = Bench::new(&[SHOP]);
     for record in changes.records {
         again.inventory.restore(record.table, &record.body).expect("a record");
     }
     again.inventory.set_catalogue(&again.catalogue);
-    assert_eq!(row(&mut again, "/users", 10).state, State::ZombieSunset);
+    let row = row(&mut again, "/users", 10);
+    assert_eq!(row.state, State::ZombieSunset);
+    assert_eq!(row.sunset_page.as_deref(), Some("https://docs.example/end"));
 }
