@@ -74,6 +74,9 @@ mod tests {
             ("*", "", false),
             ("a?", "ab", false),
             ("a*c*e", "abcde", true),
+            ("ab*ba", "aba", false),
+            ("*.a", "b.ab", false),
+            ("*", "x", true),
             ("*.a.*", "x.a.y", true),
             ("*.a.*", "x.b.y", false),
         ] {

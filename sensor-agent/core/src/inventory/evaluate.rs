@@ -34,7 +34,7 @@ impl Inventory {
         let listener = self.service(endpoint.service).map_or(0, |service| service.listener);
         let entry = self.listeners.get(listener as usize);
         let since = UnixNs(now.0.saturating_sub(self.window_ns));
-        let redirects = self.redirects(endpoint);
+        let redirects = self.redirects_at(listener, endpoint);
         let unreached = match endpoint.declared.kind {
             DeclarationKind::OlderOnly => Unreached::IsAbsent,
             _ => Unreached::IsFailing,
@@ -73,6 +73,10 @@ impl Inventory {
     /// Whether an endpoint is redirected like anything on its listener, by what is known now.
     pub(super) fn redirects(&self, endpoint: &Endpoint) -> Redirects {
         let listener = self.service(endpoint.service).map_or(0, |service| service.listener);
+        self.redirects_at(listener, endpoint)
+    }
+
+    fn redirects_at(&self, listener: u32, endpoint: &Endpoint) -> Redirects {
         match self.listeners.get(listener as usize) {
             Some(entry) if entry.is_generic(endpoint.redirect) => Redirects::Generic,
             _ if self.is_given_to_anything(listener, endpoint.redirected_as) => Redirects::Generic,

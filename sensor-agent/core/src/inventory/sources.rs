@@ -8,6 +8,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    hash::BuildHasher,
     net::{IpAddr, Ipv4Addr, SocketAddr},
 };
 
@@ -52,6 +53,7 @@ pub struct Sources {
     swept: UnixNs,
     refused: u64,
     noted: Box<[Noted]>,
+    slots: foldhash::fast::FixedState,
     /// Moves on when what was noted of anyone is no longer where it was.
     turns: u64,
 }
@@ -164,6 +166,7 @@ impl Sources {
             swept: UnixNs(0),
             refused: 0,
             noted: vec![Noted::NOBODY; NOTED_MAX].into_boxed_slice(),
+            slots: foldhash::fast::FixedState::with_seed(key[0]),
             turns: 0,
         }
     }
@@ -196,7 +199,7 @@ impl Sources {
     /// Counts a client of a service that answered it; those that come again and again are known by the pair.
     fn answered_client(&mut self, service: SocketAddr, client: IpAddr, now: UnixNs) {
         let window = now.0 / WINDOW_NS;
-        let slot = slot_of(service, client);
+        let slot = self.slot_of(service, client);
         let noted = Noted { service, client, window, turns: self.turns };
         if self.noted.get(slot) == Some(&noted) && !self.known.is_old(now) {
             return;
@@ -207,6 +210,12 @@ impl Sources {
         if let Some(slot) = self.noted.get_mut(slot).filter(|_| counted) {
             *slot = Noted { turns: self.turns, ..noted };
         }
+    }
+
+    /// Where a pair is remembered. Two pairs that meet in one slot are hashed each time, as all are that are not remembered.
+    fn slot_of(&self, service: SocketAddr, client: IpAddr) -> usize {
+        let hash = self.slots.hash_one((service, client));
+        usize::try_from(hash).unwrap_or(0) % NOTED_MAX
     }
 
     /// Counts a client of a service (a TLS connection shows no more than that).
@@ -369,20 +378,6 @@ impl Service {
         }
         Turn::Stays
     }
-}
-
-/// Where a pair is remembered. Whoever chooses addresses that meet in one slot makes them be hashed, as all were before.
-fn slot_of(service: SocketAddr, client: IpAddr) -> usize {
-    let number = |address: IpAddr| match address {
-        IpAddr::V4(v4) => u64::from(v4.to_bits()),
-        IpAddr::V6(v6) => {
-            let (high, low) = (v6.to_bits() >> 64, v6.to_bits() & u128::from(u64::MAX));
-            u64::try_from(high ^ low).unwrap_or(0)
-        }
-    };
-    let mixed = number(client) ^ number(service.ip()).rotate_left(32) ^ u64::from(service.port());
-    let index = mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - NOTED_MAX.trailing_zeros());
-    usize::try_from(index).unwrap_or(0)
 }
 
 fn address_bytes(address: IpAddr) -> [u8; 16] {

@@ -30,6 +30,8 @@ mod tests {
 
     #[test]
     fn case_does_not_count() {
+        let glob: Glob = "orders.local".parse().unwrap();
+        assert!(glob.matches("Orders.Local"));
         let glob: Glob = "Orders.*:8?".parse().unwrap();
         assert!(glob.matches("orders.LOCAL:80") && !glob.matches("orders.local"));
     }

@@ -85,7 +85,7 @@ pub(super) struct Trie {
     index: HashMap<(u32, u64), u32, foldhash::fast::FixedState>,
     free: Vec<u32>,
     /// How far names were given up for room.
-    step: usize,
+    given_up: usize,
     /// Nodes that found no room.
     pub(super) refused: u64,
     /// Some node was removed: leaves that are remembered elsewhere are no more.
@@ -98,7 +98,7 @@ impl Trie {
             nodes: vec![Node::new("", Part::Literal, 0, NONE, 0)],
             index: HashMap::with_hasher(foldhash::fast::FixedState::default()),
             free: Vec::new(),
-            step: 0,
+            given_up: 0,
             refused: 0,
             evicted: false,
         }
@@ -188,7 +188,7 @@ impl Trie {
 
     /// Adds all that another counted.
     pub(super) fn merge(&mut self, other: &Self) {
-        while self.step < other.step && self.give_way() {}
+        while self.given_up < other.given_up && self.give_way() {}
         let mut waiting = vec![(ROOT, ROOT)];
         while let Some((from, to)) = waiting.pop() {
             let Some(counts) = other.node(from).map(|node| node.counts) else { continue };
@@ -328,16 +328,16 @@ impl Trie {
     }
 
     fn names_max(&self, depth: u8) -> u32 {
-        let step = STEPS.get(self.step).or(STEPS.last());
+        let step = STEPS.get(self.given_up).or(STEPS.last());
         step.and_then(|names| names.get(usize::from(depth))).copied().unwrap_or(CHILDREN_MAX)
     }
 
     /// Takes the next step; false where there is none.
     fn give_way(&mut self) -> bool {
-        if self.step + 1 >= STEPS.len() {
+        if self.given_up + 1 >= STEPS.len() {
             return false;
         }
-        self.step += 1;
+        self.given_up += 1;
         let mut waiting = vec![ROOT];
         while let Some(at) = waiting.pop() {
             let Some(node) = self.node(at) else { continue };
