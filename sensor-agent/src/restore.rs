@@ -35,6 +35,7 @@ pub(crate) fn restore(inventory: &mut Inventory, contents: &Contents) {
             Own::StoreRecordsSkipped.count();
         }
     }
+    inventory.learn_restored();
 }
 
 /// The history that a store holds.

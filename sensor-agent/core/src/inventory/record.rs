@@ -14,6 +14,7 @@ use super::{
     evidence::{ByClass, Times},
     kind::Sights,
     latency::LatencySketch,
+    learned::Values,
     leaving::{Leaving, LeavingRecord},
     life::Announced,
     names::{NameSet, Names},
@@ -122,6 +123,9 @@ struct EndpointRecord {
     pace: Option<Pace>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     leaving: Option<LeavingRecord>,
+    /// What the parameters of a learned template stand for; none for what is no learned one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    values: Option<Vec<Values>>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     denied: bool,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -260,6 +264,7 @@ impl Inventory {
             reach: Some(endpoint.spread()),
             pace: more.and_then(|more| more.pace.as_deref().cloned()),
             leaving: more.and_then(|more| more.leaving.as_deref()).map(|it| it.record(mask)),
+            values: self.learned_values(endpoint),
             split: endpoint.split,
         };
         let body = serde_json::to_vec(&record).ok()?;
@@ -318,6 +323,9 @@ impl Inventory {
             named(&mut self.query_names, &record.query_names, limits.query_names);
         if let Some(key) = self.key_with_names(&endpoint) {
             self.removed.push(key);
+        }
+        if let Some(values) = record.values.filter(|_| record.proven) {
+            self.sow(&endpoint, &values);
         }
         self.merge_or_put(Box::new(endpoint));
         self.declare_anew();

@@ -21,7 +21,10 @@
 //! (`{integer}.json`). Versions (`v1`, `v1beta1`, `1.0`) have no type. What traffic teaches beyond shape is in `learned`.
 
 /// Type of a segment that is not a literal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
 pub(super) enum SegmentType {
     Integer,
     Uuid,

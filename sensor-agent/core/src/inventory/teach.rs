@@ -15,7 +15,7 @@ use super::{
     evidence::Outcome,
     host::{HOST_BYTES_MAX, HostName},
     kind::is_asset_media,
-    learned::Leaf,
+    learned::{Leaf, Values},
     path::{Target, is_file_template},
     service::ServiceId,
     slots::Key,
@@ -99,6 +99,10 @@ impl Inventory {
                 && is_unknown(endpoint.declared.kind)
                 && !self.is_verbatim(endpoint)
             {
+                // What its parameters stand for is stored with it.
+                if let Some(Some(endpoint)) = self.endpoints.get_mut(id.0 as usize) {
+                    endpoint.dirty = true;
+                }
                 self.renew(id);
             }
         }
@@ -109,6 +113,37 @@ impl Inventory {
         self.learn_next = None;
         for service in 0..self.services.len() {
             if self.services.get(service).is_some_and(|entry| entry.learned.is_behind())
+                && let Ok(id) = u32::try_from(service)
+            {
+                self.learn(ServiceId(id));
+            }
+        }
+    }
+
+    /// What the parameters of a learned template stand for, to be stored; none for what a document or a shape alone gave.
+    pub(super) fn learned_values(&self, endpoint: &Endpoint) -> Option<Vec<Values>> {
+        if !is_unknown(endpoint.declared.kind) || self.is_verbatim(endpoint) {
+            return None;
+        }
+        let service = self.services.get(self.shown_as(endpoint.service).0 as usize)?;
+        service.learned.templates().values_of(&endpoint.template)
+    }
+
+    /// Takes back what an earlier run learned about an endpoint; [`Self::learn_restored`] makes it count.
+    pub(super) fn sow(&mut self, endpoint: &Endpoint, values: &[Values]) {
+        let service = self.shown_as(endpoint.service);
+        let Some(entry) = self.services.get_mut(service.0 as usize) else { return };
+        let before = entry.learned.nodes();
+        let room = before + self.limits.learned_nodes.saturating_sub(self.learned_nodes);
+        let calls = (&endpoint.method, endpoint.observed);
+        entry.learned.sow(&endpoint.template, values, calls, room);
+        self.learned_nodes = (self.learned_nodes + entry.learned.nodes()).saturating_sub(before);
+    }
+
+    /// Reads the templates of what was restored: at a start, once all records are back.
+    pub fn learn_restored(&mut self) {
+        for service in 0..self.services.len() {
+            if self.services.get_mut(service).is_some_and(|entry| entry.learned.take_sown())
                 && let Ok(id) = u32::try_from(service)
             {
                 self.learn(ServiceId(id));

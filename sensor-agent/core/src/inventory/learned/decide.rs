@@ -135,6 +135,7 @@ impl Pass<'_> {
         let nodes = |test: &dyn Fn(SegmentType) -> bool| -> Vec<u32> {
             position.typed.iter().filter(|(kind, _)| test(*kind)).map(|(_, id)| *id).collect()
         };
+        split.parameter.extend(&position.known);
         split.parameter.extend(nodes(&|kind| !may_be_version(kind)));
         let candidates = nodes(&may_be_version);
         let values: BTreeSet<&str> = candidates
@@ -180,14 +181,21 @@ impl Pass<'_> {
     }
 
     fn split_literals(&mut self, position: &Position, context: &Context, split: &mut Split) {
+        let was_parameter = !position.known.is_empty();
+        if was_parameter && position.literals.iter().filter(|it| !it.kept).count() < STRANGERS_MIN {
+            self.split_as_before(position, split);
+            return;
+        }
+        let prior = if was_parameter { KNOWN_BEFORE } else { 0.0 };
         let tails: Vec<Tail> =
             position.literals.iter().map(|it| Tail::of(self.counted, it)).collect();
         let common = Common::of(position, &tails);
         let facts =
             evidence::of_position(self.counted, position, &tails, &common, context, &self.known);
-        let parameter = self.weights.parameter(&facts);
+        let parameter = self.weights.parameter(&facts) + prior;
         let segments = position.literals.len();
-        if parameter <= parameter_min(segments) || is_typed_apart(self.counted, position) {
+        let apart = !was_parameter && is_typed_apart(self.counted, position);
+        if parameter <= parameter_min(segments) || apart {
             split.literals.extend(position.literals.iter().cloned());
             return;
         }
@@ -199,14 +207,32 @@ impl Pass<'_> {
             if (place < outliers && sibling::is_alone(literal, tail, &pool))
                 || sibling::stands_out(position, &pool, place)
                 || is_version(literal.text.as_bytes())
-                || self.weights.literal(&facts) > 0.0
+                || self.weights.literal(&facts) + if literal.kept { prior } else { 0.0 } > 0.0
             {
                 split.literals.push(literal.clone());
             } else {
-                *self.found.values.entry(literal.text.clone()).or_default() += 1;
-                split.parameter.extend(&literal.nodes);
+                self.take_for_value(literal, split);
             }
         }
+    }
+
+    /// Where an earlier run knew a parameter, and too little came since to say otherwise: its literals stay, all else is a value.
+    fn split_as_before(&mut self, position: &Position, split: &mut Split) {
+        for literal in &position.literals {
+            let stays = literal.kept
+                || is_version(literal.text.as_bytes())
+                || sibling::is_reserved(&literal.text);
+            if stays {
+                split.literals.push(literal.clone());
+            } else {
+                self.take_for_value(literal, split);
+            }
+        }
+    }
+
+    fn take_for_value(&mut self, literal: &Sibling, split: &mut Split) {
+        *self.found.values.entry(literal.text.clone()).or_default() += 1;
+        split.parameter.extend(&literal.nodes);
     }
 
     fn is_strict(&self, nodes: &[u32]) -> bool {
@@ -274,6 +300,10 @@ const fn parameter_min(segments: usize) -> f64 {
     }
 }
 
+/// Segments that an earlier run did not know, from which on they decide beside what it knew.
+const STRANGERS_MIN: usize = 10;
+/// How much surer it is then that a position has a parameter, and that a literal of that run is one: as few segments must be.
+const KNOWN_BEFORE: f64 = 4.0;
 /// How much more often such words may be called.
 const TYPED_SHARE: f64 = 4.0;
 /// Words beside typed values that are none of them.

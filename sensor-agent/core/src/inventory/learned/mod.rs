@@ -9,6 +9,7 @@ mod common;
 mod decide;
 mod evidence;
 mod position;
+mod seed;
 mod segments;
 mod service;
 mod sibling;
@@ -19,6 +20,7 @@ mod trie;
 mod weights;
 mod words;
 
+pub(super) use seed::Values;
 pub(super) use segments::{SEGMENT_BYTES_MAX, Segments};
 pub(super) use service::{Leaf, Learned};
 pub(super) use templates::Templates;

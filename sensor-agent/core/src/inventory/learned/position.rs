@@ -28,6 +28,8 @@ pub(super) struct Sibling {
     pub(super) nodes: Vec<u32>,
     /// Requests at and below it.
     pub(super) sum: f64,
+    /// An earlier run kept it as a literal.
+    pub(super) kept: bool,
 }
 
 /// What follows a set of nodes.
@@ -36,6 +38,8 @@ pub(super) struct Position {
     /// Most called first.
     pub(super) literals: Vec<Sibling>,
     pub(super) typed: Vec<(SegmentType, u32)>,
+    /// Values that an earlier run knew.
+    pub(super) known: Vec<u32>,
     pub(super) suffixes: Vec<Sibling>,
 }
 
@@ -44,7 +48,7 @@ impl Position {
     pub(super) fn below(counted: Counted<'_>, nodes: &[u32]) -> Self {
         let mut literals = BTreeMap::new();
         let mut suffixes = BTreeMap::new();
-        let mut typed = Vec::new();
+        let (mut typed, mut known) = (Vec::new(), Vec::new());
         for child in nodes.iter().flat_map(|id| counted.trie.children(*id)) {
             let Some(node) = counted.trie.node(child) else { continue };
             if counted.sum(child) < 1.0 {
@@ -55,15 +59,20 @@ impl Position {
                     typed.push((kind, child));
                     continue;
                 }
+                Part::Values => {
+                    known.push(child);
+                    continue;
+                }
                 Part::Literal => &mut literals,
                 Part::Suffix => &mut suffixes,
             };
             let sibling: &mut Sibling = group.entry(&*node.text).or_default();
             sibling.nodes.push(child);
             sibling.sum += counted.sum(child);
+            sibling.kept |= node.kept;
         }
         typed.sort_unstable();
-        Self { literals: sorted(literals), typed, suffixes: sorted(suffixes) }
+        Self { literals: sorted(literals), typed, known, suffixes: sorted(suffixes) }
     }
 
     /// Requests of the literals.
@@ -114,7 +123,7 @@ impl Tail {
                 *tail.ends.entry(METHODS as u64).or_default() += sum;
                 tail.below += sum;
                 match node.part {
-                    Part::Typed(_) => tail.below_typed += sum,
+                    Part::Typed(_) | Part::Values => tail.below_typed += sum,
                     Part::Suffix => tail.below_api += sum,
                     Part::Literal if words::is_api(&node.text) => tail.below_api += sum,
                     Part::Literal => {}

@@ -2,6 +2,7 @@
 
 use super::{
     decide,
+    seed::{self, Values},
     segments::Segments,
     templates::Templates,
     trie::{METHODS, NODES_MAX, NONE, Trie},
@@ -33,6 +34,8 @@ pub(in super::super) struct Learned {
     /// Those before, to tell what was split off from what is new.
     previous: Templates,
     requests: u64,
+    /// Templates of an earlier run are in the trie that were not read yet.
+    sown: bool,
     /// Requests at which the templates are read anew.
     due: u64,
 }
@@ -44,6 +47,7 @@ impl Learned {
             templates: Templates::default(),
             previous: Templates::default(),
             requests: 0,
+            sown: false,
             due: FIRST_DUE,
         }
     }
@@ -57,6 +61,24 @@ impl Learned {
     ) -> Leaf {
         self.requests += 1;
         Leaf(self.trie.insert(segments, slot(method), room.min(NODES_MAX)))
+    }
+
+    /// Takes back a template that an earlier run learned, with what its parameters stood for; `room` is how many nodes there may be.
+    pub(in super::super) fn sow(
+        &mut self,
+        template: &str,
+        values: &[Values],
+        (method, calls): (&Method, u64),
+        room: usize,
+    ) {
+        if seed::sow(&mut self.trie, template, values, (slot(method), calls), room.min(NODES_MAX)) {
+            self.sown = true;
+        }
+    }
+
+    /// Whether templates were taken back that were not read yet; asked once.
+    pub(in super::super) fn take_sown(&mut self) -> bool {
+        std::mem::take(&mut self.sown)
     }
 
     /// Counts one more at a leaf; false when it has none.
@@ -81,6 +103,7 @@ impl Learned {
     pub(in super::super) fn merge(&mut self, other: &Self) {
         self.trie.merge(&other.trie);
         self.requests += other.requests;
+        self.sown |= other.sown;
     }
 
     /// Whether leaves given out before are no more; asked once.

@@ -130,7 +130,7 @@ pub(super) fn of_sibling(
         yes(api && words::is_one_word(&own.text)),
         yes(api) * (1.0 - api_share),
         api_share,
-        yes(RESERVED.contains(&&*own.text)),
+        yes(is_reserved(&own.text)),
         own.sum.ln().min(MANY),
         ratio,
         own.sum / sum,
@@ -172,12 +172,17 @@ pub(super) fn of_sibling(
     ]
 }
 
+/// Whether a word stands in the place of an identifier.
+pub(super) fn is_reserved(text: &str) -> bool {
+    RESERVED.contains(&text)
+}
+
 /// Whether it is a word that stands in the place of an identifier, called more than the others.
 pub(super) fn stands_out(position: &Position, pool: &Pool, place: usize) -> bool {
     let siblings = &position.literals;
     let Some(own) = siblings.get(place) else { return false };
     let others = (pool.sum - own.sum) / (pool.count - 1.0).max(1.0);
-    RESERVED.contains(&&*own.text) && own.sum >= 5.0 && own.sum >= 3.0 * others
+    is_reserved(&own.text) && own.sum >= 5.0 && own.sum >= 3.0 * others
 }
 
 /// How many of the first are called so much more than the next that no popularity of values explains it: literals, where they go

@@ -47,6 +47,10 @@ impl Templates {
         Self { root }
     }
 
+    pub(super) fn root(&self) -> &Place {
+        &self.root
+    }
+
     /// Whether another has the same templates, whatever their calls.
     pub(super) fn is_same_tree(&self, other: &Self) -> bool {
         is_same(&self.root, &other.root)

@@ -36,6 +36,8 @@ pub(super) const NONE: u32 = u32::MAX;
 pub(super) enum Part {
     Literal,
     Typed(SegmentType),
+    /// Values of a parameter that an earlier run learned: they are not known any more.
+    Values,
     /// An extension or custom verb behind the stem above.
     Suffix,
 }
@@ -73,6 +75,8 @@ pub(super) struct Node {
     names: u32,
     /// Names on the way to it, itself among them.
     depth: u8,
+    /// An earlier run kept it as a literal.
+    pub(super) kept: bool,
     rank: u64,
     /// Lowest rank that was turned away.
     cut: u64,
@@ -138,10 +142,29 @@ impl Trie {
 
     /// Counts one more request at a leaf.
     pub(super) fn count(&mut self, leaf: u32, method: usize) {
+        self.add(leaf, method, 1);
+    }
+
+    /// Counts requests at a leaf.
+    pub(super) fn add(&mut self, leaf: u32, method: usize, calls: u32) {
         let node = self.nodes.get_mut(leaf as usize);
         if let Some(count) = node.and_then(|node| node.counts.get_mut(method)) {
-            *count = count.saturating_add(1);
+            *count = count.saturating_add(calls);
         }
+    }
+
+    /// The child for what an earlier run learned; values have no text then.
+    pub(super) fn known(&mut self, at: u32, part: Part, text: &str, room: usize) -> Option<u32> {
+        let id = match part {
+            // That there is a value which is not shown says that it is no version.
+            Part::Typed(_) | Part::Literal | Part::Suffix => self.step(at, text, part, room),
+            Part::Values => self.child(at, VALUES, part, room),
+        }
+        .ok()?;
+        if let Some(node) = self.nodes.get_mut(id as usize) {
+            node.kept |= part == Part::Literal;
+        }
+        Some(id)
     }
 
     /// Takes back what was counted at the node of a template, and nodes that are empty then. A parameter stands for the only
@@ -179,9 +202,9 @@ impl Trie {
     }
 
     fn only_type(&self, at: u32) -> Option<u32> {
-        let mut types = self
-            .children(at)
-            .filter(|id| self.node(*id).is_some_and(|it| matches!(it.part, Part::Typed(_))));
+        let mut types = self.children(at).filter(|id| {
+            self.node(*id).is_some_and(|it| matches!(it.part, Part::Typed(_) | Part::Values))
+        });
         let only = types.next()?;
         types.next().is_none().then_some(only)
     }
@@ -209,6 +232,9 @@ impl Trie {
                 let Some(node) = other.node(child) else { continue };
                 let key = (to, hash_of(&node.text, node.part));
                 let Some(id) = self.index.get(&key).copied() else { continue };
+                if let Some(ours) = self.nodes.get_mut(id as usize) {
+                    ours.kept |= node.kept;
+                }
                 for value in &node.values {
                     self.note_value(id, value.hash, &value.text);
                 }
@@ -294,8 +320,9 @@ impl Trie {
         room: usize,
     ) -> Result<u32, NoNode> {
         let parent = self.node(at).ok_or(NoNode::TurnedAway)?;
-        let ahead =
-            matches!(part, Part::Typed(_)) || words::is_api(text) || is_version(text.as_bytes());
+        let ahead = matches!(part, Part::Typed(_) | Part::Values)
+            || words::is_api(text)
+            || is_version(text.as_bytes());
         let rank = if ahead { hash >> 1 } else { hash >> 1 | NAME };
         let full = parent.children >= CHILDREN_MAX
             || (rank >= NAME && parent.names >= self.names_max(parent.depth));
@@ -431,6 +458,7 @@ impl Node {
             children: 0,
             names: 0,
             depth,
+            kept: false,
             rank,
             cut: u64::MAX,
         }
@@ -448,6 +476,7 @@ fn hash_of(text: &str, part: Part) -> u64 {
         Part::Literal => 1,
         Part::Typed(_) => 2,
         Part::Suffix => 3,
+        Part::Values => 4,
     };
     siphash24([kind, 0], text.as_bytes())
 }
@@ -469,3 +498,5 @@ const STEPS: [[u32; 3]; 6] = [
 /// Digits of a number that may be a version; longer ones are not kept in clear.
 const VERSION_BYTES_MAX: usize = 4;
 const VALUE_KEY: [u64; 2] = [4, 0];
+/// Stands for values that are not known any more.
+const VALUES: &str = "{}";

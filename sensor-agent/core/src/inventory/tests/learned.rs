@@ -122,3 +122,92 @@ fn what_a_document_declares_is_not_renamed() {
     assert!(texts.contains(&"/users/{id}".to_owned()), "{texts:?}");
     assert!(texts.contains(&"/things/{thing_id}".to_owned()), "{texts:?}");
 }
+
+fn restarted(bench: &mut Bench) -> Bench {
+    let mut again = Bench::new(&[]);
+    for record in bench.inventory.take_changes(&Mask::default()).records {
+        again.inventory.restore(record.table, &record.body).expect("its own record");
+    }
+    again.inventory.learn_restored();
+    again
+}
+
+fn template_of(bench: &mut Bench, path: &str) -> String {
+    bench.inventory.template_of(&exchange(&get(path, 200), at(40).0), &bench.catalogue)
+}
+
+#[test]
+fn what_was_learned_outlives_a_restart() {
+    let mut bench = Bench::new(&[]);
+    let calls = |bench: &mut Bench, name: &str, number: usize| {
+        bench.call(&get(&format!("/users/{name}"), 200));
+        bench.call(&get(&format!("/users/{name}/orders"), 200));
+        bench.call(&get(&format!("/repos/{name}/{name}-tools/issues"), 200));
+        bench.call(&get("/users/me", 200));
+        bench.call(&get(&format!("/orders/{number}"), 200));
+        bench.call(&get("/orders/export", 200));
+        bench.call(&get(&format!("/reports/{number}.json"), 200));
+        bench.call(&get(&format!("/days/2026-11-{:02}", number % 30 + 1), 200));
+        bench.call(&get("/status", 200));
+    };
+    for (number, name) in names().enumerate() {
+        calls(&mut bench, &name, number + 100);
+    }
+    // What was stored before it was learned is stored anew.
+    bench.inventory.take_changes(&Mask::default());
+    let before = templates(&mut bench);
+    told(&mut bench);
+    let mut again = restarted(&mut bench);
+    let restored = again.rows_at(50).into_iter().map(|row| (row.path_template, row.requests));
+    assert_eq!(restored.collect::<Vec<_>>(), before, "as before");
+    for (path, expected) in [
+        ("/users/somebody", "/users/{user_id}"),
+        ("/users/somebody/orders", "/users/{user_id}/orders"),
+        ("/users/me", "/users/me"),
+        ("/repos/a/b/issues", "/repos/{repo_id}/{repo_id_2}/issues"),
+        ("/orders/17", "/orders/{order_id}"),
+        ("/orders/export", "/orders/export"),
+        ("/orders/import", "/orders/import"),
+        ("/reports/17.json", "/reports/{report_id}.json"),
+        ("/days/2027-01-01", "/days/{date}"),
+    ] {
+        assert_eq!(template_of(&mut again, path), expected, "{path}");
+    }
+    // What comes now is told by nobody as new, whenever templates are read anew.
+    for (number, name) in ["zoe", "yann", "xenia"].into_iter().cycle().take(200).enumerate() {
+        calls(&mut again, name, number + 1000);
+        if number == 5 {
+            again.inventory.learn_all();
+        }
+    }
+    let after = templates(&mut again);
+    let paths = |rows: &[(String, u64)]| rows.iter().map(|row| row.0.clone()).collect::<Vec<_>>();
+    assert_eq!(paths(&after), paths(&before));
+    assert_eq!(told(&mut again), Vec::<String>::new());
+    // And over one more.
+    let mut third = restarted(&mut again);
+    assert_eq!(template_of(&mut third, "/users/somebody"), "/users/{user_id}");
+}
+
+#[test]
+fn a_literal_beside_a_known_parameter_is_found_after_a_restart() {
+    let mut bench = Bench::new(&[]);
+    for name in names() {
+        bench.call(&get(&format!("/users/{name}"), 200));
+        bench.call(&get(&format!("/users/{name}/orders"), 200));
+        bench.call(&get("/status", 200));
+    }
+    templates(&mut bench);
+    let mut again = restarted(&mut bench);
+    assert_eq!(template_of(&mut again, "/users/export"), "/users/{user_id}");
+    for name in names().skip(100) {
+        again.call(&get(&format!("/users/{name}x"), 200));
+        again.call(&get(&format!("/users/{name}x/orders"), 200));
+        for _ in 0..4 {
+            again.call(&get("/users/export", 200));
+        }
+    }
+    let rows = templates(&mut again);
+    let found: Vec<&str> = rows.iter().map(|row| &*row.0).collect();
+    assert_eq!(found, ["/status", "/users/export", "/users/{user_id}", "/users/{user_id}/orders"]);
+}

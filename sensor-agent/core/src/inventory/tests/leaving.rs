@@ -20,6 +20,7 @@ fn restarted(bench: &mut Bench) -> Bench {
     for record in bench.inventory.take_changes(&Mask::default()).records {
         again.inventory.restore(record.table, &record.body).expect("its own record");
     }
+    again.inventory.learn_restored();
     again.inventory.set_catalogue(&again.catalogue);
     again
 }
