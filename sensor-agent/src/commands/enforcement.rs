@@ -42,6 +42,16 @@ struct Options {
     json: bool,
 }
 
+/// Which sensors are meant.
+#[cfg(target_os = "linux")]
+#[derive(Clone, Copy, Debug)]
+struct Named<'a> {
+    /// That one; none: all of the host.
+    instance: Option<&'a str>,
+    /// Whether a store was named.
+    store: bool,
+}
+
 /// Switches or shows.
 #[cfg(target_os = "linux")]
 pub(super) fn run(args: &Args) -> Result<Exit> {
@@ -60,7 +70,8 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
     if let Some(store) = &options.store {
         config.store.clone_from(store);
     }
-    linux::switch(&config, options.pinned.instance(), off, options.json)
+    let named = Named { instance: options.pinned.instance(), store: options.store.is_some() };
+    linux::switch(&config, named, off, options.json)
 }
 
 /// Switches or shows.
@@ -79,21 +90,25 @@ mod linux {
 
     use anyhow::Result;
 
-    use super::super::{Exit, Prerequisite, output};
+    use super::{
+        super::{Exit, Prerequisite, output},
+        Named,
+    };
     use crate::{
         config::Config,
-        control::{AskError, Change, Terms, tell_switch},
+        control::{AskError, Change, Question, Terms, ask, tell_switch},
         kernel::{PinnedLayout, pinned_layouts, switch_layout},
         reload::Switched,
     };
 
     pub(super) fn switch(
         config: &Config,
-        instance: Option<&str>,
+        named: Named<'_>,
         off: Option<bool>,
         json: bool,
     ) -> Result<Exit> {
         let root = &config.pin_folder;
+        let Named { instance, .. } = named;
         let (before, mut errors) = pinned_layouts(root, instance);
         let mut kept = true;
         if let Some(off) = off {
@@ -111,14 +126,25 @@ mod linux {
                 ))?;
                 return Ok(Exit::Done);
             }
-            for error in keep(config, &now, off) {
+            for error in keep(config, named, &now, off) {
                 output::note(&format!("error: {}", output::clean(&error)));
                 kept = false;
             }
         }
         let (layouts, _) = pinned_layouts(root, instance);
         if layouts.is_empty() && errors.is_empty() {
-            if let Some(next) = next_start(config, off) {
+            if let Some(is_off) = off.is_none().then(|| switched_off(&config.socket)).flatten() {
+                if json {
+                    output::print_json(&layouts)?;
+                } else {
+                    let word = if is_off { "OFF, every rule only monitors" } else { "on" };
+                    output::print(&format!(
+                        "enforcement {word}, says the agent that runs; nothing is pinned: without it no rule is carried out\n"
+                    ))?;
+                }
+                return Ok(Exit::Done);
+            }
+            if let Some(next) = next_start(config, named, off) {
                 if json {
                     output::print_json(&layouts)?;
                 } else {
@@ -129,6 +155,12 @@ mod linux {
                 return Ok(Exit::Done);
             }
             let root = root.display();
+            if named.instance.is_some() && off.is_some() && !named.store {
+                return Err(Prerequisite::new(format!(
+                    "nothing is pinned in {root} by that instance, and no agent of it answers; name its store with --store to switch its next start"
+                ))
+                .into());
+            }
             return Err(Prerequisite::new(format!(
                 "nothing is pinned in {root}: no agent runs in mode enforce there, or it could not pin (see `sensor-agent status`)"
             ))
@@ -149,10 +181,11 @@ mod linux {
 
     /// Keeps it in the stores, for agents that find nothing in the kernel when they start; says where that failed. No store is made: one that
     /// is not there may be in a container, and the agent in it keeps what it is told.
-    fn keep(config: &Config, layouts: &[PinnedLayout], off: bool) -> Vec<String> {
+    fn keep(config: &Config, named: Named<'_>, layouts: &[PinnedLayout], off: bool) -> Vec<String> {
         let of = |one: &'_ PinnedLayout| one.store.clone().unwrap_or_else(|| config.store.clone());
         let mut stores: BTreeSet<PathBuf> = layouts.iter().map(of).collect();
-        if stores.is_empty() {
+        // The default store is that of the default sensor: nobody else's word is kept there.
+        if stores.is_empty() && (named.instance.is_none() || named.store) {
             stores.insert(config.store.clone());
         }
         let told =
@@ -170,7 +203,10 @@ mod linux {
     }
 
     /// What the store says of the next start, where nothing else does.
-    fn next_start(config: &Config, off: Option<bool>) -> Option<&'static str> {
+    fn next_start(config: &Config, named: Named<'_>, off: Option<bool>) -> Option<&'static str> {
+        if named.instance.is_some() && !named.store {
+            return None;
+        }
         match (off, Switched::of(&config.store).is_off()) {
             (Some(true) | None, true) => Some("enforcement is OFF, and the next start comes up so"),
             (Some(false), false) if config.store.is_dir() => {
@@ -178,6 +214,11 @@ mod linux {
             }
             _ => None,
         }
+    }
+
+    /// Whether the running agent says that it is switched off; `None` where none answers.
+    fn switched_off(socket: &Path) -> Option<bool> {
+        ask(socket, &Question::Status).ok()?["enforcement"]["switched_off"].as_bool()
     }
 
     /// Tells a running agent; whether it did it.

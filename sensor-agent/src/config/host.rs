@@ -36,8 +36,9 @@ pub struct Connected {
     pub ssh: Vec<IpAddr>,
     /// Peers of kubelet.
     pub kubelet: Vec<IpAddr>,
-    /// Further ones of both, beyond what is kept.
-    pub left_out: usize,
+    /// Further ones of each, beyond what is kept.
+    pub ssh_left_out: usize,
+    pub kubelet_left_out: usize,
 }
 
 /// Looks who is connected; takes long where there are many connections. Peers that are known come first, in their order, as long as they
@@ -50,8 +51,8 @@ pub fn connected(known: &[IpAddr], ssh_ports: &[(u16, u16)]) -> Connected {
             look_for(&mut peers, BufReader::with_capacity(64 * 1024, file));
         }
     }
-    let [(ssh, more_ssh), (kubelet, more_kubelet)] = peers.map(Peers::found);
-    Connected { ssh, kubelet, left_out: more_ssh + more_kubelet }
+    let [(ssh, ssh_left_out), (kubelet, kubelet_left_out)] = peers.map(Peers::found);
+    Connected { ssh, kubelet, ssh_left_out, kubelet_left_out }
 }
 
 /// Gathers the facts. `boot` is `CLOCK_BOOTTIME` now.
@@ -69,7 +70,8 @@ pub fn host_facts(connected: Connected, boot: MonoNs, upstreams: Vec<SocketAddr>
         resolvers: resolvers(&read("/etc/resolv.conf")),
         gateways,
         ssh_peers: connected.ssh,
-        peers_left_out: connected.left_out,
+        ssh_left_out: connected.ssh_left_out,
+        kubelet_left_out: connected.kubelet_left_out,
         upstreams,
         ..HostFacts::default()
     }

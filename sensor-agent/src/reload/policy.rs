@@ -194,7 +194,8 @@ impl PolicyFile {
         Some(host.facts_with(Connected {
             ssh: before.ssh_peers.clone(),
             kubelet: before.kubelet_peers.clone(),
-            left_out: before.peers_left_out,
+            ssh_left_out: before.ssh_left_out,
+            kubelet_left_out: before.kubelet_left_out,
         }))
     }
 

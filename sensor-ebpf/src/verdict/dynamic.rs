@@ -2,8 +2,9 @@
 //!
 //! A verdict that is over, or whose action is to monitor, hides nothing: the look-up goes on.
 //!
-//! A flow's verdict ends with the flow: a SYN begins another connection, which nobody judged, under ports that may come again at once (an
-//! ended socket waits for nothing). Whom that lets in could as well have come from another port; to keep it out is a client's verdict.
+//! A verdict that ended its flow is over with it: a SYN begins another connection, which nobody judged, under ports that may come again at
+//! once (an ended socket waits for nothing). Whom that lets in could as well have come from another port; to keep it out is a client's
+//! verdict. One that drops leaves both sockets as they are, and anybody may send a SYN between them: it stays.
 
 use super::{address::high, end::note, proof::TCP, rules::now};
 use crate::{
@@ -23,7 +24,7 @@ pub(super) fn verdict<T: Tables>(tables: &T, work: &mut Work) -> Option<DropReas
     if work.search.no_ports == 0 {
         let _side = canonical(&work.headers.tuple, &mut work.key);
         let mut found = tables.flow_verdict(&work.key);
-        if found.is_some() && begins(work) {
+        if found.is_some_and(|found| found.action != Action::Drop as u32) && begins(work) {
             tables.forget_flow_verdict(&work.key);
             found = None;
         }

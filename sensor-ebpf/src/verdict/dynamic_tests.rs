@@ -161,10 +161,15 @@ fn a_verdict_of_the_agent_drops_until_its_time_is_over_and_allow_beats_it() {
         Some((mapped(CLIENT), 3, 1))
     );
     drop(drops);
-    // An answer to a SYN is no new connection; a SYN is, whatever became of the one before.
+    // Sockets of a flow that is only dropped live on: a SYN between them begins nothing.
     let flags = |flags| Segment { flags, ..segment() }.frame();
+    assert_eq!(host.see(Link::Ethernet, &flags(TcpFlags::SYN)), Decision::Blocked);
+    assert_eq!(see(&host), Decision::Blocked);
+    // Those of one that was ended do not: an answer to a SYN is no new connection; a SYN is.
+    let verdict = Verdict { action: Action::Reset as u32, ..verdict };
+    host.flow_verdicts.borrow_mut().insert(key, verdict);
     let answer = flags(TcpFlags::SYN | TcpFlags::ACK);
-    assert_eq!(host.see(Link::Ethernet, &answer), Decision::Blocked);
+    assert_eq!(host.see(Link::Ethernet, &answer), Decision::BlockedReset);
     assert_eq!(host.see(Link::Ethernet, &flags(TcpFlags::SYN)), Decision::Pass);
     assert_eq!(see(&host), Decision::Pass);
 }

@@ -4,7 +4,7 @@
 //! [`LINKS_MAX`] links of [`TARGET_BYTES_MAX`]; other relations are not kept.
 
 /// Links of a response that speak of its operation's life, without query; of several of one relation the last.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct LifeLinks {
     /// The page about its deprecation.
     pub deprecation: Option<Box<str>>,

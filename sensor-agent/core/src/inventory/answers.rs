@@ -150,10 +150,9 @@ pub(super) struct Answers {
 #[derive(Clone, Debug)]
 struct Bucket {
     answer: Answer,
-    keys: Distinct<KEYS_KEPT>,
+    keys: Keys,
     firsts: Distinct<FIRSTS_MANY>,
     templates: FewHashes<TEMPLATES_MIN>,
-    hits: u64,
 }
 
 impl Answers {
@@ -167,7 +166,6 @@ impl Answers {
         let Some(answer) = answer else { return };
         let bucket = self.bucket(answer);
         if let Some(bucket) = self.buckets.get_mut(bucket) {
-            bucket.hits += 1;
             bucket.keys.add(asked.key);
             bucket.firsts.add(asked.first);
             bucket.templates.add(asked.template);
@@ -175,9 +173,9 @@ impl Answers {
     }
 
     /// Counts an answer to a path that got it before.
-    pub(super) fn note_again(&mut self, answer: Answer) {
+    pub(super) fn note_again(&mut self, answer: Answer, key: u32) {
         if let Some(bucket) = self.buckets.iter_mut().find(|it| it.answer == answer) {
-            bucket.hits += 1;
+            bucket.keys.again(key);
         }
     }
 
@@ -197,17 +195,16 @@ impl Answers {
         }
         let new = Bucket {
             answer,
-            keys: Distinct::default(),
+            keys: Keys::default(),
             firsts: Distinct::default(),
             templates: FewHashes::default(),
-            hits: 0,
         };
         if self.buckets.len() < BUCKETS_MAX {
             self.buckets.push(new);
             return self.buckets.len() - 1;
         }
         let fewest = (0..self.buckets.len())
-            .min_by_key(|at| self.buckets.get(*at).map_or(0, |it| it.keys.estimate()));
+            .min_by_key(|at| self.buckets.get(*at).map_or(0, |it| it.keys.distinct.estimate()));
         let at = fewest.unwrap_or(0);
         if let Some(slot) = self.buckets.get_mut(at) {
             *slot = new;
@@ -221,8 +218,9 @@ impl Answers {
         }
         // An error page that names the path is spread over neighbours.
         let like = self.buckets.iter().filter(|other| other.answer.is_like(it.answer));
-        let (keys, hits) = like.fold((0_u64, 0_u64), |(keys, hits), other| {
-            (keys.saturating_add(other.keys.estimate()), hits.saturating_add(other.hits))
+        let (keys, calls) = like.fold((0_u64, 0_u64), |(keys, calls), other| {
+            let estimate = other.keys.distinct.estimate();
+            (keys.saturating_add(estimate), calls.saturating_add(other.keys.calls_of(estimate)))
         });
         let is_part = |slot: usize| {
             let of = self.asked.get(slot).map_or(0, Distinct::estimate);
@@ -233,7 +231,7 @@ impl Answers {
         };
         match it.answer.sort {
             // Operations may well answer alike, but they are called again.
-            Sort::Success => many() && hits <= keys.saturating_mul(CALLS_OF_OPERATIONS),
+            Sort::Success => many() && calls <= keys.saturating_mul(CALLS_OF_OPERATIONS),
             _ => keys >= KEYS_MIN && (is_part(0) || many()),
         }
     }
@@ -244,6 +242,46 @@ const fn class(sort: Sort) -> usize {
         Sort::Page | Sort::Success => 1,
         Sort::Refusal => 2,
         Sort::Redirect => 3,
+    }
+}
+
+/// Distinct keys, and how often some of them were asked, which stand for all: each counts for at most [`CALLS_COUNTED`], or one that is
+/// polled would speak for thousands.
+#[derive(Clone, Copy, Debug, Default)]
+struct Keys {
+    distinct: Distinct<KEYS_KEPT>,
+    /// Beside those that are kept.
+    calls: [u8; KEYS_KEPT],
+}
+
+impl Keys {
+    fn add(&mut self, key: u32) {
+        if self.again(key) {
+            return;
+        }
+        let Some(at) = self.distinct.add(key) else { return };
+        if let Some(moved) = self.calls.get_mut(at..) {
+            moved.rotate_right(1);
+        }
+        if let Some(calls) = self.calls.get_mut(at) {
+            *calls = 1;
+        }
+    }
+
+    /// Counts one more; whether it is kept.
+    fn again(&mut self, key: u32) -> bool {
+        let Some(calls) = self.distinct.place(key).and_then(|at| self.calls.get_mut(at)) else {
+            return false;
+        };
+        *calls = (*calls + 1).min(CALLS_COUNTED);
+        true
+    }
+
+    /// Calls of so many keys as those that are kept were called.
+    fn calls_of(&self, keys: u64) -> u64 {
+        let kept = self.distinct.len();
+        let calls: u64 = self.calls.iter().take(kept).map(|calls| u64::from(*calls)).sum();
+        keys.saturating_mul(calls) / (kept as u64).max(1)
     }
 }
 
@@ -265,11 +303,17 @@ impl<const K: usize> Distinct<K> {
         usize::from(self.count)
     }
 
-    fn add(&mut self, hash: u32) {
+    /// Where a hash is, if it is kept.
+    fn place(&self, hash: u32) -> Option<usize> {
+        self.lowest.get(..self.len()).unwrap_or_default().binary_search(&hash).ok()
+    }
+
+    /// Adds a hash; its place where it is kept and was not before.
+    fn add(&mut self, hash: u32) -> Option<usize> {
         let kept = self.lowest.get(..self.len()).unwrap_or_default();
-        let Err(at) = kept.binary_search(&hash) else { return };
+        let Err(at) = kept.binary_search(&hash) else { return None };
         if at >= K {
-            return;
+            return None;
         }
         let end = (self.len() + 1).min(K);
         if let Some(moved) = self.lowest.get_mut(at..end) {
@@ -279,6 +323,7 @@ impl<const K: usize> Distinct<K> {
             *slot = hash;
         }
         self.count = u8::try_from(end).unwrap_or(u8::MAX);
+        Some(at)
     }
 
     fn estimate(&self) -> u64 {
@@ -332,6 +377,8 @@ const KEYS_MANY: u64 = 100;
 const FIRSTS_MANY: usize = 20;
 /// and calls of a path on average, up to which it may be a scan.
 const CALLS_OF_OPERATIONS: u64 = 4;
+/// Calls of a key that are counted.
+const CALLS_COUNTED: u8 = 16;
 /// Bodies below this are the same for many operations (`{"ok":true}`); pages never are.
 const BODY_BYTES_MIN: u64 = 64;
 /// Hashes kept to count paths.

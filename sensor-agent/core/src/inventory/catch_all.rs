@@ -150,7 +150,13 @@ impl Inventory {
         };
         if known || !endpoint.declared.is_undeclared() {
             if outcome == Outcome::Success && endpoint.declared.is_undeclared() {
-                self.note_again(endpoint.service, exchange, answer);
+                let template = &endpoint.template;
+                let key = if template.starts_with("/{") {
+                    self.path_hash(path)
+                } else {
+                    endpoint.template_hash
+                };
+                self.note_again(endpoint.service, exchange, answer, key);
             }
             return Some(Judged { answer, given: Given::Particular });
         }
@@ -166,18 +172,24 @@ impl Inventory {
     }
 
     /// Counts an answer that a path got before: operations that answer alike are told from a scan by that.
-    fn note_again(&mut self, service: ServiceId, exchange: &Exchange, answer: Option<Answer>) {
+    fn note_again(
+        &mut self,
+        service: ServiceId,
+        exchange: &Exchange,
+        answer: Option<Answer>,
+        key: u32,
+    ) {
         let Some(answer) = answer else { return };
         let Some(anchor) = self.service(service).map(|service| service.listener) else { return };
         let Some(entry) = self.listeners.get_mut(anchor as usize) else { return };
-        entry.answers.note_again(answer);
+        entry.answers.note_again(answer, key);
         let address = canonical(exchange.server);
         if entry.address == address {
             return;
         }
         let own = self.listener_ids.get(&address).filter(|own| **own != anchor);
         if let Some(entry) = own.and_then(|own| self.listeners.get_mut(*own as usize)) {
-            entry.answers.note_again(answer);
+            entry.answers.note_again(answer, key);
         }
     }
 

@@ -11,17 +11,22 @@ use crate::http::{AuthScheme, Exchange, FetchedFor};
 /// What the successes of an endpoint were, and who asked: bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(super) struct Sights(u8);
+pub(super) struct Sights(u16);
 
 impl Sights {
-    const API: u8 = 1;
-    const PAGE: u8 = 2;
-    const ASSET: u8 = 4;
-    const PROBED: u8 = 8;
-    const CALLED: u8 = 16;
+    const API: u16 = 1;
+    const PAGE: u16 = 2;
+    const ASSET: u16 = 4;
+    const PROBED: u16 = 8;
+    const CALLED: u16 = 16;
     /// A success that was asked for without credentials, and one with.
-    const OPEN: u8 = 32;
-    const AUTHENTICATED: u8 = 64;
+    const OPEN: u16 = 32;
+    const AUTHENTICATED: u16 = 64;
+    /// A browser said that it was for a page, or for a part of one, where the media type did not tell.
+    const FETCHED_PAGE: u16 = 128;
+    const FETCHED_PART: u16 = 256;
+    /// Neither told.
+    const UNTOLD: u16 = 512;
 
     /// Notes one exchange.
     pub(super) fn note(&mut self, exchange: &Exchange, outcome: Outcome) {
@@ -38,11 +43,11 @@ impl Sights {
             (media, _) if is_page(media) => Self::PAGE,
             (Some(media), _) if is_asset_media(media) => Self::ASSET,
             (Some(media), _) if is_data_media(media) => Self::API,
-            // The media type does not tell; the browser knows what it asked for.
-            (_, FetchedFor::Page) => Self::PAGE,
-            (_, FetchedFor::Part) => Self::ASSET,
+            // The media type does not tell; the browser knows what it asked for, but anybody may write what a browser would.
+            (_, FetchedFor::Page) => Self::FETCHED_PAGE,
+            (_, FetchedFor::Part) => Self::FETCHED_PART,
             (Some(_), _) | (None, FetchedFor::Script) => Self::API,
-            (None, FetchedFor::Unknown) => 0,
+            (None, FetchedFor::Unknown) => Self::UNTOLD,
         };
     }
 
@@ -61,7 +66,7 @@ impl Sights {
         }
     }
 
-    const fn has(self, bit: u8) -> bool {
+    const fn has(self, bit: u16) -> bool {
         self.0 & bit != 0
     }
 }
@@ -107,6 +112,12 @@ impl Kind {
         } else if sights.has(Sights::PAGE) {
             Self::Page
         } else if sights.has(Sights::ASSET) {
+            Self::Asset
+        } else if sights.has(Sights::UNTOLD) {
+            by_name
+        } else if sights.has(Sights::FETCHED_PAGE) {
+            Self::Page
+        } else if sights.has(Sights::FETCHED_PART) {
             Self::Asset
         } else {
             by_name

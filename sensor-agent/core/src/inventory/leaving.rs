@@ -1,7 +1,7 @@
 //! What is kept of an endpoint that is on its way out (deprecated, with a sunset, or removed): who still calls, and which instances still serve it.
 //!
 //! Kept from when it is known to leave; others have none of this. Bounds: [`RECENT_MAX`] callers by name, the longest silent one
-//! makes room; all of them in three sketches of half a window each; [`INSTANCES_MAX`] instances.
+//! makes room, those that came past the proxies last; all of them in three sketches of half a window each; [`INSTANCES_MAX`] instances.
 
 use std::net::SocketAddr;
 
@@ -118,7 +118,7 @@ impl Leaving {
             self.recent.iter_mut().min_by_key(|it| (it.past > UnixNs(0), it.last))
         {
             self.forgotten = self.forgotten.max(oldest.last.min(caller.last));
-            if oldest.last < caller.last {
+            if (oldest.past > UnixNs(0), oldest.last) < (caller.past > UnixNs(0), caller.last) {
                 *oldest = caller;
             }
         }

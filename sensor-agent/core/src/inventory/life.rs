@@ -4,6 +4,8 @@
 //! holds until [`WITHOUT_MAX`] successes in a row came without it; it is not forgotten with the window, since what is past its
 //! sunset falls silent.
 
+use std::hash::BuildHasher as _;
+
 use serde::{Deserialize, Serialize};
 
 use super::{endpoint::Declared, evidence::Outcome, http_date};
@@ -44,7 +46,8 @@ pub(super) struct Announced {
 struct Said {
     deprecation: Option<Box<str>>,
     sunset: Option<Box<str>>,
-    links: Option<Box<LifeLinks>>,
+    /// A hash: there may be values in them.
+    links: Option<u64>,
 }
 
 impl Announced {
@@ -74,7 +77,7 @@ impl Announced {
             said: Some(Box::new(Said {
                 deprecation: response.deprecation.clone(),
                 sunset: response.sunset.clone(),
-                links: response.links.clone(),
+                links: links.map(hash),
             })),
         };
         (found.deprecation.is_some() || found.sunset.is_some() || links.is_some()).then_some(found)
@@ -86,7 +89,7 @@ impl Announced {
         let same = self.said.as_deref().is_some_and(|said| {
             said.deprecation == response.deprecation
                 && said.sunset == response.sunset
-                && said.links == response.links
+                && said.links == response.links.as_deref().map(hash)
         });
         if same && exchange.time >= self.time {
             (self.time, self.without) = (exchange.time, 0);
@@ -102,6 +105,15 @@ impl Announced {
         undated: Dating,
     ) {
         match (found, into.as_deref_mut()) {
+            // Links alone take no date back, whatever answered (a gateway adds them to its errors too).
+            (Some(found), Some(known)) if !found.has_date() && known.has_date() => {
+                if found.time >= known.time {
+                    known.take_links(found);
+                }
+                if outcome == Outcome::Success && known.is_said_no_more() {
+                    (known.deprecation, known.sunset) = (None, None);
+                }
+            }
             (Some(mut found), Some(known)) if found.time >= known.time => {
                 if undated == Dating::Undated && known.deprecation.is_some() {
                     found.deprecation = known.deprecation;
@@ -110,12 +122,35 @@ impl Announced {
             }
             (Some(found), None) => *into = Some(Box::new(found)),
             (None, Some(known)) if outcome == Outcome::Success => {
-                known.without = known.without.saturating_add(1);
-                if known.without >= WITHOUT_MAX {
+                let is_over = known.is_said_no_more();
+                if is_over {
                     *into = None;
                 }
             }
             _ => {}
+        }
+    }
+
+    const fn has_date(&self) -> bool {
+        self.deprecation.is_some() || self.sunset.is_some()
+    }
+
+    /// Counts a success without it; whether there were so many that it is over.
+    fn is_said_no_more(&mut self) -> bool {
+        self.without = self.without.saturating_add(1);
+        self.without >= WITHOUT_MAX
+    }
+
+    /// Takes the links of another, where it has any.
+    fn take_links(&mut self, other: Self) {
+        for (ours, theirs) in [
+            (&mut self.successor, other.successor),
+            (&mut self.deprecation_page, other.deprecation_page),
+            (&mut self.sunset_page, other.sunset_page),
+        ] {
+            if theirs.is_some() {
+                *ours = theirs;
+            }
         }
     }
 
@@ -130,6 +165,10 @@ impl Announced {
             *into = other;
         }
     }
+}
+
+fn hash(links: &LifeLinks) -> u64 {
+    foldhash::fast::FixedState::default().hash_one(links)
 }
 
 /// A link without what may be a value in it.

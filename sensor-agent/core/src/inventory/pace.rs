@@ -146,7 +146,9 @@ impl Endpoint {
         }
         let calls = match self.more.as_deref().and_then(|more| more.pace.as_deref()) {
             Some(pace) => pace.between(from.0, to.0, seen),
-            None => share(self.weighted.total(), (seen.0.0, seen.1.0 + 1), (from.0, to.0)),
+            None => {
+                share(self.weighted.total(), (seen.0.0, seen.1.0.saturating_add(1)), (from.0, to.0))
+            }
         };
         // The first and the last call are known to the nanosecond.
         let known = [self.first, self.last].iter().any(|it| (from..to).contains(it));

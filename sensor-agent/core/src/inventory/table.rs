@@ -150,6 +150,8 @@ pub struct Inventory {
     pub(super) segments: Segments,
     /// Nodes of learned templates, of all services.
     pub(super) learned_nodes: usize,
+    /// Requests that found all of them in use.
+    pub(super) learned_full: u64,
     /// What operators said.
     pub(super) overlay: Overlay,
     /// Templates as operators want them.
@@ -201,6 +203,7 @@ impl Inventory {
             scratch: Vec::with_capacity(limits.template_bytes),
             segments: Segments::default(),
             learned_nodes: 0,
+            learned_full: 0,
             overlay: Overlay::default(),
             pins: Arc::default(),
             learn_next: None,

@@ -41,6 +41,9 @@ impl Inventory {
             return Leaf::NONE;
         }
         let service = self.shown_as(service);
+        if self.learned_nodes >= self.limits.learned_nodes {
+            self.make_room_to_learn();
+        }
         let Some(entry) = self.services.get_mut(service.0 as usize) else { return Leaf::NONE };
         let before = entry.learned.nodes();
         let room = before + self.limits.learned_nodes.saturating_sub(self.learned_nodes);
@@ -53,6 +56,28 @@ impl Inventory {
             self.learn_next = Some(service);
         }
         leaf
+    }
+
+    /// Has the largest trie keep fewer names, so that who comes later learns too. Looked for once in [`FULL_PAUSE`] requests.
+    fn make_room_to_learn(&mut self) {
+        self.learned_full += 1;
+        if self.learned_full % FULL_PAUSE != 1 {
+            return;
+        }
+        let wanted = self.limits.learned_nodes - self.limits.learned_nodes / ROOM_PART;
+        while self.learned_nodes > wanted {
+            let largest = self.services.iter_mut().max_by_key(|service| service.learned.nodes());
+            let Some(learned) = largest.map(|service| &mut service.learned) else { break };
+            let before = learned.nodes();
+            let gives_way = learned.give_way();
+            self.learned_nodes = (self.learned_nodes + learned.nodes()).saturating_sub(before);
+            if learned.take_evicted() {
+                self.cache.clear();
+            }
+            if !gives_way {
+                break;
+            }
+        }
     }
 
     /// As [`Self::teach`], for a request that was found in the cache.
@@ -284,6 +309,11 @@ impl Inventory {
         if absent { NOWHERE.to_owned() } else { template }
     }
 }
+
+/// Requests that find no room to learn for each look for some.
+const FULL_PAUSE: u64 = 256;
+/// One part in so many of all nodes is made free then.
+const ROOM_PART: usize = 16;
 
 /// Whether an answer speaks for an operation; where none was seen, nothing speaks against it.
 ///

@@ -29,8 +29,10 @@ pub struct HostFacts {
     pub api_servers: Vec<SocketAddr>,
     /// Who talks to kubelet.
     pub kubelet_peers: Vec<IpAddr>,
-    /// Peers of ssh or kubelet that are connected too, more than are named.
-    pub peers_left_out: usize,
+    /// Peers of ssh that are connected too, more than are named.
+    pub ssh_left_out: usize,
+    /// The same of kubelet.
+    pub kubelet_left_out: usize,
     /// Where the sensor sends to.
     pub upstreams: Vec<SocketAddr>,
     /// Prefixes that the agent's own configuration protects: the first failsafe entries, whatever a policy says.

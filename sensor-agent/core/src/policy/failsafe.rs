@@ -345,7 +345,14 @@ impl Failsafe {
                 "{count} failsafe entries (addresses times ports) are over the limit of {FAILSAFE_MAX}; join networks into wider prefixes"
             ));
         }
-        let left_out = if self.learns() { facts.peers_left_out } else { 0 };
+        let left_out: usize = [
+            (Builtin::SshEstablished, facts.ssh_left_out),
+            (Builtin::Kubernetes, facts.kubelet_left_out),
+        ]
+        .into_iter()
+        .filter(|(builtin, _)| self.keeps(*builtin))
+        .map(|(_, left_out)| left_out)
+        .sum();
         let mut kept = Kept { entries: Vec::with_capacity(MAX), left_out, configured: count };
         for rule in configured.iter().chain(&self.learned(facts)) {
             let any = [(0, u16::MAX)];
@@ -430,8 +437,11 @@ mod tests {
         };
         assert_eq!((has(15), has(0)), (5, 0));
         // Those that the host did not name are not kept either, where who is connected matters.
-        let more = HostFacts { peers_left_out: 100, ..facts.clone() };
-        assert_eq!(failsafe(ports).entries(&more).unwrap().left_out, kept.left_out + 100);
+        let more = HostFacts { ssh_left_out: 100, kubelet_left_out: 7, ..facts.clone() };
+        assert_eq!(failsafe(ports).entries(&more).unwrap().left_out, kept.left_out + 107);
+        let mut one = failsafe(ports);
+        one.builtin.retain(|builtin| *builtin != Builtin::Kubernetes);
+        assert_eq!(one.entries(&more).unwrap().left_out, kept.left_out + 100, "not kept anyway");
         let mut none = failsafe(ports);
         none.builtin.clear();
         assert!(!none.learns() && none.entries(&more).unwrap().left_out == 0);

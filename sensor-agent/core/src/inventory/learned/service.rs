@@ -111,6 +111,11 @@ impl Learned {
         std::mem::take(&mut self.trie.evicted)
     }
 
+    /// Keeps fewer names from here on; false where fewer are not to be had.
+    pub(in super::super) fn give_way(&mut self) -> bool {
+        self.trie.give_way()
+    }
+
     /// The templates.
     pub(in super::super) fn templates(&self) -> &Templates {
         &self.templates

@@ -8,8 +8,8 @@
 //! [`NODES_MAX`] bounds the whole. Values below values multiply (`/repos/{owner}/{repo}`), so there the next of [`STEPS`] is
 //! taken: a node keeps fewer names, below other names first, and those of the lowest rank still, as if it had been so from the
 //! first request on. The steps go by the most that there ever was: near a step, orders in which names with much behind them
-//! were there before others took their place may differ by one. Only where nothing is left to give are new nodes refused and
-//! counted.
+//! were there before others took their place may differ by one. So does the largest trie where all services together have no
+//! room (`teach`). Only where nothing is left to give are new nodes refused and counted.
 
 use hashbrown::HashMap;
 
@@ -360,7 +360,7 @@ impl Trie {
     }
 
     /// Takes the next step; false where there is none.
-    fn give_way(&mut self) -> bool {
+    pub(super) fn give_way(&mut self) -> bool {
         if self.given_up + 1 >= STEPS.len() {
             return false;
         }

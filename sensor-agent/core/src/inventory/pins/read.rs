@@ -198,6 +198,11 @@ fn template(text: &str) -> Result<Vec<Segment>, &'static str> {
     let mut segments = Vec::new();
     for segment in path.split('/').filter(|segment| !segment.is_empty()) {
         let found = parameter(segment)?;
+        if segment == "{rest}" {
+            return Err(
+                "has {rest}, which stands for what a path that is too long goes on with: name it otherwise",
+            );
+        }
         if let Segment::Parameter { .. } = found
             && let Some(name) = segment.split(['{', '}']).nth(1)
         {

@@ -167,6 +167,9 @@ fn where_the_media_type_does_not_tell_the_browser_does() {
     fetch("/welcome/now", None, Page);
     fetch("/orders/open", Some("application/json"), Page);
     fetch("/logo/now", Some("image/png"), Script);
+    // Whoever writes what a browser would hides nothing of what others call too.
+    fetch("/admin/purge", None, Part);
+    fetch("/admin/purge", None, Unknown);
     let kinds: Vec<_> =
         bench.rows_at(1).into_iter().map(|row| (row.path_template, row.kind)).collect();
     let kind = |path: &str| kinds.iter().find(|(template, _)| template == path).map(|row| row.1);
@@ -176,6 +179,7 @@ fn where_the_media_type_does_not_tell_the_browser_does() {
     assert_eq!(kind("/welcome/now"), Some(Kind::Page));
     assert_eq!(kind("/orders/open"), Some(Kind::Api), "data that somebody looks at in a browser");
     assert_eq!(kind("/logo/now"), Some(Kind::Asset));
+    assert_eq!(kind("/admin/purge"), Some(Kind::Api));
 }
 
 #[test]

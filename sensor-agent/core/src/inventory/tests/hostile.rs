@@ -333,3 +333,23 @@ fn operations_that_answer_alike_are_told_from_a_scan_by_being_called_again() {
     assert!(rows.iter().all(|row| row.path_template != "/{*}"), "{rows:?}");
     assert_eq!(rows.iter().map(|row| row.requests).sum::<u64>(), 26 * 5 * 6);
 }
+
+#[test]
+fn a_polled_path_hides_no_server_that_answers_anything() {
+    let mut bench = Bench::new(&[]);
+    let anything: Answer = (200, JSON, Some(500), None);
+    let mut dice = Dice(7);
+    let call = |bench: &mut Bench, path: &str| {
+        bench.inventory.observe(&made("GET", path, &anything), Role::Server, &bench.catalogue);
+    };
+    for _ in 0..5_000 {
+        call(&mut bench, "/health");
+    }
+    for _ in 0..2_000 {
+        let path = dice.path();
+        call(&mut bench, &path);
+    }
+    let rows = bench.rows_at(50);
+    let found: Vec<&str> = rows.iter().map(|row| &*row.path_template).collect();
+    assert!(found.len() <= 2, "{} rows: {:?}", found.len(), &found[..found.len().min(10)]);
+}

@@ -211,3 +211,27 @@ fn a_literal_beside_a_known_parameter_is_found_after_a_restart() {
     let found: Vec<&str> = rows.iter().map(|row| &*row.0).collect();
     assert_eq!(found, ["/status", "/users/export", "/users/{user_id}", "/users/{user_id}/orders"]);
 }
+
+#[test]
+fn a_service_that_comes_late_learns_too() {
+    let mut bench = Bench::new(&[]);
+    bench.inventory.limits.learned_nodes = 20_000;
+    let call = |bench: &mut Bench, server: &str, path: &str| {
+        bench.call(&Call { server, ..get(path, 200) });
+    };
+    for owner in names() {
+        for repo in names() {
+            call(&mut bench, "10.0.0.2:80", &format!("/repos/{owner}/{repo}"));
+        }
+    }
+    for name in names() {
+        call(&mut bench, "10.0.0.3:80", &format!("/users/{name}"));
+        call(&mut bench, "10.0.0.3:80", &format!("/users/{name}/orders"));
+    }
+    let rows = templates(&mut bench);
+    let found: Vec<&str> = rows.iter().map(|row| &*row.0).collect();
+    assert_eq!(
+        found,
+        ["/repos/{repo_id}/{repo_id_2}", "/users/{user_id}", "/users/{user_id}/orders"]
+    );
+}

@@ -54,6 +54,18 @@ fn a_sunset_ahead_counts_down_with_its_callers() {
 }
 
 #[test]
+fn who_came_past_the_proxies_is_not_pushed_out_by_later_callers() {
+    let mut bench = Bench::new(&[SHOP]);
+    for client in 1..=40 {
+        call_at(&mut bench, 30, Way::Proxied, &Call { client, ..get("/past", 200) });
+    }
+    // Read later than it came.
+    call_at(&mut bench, 20, Way::Past, &Call { client: 99, ..get("/past", 200) });
+    let proof = row(&mut bench, "/past", 31).decommission.expect("a proof");
+    assert_eq!(proof.bypass_callers, Some(vec!["0.0.0.99".to_owned()]));
+}
+
+#[test]
 fn more_callers_than_are_kept_by_name_are_estimated_and_leave_with_the_window() {
     let mut bench = Bench::new(&[SHOP]);
     for client in 0..400 {

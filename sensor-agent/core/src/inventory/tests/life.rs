@@ -151,6 +151,24 @@ fn pages_about_a_life_are_shown_without_values_and_change_nothing() {
 }
 
 #[test]
+fn links_alone_take_no_date_back() {
+    let mut bench = Bench::new(&[SHOP]);
+    say(&mut bench, "/users", &Said { sunset: Some(&date(10)), ..NOTHING });
+    let link = |page: &str| format!("<https://docs.example/{page}>; rel=sunset");
+    for _ in 0..9 {
+        say(&mut bench, "/users", &Said { link: Some(&link("end")), ..NOTHING });
+    }
+    let now = row(&mut bench, "/users", 20);
+    assert_eq!(now.state, State::ZombieSunset);
+    assert_eq!(now.sunset_page.as_deref(), Some("https://docs.example/end"));
+    // As a response without any announcement would.
+    say(&mut bench, "/users", &Said { link: Some(&link("over")), ..NOTHING });
+    let now = row(&mut bench, "/users", 20);
+    assert_eq!((now.state, now.sunset_unix_ns), (State::Declared, None));
+    assert_eq!(now.sunset_page.as_deref(), Some("https://docs.example/over"));
+}
+
+#[test]
 fn announcements_outlive_a_restart() {
     let mut bench = Bench::new(&[SHOP]);
     let link = "<https://docs.example/end>; rel=sunset";

@@ -226,6 +226,7 @@ impl Policy {
         if !errors.is_empty() {
             return Err(PolicyErrors::new(&self.file, errors));
         }
+        numbers.without(&chains.limits);
         let Kept { entries, left_out, .. } = kept;
         Ok((Plan::new(four, six, chains, entries, self.digest_with(lists)), left_out))
     }

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashSet};
-use sensor_ebpf::abi::image::{HITS_SLOTS, Limit};
+use sensor_ebpf::abi::image::{HITS_SLOTS, Limit, LimitKind};
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
 /// Limits whose number is remembered.
@@ -158,6 +158,17 @@ impl Numbers {
         self.resting.pop_front().and_then(|id| self.slots.remove(&id)).unwrap_or(0)
     }
 
+    /// Forgets the numbers of limits on open connections that a policy is without: connections of that time are not counted for them, and
+    /// under the number of before nobody would count them anew.
+    pub(super) fn without(&mut self, limits: &[Limit]) {
+        let here: HashSet<u32, FixedState> = limits.iter().map(|limit| limit.state).collect();
+        let stays = |terms: &Limit, state: u32| {
+            terms.kind != LimitKind::Concurrent as u8 || here.contains(&state)
+        };
+        self.states.retain(|(_, terms), state| stays(terms, *state));
+        self.states_order.retain(|key| self.states.contains_key(key));
+    }
+
     /// The number of a limit's state. `terms` has everything but rule, next and state.
     pub(super) fn state(&mut self, id: &str, terms: Limit) -> u32 {
         let key = (Box::from(id), terms);
@@ -232,6 +243,27 @@ mod tests {
         let mut numbers =
             Numbers::restore([("a".into(), 7), ("b".into(), 7), ("c".into(), 9_999_999)]);
         assert_eq!(numbers.assign(["x", "a"].into_iter()), (vec![8, 7], vec![8]));
+    }
+
+    #[test]
+    fn a_limit_on_connections_that_was_gone_is_another_when_it_returns() {
+        let mut numbers = Numbers::default();
+        let open = Limit { kind: LimitKind::Concurrent as u8, ..Limit::default() };
+        let with_state = |terms: Limit, state| Limit { state, ..terms };
+        let [kept, gone] = ["kept", "gone"].map(|id| numbers.state(id, open));
+        let rate = numbers.state("rate", Limit::default());
+        numbers.without(&[with_state(open, kept)]);
+        let mut numbers = Numbers::from_bytes(&numbers.to_bytes(1 << 20)).unwrap();
+        assert_eq!(
+            (numbers.state("kept", open), numbers.state("rate", Limit::default())),
+            (kept, rate)
+        );
+        let given = numbers.states_given();
+        assert!(
+            numbers.state("gone", open) > given,
+            "taken for one that connections are counted for"
+        );
+        assert_ne!(numbers.state("gone", open), gone);
     }
 
     #[test]
