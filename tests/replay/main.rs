@@ -13,6 +13,7 @@ mod hostile_lists;
 mod large_list;
 mod memory;
 mod model;
+mod odd_paths;
 mod privacy;
 mod score;
 mod segmentation;

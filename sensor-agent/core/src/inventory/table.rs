@@ -91,6 +91,8 @@ pub struct InventoryLosses {
     pub lookups_given_up: u64,
     /// Segments that found no room among learned templates: their paths are known by shape alone.
     pub learned_full: u64,
+    /// Requests of more names at one place of a path than are told apart: counted together, exactly.
+    pub learned_rest: u64,
     /// Look-ups of a service that more documents name than are asked: the others count as silent about it.
     pub lookups_partial: u64,
 }
@@ -242,6 +244,7 @@ impl Inventory {
         InventoryLosses {
             names_full: names_full + self.owners.names.refused + self.api_owners.refused,
             learned_full,
+            learned_rest: self.services.iter().map(|service| service.learned.rest()).sum(),
             ..self.losses
         }
     }

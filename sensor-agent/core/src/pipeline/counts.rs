@@ -42,6 +42,8 @@ counters! {
     NamesFull = "names_full",
     /// Segments that found no room among learned templates.
     LearnedFull = "learned_templates_full",
+    /// Requests of more names at one place of a path than learned templates tell apart: counted together.
+    LearnedRest = "learned_templates_rest",
     /// Undeclared endpoints whose retention ended.
     EndpointsRetired = "endpoints_retired",
     /// Look-ups in the catalogue that took too many steps: the path counts as undeclared.

@@ -405,6 +405,7 @@ impl Pipeline {
             (C::SketchesRefused, losses.sketches_refused),
             (C::NamesFull, losses.names_full),
             (C::LearnedFull, losses.learned_full),
+            (C::LearnedRest, losses.learned_rest),
             (C::EndpointsRetired, losses.retired),
             (C::LookupsGivenUp, losses.lookups_given_up),
             (C::LookupsPartial, losses.lookups_partial),

@@ -136,6 +136,17 @@ impl Learned {
         self.trie.refused
     }
 
+    /// Requests that are counted together with others at the bound of a node.
+    pub(in super::super) fn rest(&self) -> u64 {
+        self.trie.rest()
+    }
+
+    /// All requests that are counted somewhere.
+    #[cfg(test)]
+    pub(super) fn counted(&self) -> u64 {
+        self.trie.whole(super::trie::ROOT)
+    }
+
     /// Whether enough was counted since the templates were read.
     pub(in super::super) fn is_due(&self) -> bool {
         self.requests >= self.due

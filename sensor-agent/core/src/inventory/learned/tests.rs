@@ -100,13 +100,21 @@ fn order_and_halves_change_nothing_beyond_the_bound() {
     }
     let whole = learned(&requests);
     assert!(whole.nodes() < 20_000);
+    assert_eq!(
+        whole.counted(),
+        requests.len() as u64,
+        "what is not told apart is counted all the same"
+    );
+    assert!((6_000..7_000).contains(&whole.rest()), "{}", whole.rest());
     let mut other = requests.clone();
     other.reverse();
     assert!(learned(&other).templates().is_same_tree(whole.templates()));
+    assert_eq!(learned(&other).rest(), whole.rest());
     let (one, two) = requests.split_at(7_000);
     let mut merged = learned(one);
     merged.merge(&learned(two));
     merged.learn();
+    assert_eq!((merged.rest(), merged.counted()), (whole.rest(), whole.counted()));
     assert!(merged.templates().is_same_tree(whole.templates()));
     assert_eq!(template(&whole, "/v1/users/me"), "/v1/users/me");
     assert_eq!(template(&whole, "/v1/users/whoever"), "/v1/users/{user_id}");
@@ -127,6 +135,7 @@ fn order_and_halves_change_nothing_beyond_the_bound_of_the_whole() {
     }
     let whole = learned(&requests);
     assert!(whole.nodes() <= super::trie::NODES_MAX && whole.refused() == 0, "{}", whole.nodes());
+    assert_eq!(whole.counted(), requests.len() as u64);
     let (one, two) = requests.split_at(100_000);
     let mut merged = learned(one);
     merged.merge(&learned(two));

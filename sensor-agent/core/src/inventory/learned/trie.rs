@@ -3,6 +3,7 @@
 //! The same in whatever order it was asked, and two of them merge into that of all traffic, at the bounds too: a node keeps
 //! the [`CHILDREN_MAX`] children of the lowest rank it ever saw (a rank only depends on the text; words of APIs and
 //! versions come first, so that `me` stays beside ten thousand names), so a child that is kept was kept from its first request on.
+//! Requests of the others are counted together, at the node that has no place for them.
 //! Of a type's values the [`VALUES_MAX`] of the lowest hash are kept, in clear only where a literal may come of them.
 //!
 //! [`NODES_MAX`] bounds the whole. Values below values multiply (`/repos/{owner}/{repo}`), so there the next of [`STEPS`] is
@@ -45,8 +46,8 @@ pub(super) enum Part {
 /// Why there is no node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum NoNode {
-    /// Others of lower rank are kept.
-    TurnedAway,
+    /// Others of lower rank are kept at this node.
+    TurnedAway(u32),
     /// The whole is full.
     NoRoom,
 }
@@ -80,6 +81,8 @@ pub(super) struct Node {
     rank: u64,
     /// Lowest rank that was turned away.
     cut: u64,
+    /// Requests of children that were turned away, whenever that was: the rest.
+    rest: u64,
 }
 
 /// The trie.
@@ -116,7 +119,10 @@ impl Trie {
                     self.count(leaf, method);
                     return leaf;
                 }
-                Err(NoNode::TurnedAway) => return NONE,
+                Err(NoNode::TurnedAway(at)) => {
+                    self.add_to_rest(at, 1);
+                    return NONE;
+                }
                 Err(NoNode::NoRoom) if self.len() >= NODES_MAX && self.give_way() => {}
                 Err(NoNode::NoRoom) => {
                     self.refused += 1;
@@ -193,7 +199,7 @@ impl Trie {
         while at != ROOT {
             let Some(node) = self.node(at) else { return };
             let parent = node.parent;
-            if node.children > 0 || node.counts.iter().any(|count| *count > 0) {
+            if node.children > 0 || node.rest > 0 || node.counts.iter().any(|count| *count > 0) {
                 return;
             }
             self.remove(at);
@@ -214,15 +220,14 @@ impl Trie {
         while self.given_up < other.given_up && self.give_way() {}
         let mut waiting = vec![(ROOT, ROOT)];
         while let Some((from, to)) = waiting.pop() {
-            let Some(counts) = other.node(from).map(|node| node.counts) else { continue };
+            let Some(theirs) = other.node(from) else { continue };
             if let Some(node) = self.nodes.get_mut(to as usize) {
-                for (sum, count) in node.counts.iter_mut().zip(counts) {
+                for (sum, count) in node.counts.iter_mut().zip(theirs.counts) {
                     *sum = sum.saturating_add(count);
                 }
             }
-            if let Some(cut) = other.node(from).map(|node| node.cut) {
-                self.lower_cut(to, cut);
-            }
+            self.add_to_rest(to, theirs.rest);
+            self.lower_cut(to, theirs.cut);
             for node in other.children(from).filter_map(|child| other.node(child)) {
                 // What finds no place is turned away here as it would have been there.
                 let _turned_away = self.child(to, &node.text, node.part, usize::MAX);
@@ -231,7 +236,10 @@ impl Trie {
             for child in other.children(from) {
                 let Some(node) = other.node(child) else { continue };
                 let key = (to, hash_of(&node.text, node.part));
-                let Some(id) = self.index.get(&key).copied() else { continue };
+                let Some(id) = self.index.get(&key).copied() else {
+                    self.add_to_rest(to, other.whole(child));
+                    continue;
+                };
                 if let Some(ours) = self.nodes.get_mut(id as usize) {
                     ours.kept |= node.kept;
                 }
@@ -319,7 +327,7 @@ impl Trie {
         hash: u64,
         room: usize,
     ) -> Result<u32, NoNode> {
-        let parent = self.node(at).ok_or(NoNode::TurnedAway)?;
+        let parent = self.node(at).ok_or(NoNode::NoRoom)?;
         let ahead = matches!(part, Part::Typed(_) | Part::Values)
             || words::is_api(text)
             || is_version(text.as_bytes());
@@ -328,7 +336,7 @@ impl Trie {
             || (rank >= NAME && parent.names >= self.names_max(parent.depth));
         let depth = child_depth(parent.depth, rank);
         if rank >= parent.cut || (full && !self.make_room(at, rank)) {
-            return Err(NoNode::TurnedAway);
+            return Err(NoNode::TurnedAway(at));
         }
         if self.len() >= room {
             return Err(NoNode::NoRoom);
@@ -402,8 +410,34 @@ impl Trie {
             .filter(|id| self.node(*id).is_some_and(|node| node.rank >= cut))
             .collect();
         for id in above {
+            let whole = self.whole(id);
+            self.add_to_rest(at, whole);
             self.remove(id);
         }
+    }
+
+    fn add_to_rest(&mut self, at: u32, requests: u64) {
+        if let Some(node) = self.nodes.get_mut(at as usize) {
+            node.rest = node.rest.saturating_add(requests);
+        }
+    }
+
+    /// Requests at and below a node, those that were turned away there included.
+    pub(super) fn whole(&self, id: u32) -> u64 {
+        let mut sum = 0_u64;
+        let mut waiting = vec![id];
+        while let Some(id) = waiting.pop() {
+            let Some(node) = self.node(id) else { continue };
+            let own: u64 = node.counts.iter().map(|count| u64::from(*count)).sum();
+            sum = sum.saturating_add(own).saturating_add(node.rest);
+            waiting.extend(self.children(id));
+        }
+        sum
+    }
+
+    /// Requests whose segments are not kept, because more names were asked for at some place than are.
+    pub(super) fn rest(&self) -> u64 {
+        self.nodes.iter().map(|node| node.rest).sum()
     }
 
     fn remove(&mut self, id: u32) {
@@ -461,6 +495,7 @@ impl Node {
             kept: false,
             rank,
             cut: u64::MAX,
+            rest: 0,
         }
     }
 }
