@@ -53,8 +53,9 @@ fn replay(paths: &[Vec<u8>], emit: &str) -> Vec<Value> {
     std::fs::write(&file, capture(&requests)).unwrap();
     let output = agent(&["replay", file.to_str().unwrap(), "--emit", emit], "");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let text = String::from_utf8(output.stdout).expect("what is written is UTF-8");
-    text.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
+    // What is written is UTF-8, whatever was read.
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 #[test]
@@ -69,7 +70,7 @@ fn paths_of_64_kib_are_read_whole_and_take_little_room() {
     };
     let mut paths: Vec<Vec<u8>> = (0..50).map(path).collect();
     // One segment that never ends.
-    paths.push([&b"/x/"[..], &[b'a'; PATH_BYTES]].concat());
+    paths.push([b"/x/".to_vec(), vec![b'a'; PATH_BYTES]].concat());
     paths.push(b"/ok".to_vec());
     let exchanges = replay(&paths, "exchanges");
     let read: Vec<&str> = exchanges.iter().filter_map(|it| it["path"].as_str()).collect();
