@@ -14,7 +14,7 @@
 //! | `ip` | four numbers with dots |
 //! | `email` | has `@` with a dot behind it |
 //! | `jwt` | begins as a JSON object in base64 |
-//! | `token` | looks random: 20 characters or more mixing upper case, lower case and two digits, 32 or more of letters and four digits, or 8 or more in which letters and digits change places as in no word |
+//! | `token` | looks random: 20 characters or more mixing upper case, lower case and two digits, 32 or more of letters and four digits, 16 or more mixing upper and lower case in which letters follow each other as in no word, or 8 or more in which letters and digits change places as in no word |
 //! | `text` | longer than 64 bytes, `..`, or bytes that no name has |
 //!
 //! A segment of a sensitive type is never a literal, seen once or often. A type before a short extension keeps it
@@ -307,6 +307,19 @@ fn is_token(segment: &[u8]) -> bool {
         && !slug
         && ((digits >= 2 && upper >= 2 && lower >= 2) || (segment.len() >= 32 && digits >= 4));
     long || (segment.len() >= 8 && digits >= 2 && joints <= 2 && is_mixed(segment))
+        || (segment.len() >= 16 && !slug && is_scrambled(segment, upper, lower))
+}
+
+/// Whether upper and lower case change as often as by chance and letters follow each other that no word has so: what is random has two
+/// digits only in seven of eight 21-character ids (64 signs).
+fn is_scrambled(segment: &[u8], upper: usize, lower: usize) -> bool {
+    let place = |byte: &u8| byte.to_ascii_lowercase().checked_sub(b'a').map(usize::from);
+    let pairs = segment.iter().zip(segment.iter().skip(1));
+    let strange = pairs.filter(|(one, next)| {
+        let after = place(one).and_then(|at| SELDOM_AFTER.get(at));
+        after.is_some_and(|after| after.contains(&next.to_ascii_lowercase()))
+    });
+    upper.min(lower) * 4 >= segment.len() && strange.count() >= 3
 }
 
 /// Whether letters and digits change places as often as in no word; a prefix (`cus_`, `i-`) does not count.
@@ -361,6 +374,14 @@ pub(super) fn is_version(segment: &[u8]) -> bool {
             && (stage.ends_with(b"beta") || stage.ends_with(b"alpha")))
 }
 
+/// Letters that hardly ever follow each letter of the alphabet, in the words of names.
+#[rustfmt::skip]
+const SELDOM_AFTER: [&[u8]; 26] = [
+    b"", b"qwxz", b"jx", b"kqx", b"", b"bcdghjkmnpqvwxz", b"bcfjkpqtvwxz", b"cfghjkpqxz", b"",
+    b"bcdfghjklmnpqrstvwxz", b"cdfgjpqvxz", b"qx", b"jkqvwxz", b"", b"", b"bcdfgjkmqvxz",
+    b"abcdefghijklmnopqrstvwxyz", b"jqx", b"jx", b"jkqvx", b"", b"bcdfghjkmpqtvwxz",
+    b"cfgjmpqvwxz", b"bdfgjklmnqrsvwxz", b"", b"bfgjkmpqrstvx",
+];
 /// Longest segment that can be a literal.
 const LITERAL_BYTES_MAX: usize = 64;
 /// Digits of which a card has more.
@@ -400,6 +421,8 @@ mod tests {
         check("192.0.2.7", Some(SegmentType::Ip));
         check("cus_4eC39HqLyjWDar", Some(SegmentType::Token));
         check("V1StGXR8_Z5jdHi6B-myT", Some(SegmentType::Token));
+        check("xbEpOSv-jutU0hjGmnHJK", Some(SegmentType::Token));
+        check("dtiWNzqsii2JCxQNQhqse", Some(SegmentType::Token));
         check("1' OR '1'='1", Some(SegmentType::Text));
         check("..", Some(SegmentType::Text));
         check("5f2b1c9e", Some(SegmentType::Hex));
@@ -432,6 +455,10 @@ mod tests {
             "how-to-configure-3-things-in-2024",
             "petstore.swagger.io",
             "getUserByIdAndNameOrEmail",
+            "queryOrgVpcFlowLogsConfigs",
+            "publishXunitXmlFiles",
+            "XMLHttpRequestProxyConfig",
+            "szczegolyZamowieniaKlienta",
             "@me",
             "用户",
         ] {

@@ -193,9 +193,8 @@ impl Pass<'_> {
         let facts =
             evidence::of_position(self.counted, position, &tails, &common, context, &self.known);
         let parameter = self.weights.parameter(&facts) + prior;
-        let segments = position.literals.len();
         let apart = !was_parameter && is_typed_apart(self.counted, position);
-        if parameter <= parameter_min(segments) || apart {
+        if parameter <= self.parameter_min(position.literals.len()) || apart {
             split.literals.extend(position.literals.iter().cloned());
             return;
         }
@@ -213,6 +212,18 @@ impl Pass<'_> {
             } else {
                 self.take_for_value(literal, split);
             }
+        }
+    }
+
+    /// How sure a parameter must be: where the service is little known surer, most of all among few segments, which show little that only
+    /// values would do.
+    fn parameter_min(&self, segments: usize) -> f64 {
+        let is_first_pass = self.known.calls <= 0.0;
+        match segments {
+            _ if is_first_pass || self.known.literals.len() >= LITERALS_MIN => PARAMETER_MIN,
+            ..=4 => 4.0,
+            5..=8 => 2.5,
+            _ => 1.5,
         }
     }
 
@@ -290,19 +301,13 @@ fn is_typed_apart(counted: Counted<'_>, position: &Position) -> bool {
         && typed * TYPED_SHARE >= position.sum()
 }
 
-/// How sure a parameter must be by how many segments there are: a template split in two is a lesser mistake than a literal swallowed, and
-/// few segments show little that only values would do.
-const fn parameter_min(segments: usize) -> f64 {
-    match segments {
-        ..=4 => 4.0,
-        5..=8 => 2.5,
-        _ => 1.5,
-    }
-}
-
+/// How sure a parameter must be: a template split in two is a lesser mistake than a literal swallowed.
+const PARAMETER_MIN: f64 = 1.0;
+/// Literals of a service that is known well: fewer say little of what is usual in it.
+const LITERALS_MIN: usize = 40;
 /// Segments that an earlier run did not know, from which on they decide beside what it knew.
 const STRANGERS_MIN: usize = 10;
-/// How much surer it is then that a position has a parameter, and that a literal of that run is one: as few segments must be.
+/// How much surer it is then that a position has a parameter, and that a literal of that run is one.
 const KNOWN_BEFORE: f64 = 4.0;
 /// How much more often such words may be called.
 const TYPED_SHARE: f64 = 4.0;
