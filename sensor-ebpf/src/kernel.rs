@@ -513,8 +513,8 @@ impl<const DIRECT: bool> Tables for Kernel<DIRECT> {
     }
 
     #[inline(always)]
-    fn concerns4(&self, ends: u32, work: &mut Work) -> bool {
-        outline::sensor_concerns4(ends, work) != 0
+    fn concerns4(&self, work: &mut Work) -> bool {
+        outline::sensor_concerns4(work) != 0
     }
 
     #[inline(always)]

@@ -14,7 +14,7 @@ use sensor_ebpf::{
         },
         flow_key::{FlowKey, Tuple},
         image::{ANY4_WORDS, FILTER6_WORDS, HITS_SLOTS, Line, SLOTS},
-        near::NEAR_WORDS,
+        near::{NEAR_SLOTS, NEAR_WORDS},
         policy::{LimitKey, RuleHits},
         repeat::{REPEATS_PER_CPU, Repeat},
         settings::{ListenerCounts, ListenerKey, Settings},
@@ -89,10 +89,12 @@ pub(crate) static FILTER6: ArrayOfMaps<
     Array<[u64; FILTER6_WORDS], 1, MMAPABLE>,
     { SLOTS as usize },
 > = ArrayOfMaps::new();
-/// Filters of block entries of both families, by slot; one is there only for a policy that has many.
+/// Filters of block entries, by slot and family; one is there only for a policy that has many of it.
 #[btf_map]
-pub(crate) static NEAR: ArrayOfMaps<Array<[u64; NEAR_WORDS], 1, MMAPABLE>, { SLOTS as usize }> =
-    ArrayOfMaps::new();
+pub(crate) static NEAR: ArrayOfMaps<
+    Array<[u64; NEAR_WORDS], 1, MMAPABLE>,
+    { NEAR_SLOTS as usize },
+> = ArrayOfMaps::new();
 /// Hits of rules; an index stays with a rule over all generations.
 #[btf_map]
 pub(crate) static RULE_HITS: PerCpuArray<RuleHits, { HITS_SLOTS as usize }> = PerCpuArray::new();

@@ -143,16 +143,16 @@ pub(crate) extern "C" fn sensor_reset(skb: *mut __sk_buff, given: *mut Work, lin
     u32::from(reset::answer(link, skb, &tables, work))
 }
 
-/// 1 when a block entry may name an end of an IPv4 packet in one of whose /24s is one.
+/// 1 when a block entry may name the destination of an IPv4 packet.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(crate) extern "C" fn sensor_concerns4(ends: u32, given: *mut Work) -> u32 {
+pub(crate) extern "C" fn sensor_concerns4(given: *mut Work) -> u32 {
     if given.is_null() {
         return 0;
     }
     let Some(work) = kernel::work() else { return 0 };
     let Some(tables) = Kernel::resume(Skb::<true>::new(core::ptr::null_mut())) else { return 0 };
-    u32::from(verdict::concerns4(ends, &tables, work))
+    u32::from(verdict::concerns4(&tables, work))
 }
 
 /// 1 when a block entry may name an end of an IPv6 packet in one of whose first anchors one may be.

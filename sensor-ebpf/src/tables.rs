@@ -218,7 +218,7 @@ pub trait Tables {
     fn any4(&self, slot: u32, words: [u32; 2]) -> [u64; 2];
     /// Two words of a slot's filter of IPv6 anchors.
     fn filter6(&self, slot: u32, words: [u32; 2]) -> [u64; 2];
-    /// Words of the filter of the policy's `NEAR`, and one of all its words; none where a policy has no such filter.
+    /// Words of the filter in a slot of `NEAR`, and one of all its words; none where a policy has no such filter.
     fn near<const N: usize>(
         &self,
         slot: u32,
@@ -351,11 +351,11 @@ pub trait Tables {
 
     /// Runs [`crate::verdict::concerns4`].
     #[inline(always)]
-    fn concerns4(&self, ends: u32, work: &mut Work) -> bool
+    fn concerns4(&self, work: &mut Work) -> bool
     where
         Self: Sized,
     {
-        verdict::concerns4(ends, self, work)
+        verdict::concerns4(self, work)
     }
 
     /// Runs [`crate::verdict::concerns6`].

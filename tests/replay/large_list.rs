@@ -16,7 +16,7 @@ use sensor_core::{
 use sensor_ebpf::{
     abi::{
         near::{NEAR_ENTRIES_MIN, NEAR_WORDS},
-        settings::{POLICY_ANCHOR_SHIFT, POLICY_NEAR},
+        settings::{POLICY_ANCHOR_SHIFT, POLICY_NEAR4, POLICY_NEAR6},
     },
     packet::Link,
     testing::{Host, image::Image},
@@ -77,14 +77,15 @@ fn everybody_on_a_large_list_is_dropped_and_their_neighbours_are_not() {
     let mut dice = Dice::new(7);
     let nets: Vec<IpNet> =
         (0..2 * ENTRIES).map(|number| entry(&mut dice, number % 2 == 0)).collect();
-    assert!(nets.len() >= NEAR_ENTRIES_MIN);
+    assert!(nets.len() / 2 >= NEAR_ENTRIES_MIN);
     let policy = policy::parse("p.yaml", POLICY.as_bytes(), UnixNs(1)).unwrap();
     let mut lists = Lists::default();
     let list = List::new(ListFacts::default(), nets.iter().map(|net| (*net, None)));
     lists.insert(&policy.rules[0].lists[0], Arc::new(list));
     let compiled = policy.compile(&HostFacts::default(), &lists, &mut Numbers::default()).unwrap();
     let built = &compiled.image;
-    assert!(built.near.len() == NEAR_WORDS && built.flags & POLICY_NEAR != 0);
+    assert!(built.near4.len() == NEAR_WORDS && built.flags & POLICY_NEAR4 != 0);
+    assert!(built.near6.len() == NEAR_WORDS && built.flags & POLICY_NEAR6 != 0);
 
     let anchor = View::new(&built.lines[..]).unwrap().header.anchor_lengths[0];
     let mut host = Host::default();
@@ -94,7 +95,8 @@ fn everybody_on_a_large_list_is_dropped_and_their_neighbours_are_not() {
         lines: built.lines.clone(),
         any4: built.any4.clone(),
         filter6: built.filter6.clone(),
-        near: built.near.clone(),
+        near4: built.near4.clone(),
+        near6: built.near6.clone(),
         flags: host.settings.policy,
     };
     let (mut dropped, mut passed) = (0_u32, 0_u32);

@@ -50,7 +50,8 @@ pub fn image(draft: &Draft) -> PolicyImage {
         lines: built.lines,
         any4: built.any4,
         filter6: built.filter6,
-        near: built.near,
+        near4: built.near4,
+        near6: built.near6,
         flags: built.flags,
     }
 }

@@ -387,7 +387,8 @@ impl PolicyMaps {
         drop(memory);
         bitmap(&self.any4, slot, &image.any4).map_err(failed("ANY4"))?;
         bitmap(&self.filter6, slot, &image.filter6).map_err(failed("FILTER6"))?;
-        bitmap(&self.near, slot, &image.near).map_err(failed("NEAR"))?;
+        bitmap(&self.near, slot, &image.near4).map_err(failed("NEAR"))?;
+        bitmap(&self.near, SLOTS + slot, &image.near6).map_err(failed("NEAR"))?;
         patiently(|| object::slot_set(self.policy.fd().as_fd(), slot, lines.as_fd()))
             .map_err(failed("POLICY"))?;
         if let Some(place) = usize::try_from(slot).ok().and_then(|slot| self.images.get_mut(slot)) {
@@ -406,12 +407,13 @@ impl PolicyMaps {
             // Whoever put it there: an earlier agent's image is not needed any more either.
             *place = None;
             let maps = [
-                (&self.policy, "POLICY"),
-                (&self.any4, "ANY4"),
-                (&self.filter6, "FILTER6"),
-                (&self.near, "NEAR"),
+                (&self.policy, slot, "POLICY"),
+                (&self.any4, slot, "ANY4"),
+                (&self.filter6, slot, "FILTER6"),
+                (&self.near, slot, "NEAR"),
+                (&self.near, SLOTS + slot, "NEAR"),
             ];
-            for (map, name) in maps {
+            for (map, slot, name) in maps {
                 patiently(|| object::slot_clear(map.fd().as_fd(), slot)).map_err(failed(name))?;
             }
         }

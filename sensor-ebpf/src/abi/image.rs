@@ -39,7 +39,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Version of this layout; the agent refuses to take over maps of another one.
-pub const IMAGE_VERSION: u32 = 4;
+pub const IMAGE_VERSION: u32 = 5;
 /// Slots of `POLICY`, `ANY4`, `FILTER6` and `NEAR`: confirmed, provisional, and one for the next.
 pub const SLOTS: u32 = 3;
 /// Words of one slot of `ANY4`: 2^24 bits.

@@ -1,8 +1,9 @@
 //! `NEAR`: what tells the neighbours of listed addresses from the listed ones without a line of the image.
 //!
 //! `ANY4` and `FILTER6` say that something near an address is blocked; this filter, asked next, says of nearly every address that is not
-//! blocked itself that it is not. It is a Bloom filter of 4 MiB (larger ones leave the caches), five bits for each unit, three in one word and two in another
-//! of the same line (all in one word would be wrong twice as often: some words are much fuller than others). It is only made for policies of [`NEAR_ENTRIES_MIN`] block entries and more: the image of a smaller one lies in the caches anyway.
+//! blocked itself that it is not. It is a Bloom filter of 4 MiB (larger ones leave the caches), four bits for each unit, two in one word and two in another
+//! of the same line (all in one word would be wrong half as often again: some words are much fuller than others). Each family has one of its own, where the policy has
+//! [`NEAR_ENTRIES_MIN`] block entries of it and more: the image of a smaller one lies in the caches anyway.
 //! A false positive costs time, never a verdict.
 //!
 //! - **IPv4.** Units are blocks of 32, of 4 and of 1 address ([`GRAINS4`]); an entry is the units that make it up, one shorter than /27 the
@@ -12,15 +13,17 @@
 //!   the policy's word names. An entry is one unit of its length, or a few of a length that is up to [`FINER_BITS`] longer, or else the unit of
 //!   the longest length not longer than itself.
 
-use super::image::swift6;
+use super::image::{SLOTS, swift6};
 
-/// Words of the filter: with a million entries of each family three neighbours in a hundred pass by chance.
+/// Words of the filter: with a million entries of its family one neighbour in a hundred passes by chance.
 pub const FILTER_WORDS: usize = 1 << 19;
 /// IPv4 entries of this length and shorter are bits of the bitmap behind the filter.
 pub const WIDE_BITS: u32 = 16;
+/// Slots of `NEAR`: those of IPv4, by the number of the policy's slot, and behind them those of IPv6.
+pub const NEAR_SLOTS: u32 = 2 * SLOTS;
 /// Words of one slot of `NEAR`.
 pub const NEAR_WORDS: usize = FILTER_WORDS + (1 << WIDE_BITS) / 64;
-/// Block entries (of both families) from which on a policy has the filter.
+/// Block entries of a family from which on a policy has its filter.
 pub const NEAR_ENTRIES_MIN: usize = 4_096;
 /// Lengths of IPv4 units.
 pub const GRAINS4: [u32; 3] = [27, 30, 32];
@@ -83,11 +86,11 @@ pub const fn has([first, second]: [u64; 2], [a, b]: [u64; 2]) -> bool {
     (first & a) ^ a | (second & b) ^ b == 0
 }
 
-/// Three bits and two bits by the high ones of a hash.
+/// Two bits and two bits by the high ones of a hash.
 #[inline(always)]
 const fn bits(hash: u64) -> [u64; 2] {
     [
-        1 << (hash >> 58) | 1 << ((hash >> 52) & 63) | 1 << ((hash >> 46) & 63),
-        1 << ((hash >> 40) & 63) | 1 << ((hash >> 34) & 63),
+        1 << (hash >> 58) | 1 << ((hash >> 52) & 63),
+        1 << ((hash >> 46) & 63) | 1 << ((hash >> 40) & 63),
     ]
 }

@@ -59,8 +59,10 @@ pub const POLICY_CONNECTIONS: u64 = 1 << 15;
 /// Where the first anchor length of the image lies in [`Settings::policy`]: eight bits from this one on. Clean IPv6 packets need it and
 /// nothing else of the header; the agent fills it in when it installs an image.
 pub const POLICY_ANCHOR_SHIFT: u32 = 16;
-/// Flag in [`Settings::policy`]: the policy has the filter `NEAR`.
-pub const POLICY_NEAR: u64 = 1 << 24;
+/// Flag in [`Settings::policy`]: the policy has the filter `NEAR` for IPv4.
+pub const POLICY_NEAR4: u64 = 1 << 24;
+/// Flag in [`Settings::policy`]: the same for IPv6.
+pub const POLICY_NEAR6: u64 = 1 << 25;
 /// Where the lengths of IPv6 units of `NEAR` lie in [`Settings::policy`]: eight bits each from this one on, 0 = no more.
 pub const POLICY_GRAINS_SHIFT: u32 = 32;
 /// Mask of the slot in [`Settings::policy`].

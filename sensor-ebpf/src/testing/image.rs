@@ -78,8 +78,10 @@ pub struct Image {
     pub any4: Box<[u64]>,
     /// `FILTER6`, likewise.
     pub filter6: Box<[u64]>,
-    /// `NEAR`, never in an image that is built here: its tables are small.
-    pub near: Box<[u64]>,
+    /// `NEAR` of IPv4, never in an image that is built here: its tables are small.
+    pub near4: Box<[u64]>,
+    /// The same of IPv6.
+    pub near6: Box<[u64]>,
     /// `POLICY_*` flags without the slot, with the anchor length.
     pub flags: u64,
 }

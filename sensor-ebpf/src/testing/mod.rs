@@ -24,7 +24,7 @@ use crate::{
         counter::Counter,
         dynamic::{Connection, DropKey, DropValue, Handshake, Verdict},
         flow_key::{FlowKey, Tuple},
-        image::{INSTALL_LINE, INSTALL_WORD, Line, Lines as _},
+        image::{INSTALL_LINE, INSTALL_WORD, Line, Lines as _, SLOTS},
         policy::{LimitKey, RuleHits},
         repeat::Repeat,
         sample::{Hook, SampleHeader},
@@ -297,7 +297,8 @@ impl Tables for Host {
         words: [u32; N],
         wide: u32,
     ) -> Option<([u64; N], u64)> {
-        let near = &self.image(slot)?.near;
+        let image = self.image(slot % SLOTS)?;
+        let near = if slot < SLOTS { &image.near4 } else { &image.near6 };
         (!near.is_empty()).then(|| (words.map(|word| near[word as usize]), near[wide as usize]))
     }
     fn line(&self, slot: u32, number: u32) -> Option<&Line> {

@@ -11,12 +11,12 @@ use crate::{
     abi::{
         image::{
             ANCHORS_MAX, DENSE_24, Line, ListId, NO_ANCHOR, WITH_24, WITH_COVERED_24, filter6,
-            hash6, hash24, other_bucket, slot4, swift6,
+            SLOTS, hash6, hash24, other_bucket, slot4, swift6,
         },
         near::{has, has4, unit6, wide4, words4},
         settings::{
             POLICY_ANCHOR_SHIFT, POLICY_BLOCK4, POLICY_BLOCK6, POLICY_GRAINS_SHIFT, POLICY_LIMIT4,
-            POLICY_LIMIT6, POLICY_NEAR, POLICY_REQUESTS, POLICY_SLOT,
+            POLICY_LIMIT6, POLICY_NEAR4, POLICY_NEAR6, POLICY_REQUESTS, POLICY_SLOT,
         },
     },
     packet::TcpFlags,
@@ -54,22 +54,27 @@ pub(crate) fn concerns<T: Tables>(tables: &T, work: &mut Work) -> bool {
         return true;
     }
     let (src, dst) = (work.headers.source(), work.headers.destination());
-    let ends =
-        if four { any4(src.1, dst.1, policy, tables) } else { any6(src, dst, policy, tables) };
-    if ends == 0 || !T::LIMITS || policy & POLICY_NEAR == 0 {
-        return ends != 0;
+    if four {
+        let ends = any4(src.1, dst.1, policy, tables);
+        if ends == 0 {
+            return false;
+        }
+        // Asked here and not in a function: of neighbours that send much, every packet comes this far.
+        let one = if ends & 1 != 0 { src.1 } else { dst.1 };
+        return near4(one as u32, policy, tables)
+            || (ends == BOTH && tables.concerns4(work));
     }
-    if four { tables.concerns4(ends, work) } else { tables.concerns6(ends, work) }
+    let ends = any6(src, dst, policy, tables);
+    ends != 0 && (!T::LIMITS || policy & POLICY_NEAR6 == 0 || tables.concerns6(ends, work))
 }
 
-/// Whether a block entry may name one of those ends of an IPv4 packet (bit 0 source, bit 1 destination) in whose /24s entries are. Apart,
-/// because few packets come this far.
+/// Both ends of a packet, as bits.
+const BOTH: u32 = 3;
+
+/// Whether a block entry may name the destination of an IPv4 packet; apart, because of hardly any packet entries are near both ends.
 #[inline(always)]
-pub fn concerns4<T: Tables>(ends: u32, tables: &T, work: &Work) -> bool {
-    let (src, dst) = (work.headers.source().1, work.headers.destination().1);
-    let policy = work.search.policy;
-    (ends & 1 != 0 && near4(src as u32, policy, tables))
-        || (ends & 2 != 0 && near4(dst as u32, policy, tables))
+pub fn concerns4<T: Tables>(tables: &T, work: &Work) -> bool {
+    near4(work.headers.destination().1 as u32, work.search.policy, tables)
 }
 
 /// The same for an IPv6 packet in whose ends' first anchors entries are.
@@ -92,7 +97,7 @@ fn any4<T: Tables>(a: u64, b: u64, policy: u64, tables: &T) -> u32 {
 #[inline(always)]
 #[expect(clippy::needless_bitwise_bool, reason = "one branch, not one that each address turns")]
 fn near4<T: Tables>(address: u32, policy: u64, tables: &T) -> bool {
-    if !T::LIMITS || policy & POLICY_NEAR == 0 {
+    if !T::LIMITS || policy & POLICY_NEAR4 == 0 {
         return true;
     }
     let (wide, bit) = wide4(address);
@@ -105,13 +110,14 @@ fn near4<T: Tables>(address: u32, policy: u64, tables: &T) -> bool {
 #[inline(always)]
 #[expect(clippy::many_single_char_names, reason = "two words of each of four units")]
 fn near6<T: Tables>((high, low): (u64, u64), policy: u64, tables: &T) -> bool {
-    if !T::LIMITS || policy & POLICY_NEAR == 0 {
+    if !T::LIMITS || policy & POLICY_NEAR6 == 0 {
         return true;
     }
     let unit = |at: u32| unit6(high, low, (policy >> (POLICY_GRAINS_SHIFT + 8 * at)) as u32 & 0xff);
     let [([a, b], one), ([c, d], two)] = [unit(0), unit(1)];
     let [([e, f], three), ([g, h], four)] = [unit(2), unit(3)];
-    let words = tables.near((policy & POLICY_SLOT) as u32, [a, b, c, d, e, f, g, h], 0);
+    let slot = SLOTS + (policy & POLICY_SLOT) as u32;
+    let words = tables.near(slot, [a, b, c, d, e, f, g, h], 0);
     let Some(([a, b, c, d, e, f, g, h], _)) = words else { return true };
     has([a, b], one) | has([c, d], two) | has([e, f], three) | has([g, h], four)
 }

@@ -13,8 +13,10 @@ pub struct PolicyImage {
     pub any4: Box<[u64]>,
     /// `FILTER6`: [`FILTER6_WORDS`](sensor_ebpf::abi::image::FILTER6_WORDS) words, or none where no client of IPv6 is blocked.
     pub filter6: Box<[u64]>,
-    /// `NEAR`: [`NEAR_WORDS`](sensor_ebpf::abi::near::NEAR_WORDS) words, or none where few clients are blocked.
-    pub near: Box<[u64]>,
+    /// `NEAR` of IPv4: [`NEAR_WORDS`](sensor_ebpf::abi::near::NEAR_WORDS) words, or none where few clients of it are blocked.
+    pub near4: Box<[u64]>,
+    /// The same of IPv6.
+    pub near6: Box<[u64]>,
     /// `POLICY_*` flags of [`Settings::policy`](sensor_ebpf::abi::settings::Settings::policy), the slot left out.
     pub flags: u64,
 }
@@ -30,7 +32,7 @@ impl PolicyImage {
 
     /// Bytes that it takes in the kernel.
     pub fn bytes(&self) -> u64 {
-        [&self.any4, &self.filter6, &self.near]
+        [&self.any4, &self.filter6, &self.near4, &self.near6]
             .into_iter()
             .fold(size_of_val(&self.lines[..]), |bytes, words| bytes + size_of_val(&**words))
             as u64

@@ -60,38 +60,42 @@ impl Grains {
     }
 }
 
-/// Whether a policy of these block entries has the filter.
-pub(super) fn is_wanted(four: &[Key4], six: &[Key6]) -> bool {
-    four.len() + six.len() >= NEAR_ENTRIES_MIN
-        && four.iter().map(|key| u64::from(units4(key.len()).1)).sum::<u64>() <= UNITS_MAX
+/// Whether a policy of these block entries has the filter of IPv4.
+pub(super) fn is_wanted4(keys: &[Key4]) -> bool {
+    keys.len() >= NEAR_ENTRIES_MIN
+        && keys.iter().map(|key| u64::from(units4(key.len()).1)).sum::<u64>() <= UNITS_MAX
+}
+
+/// The same of IPv6.
+pub(super) const fn is_wanted6(keys: &[Key6]) -> bool {
+    keys.len() >= NEAR_ENTRIES_MIN
 }
 
 /// Bytes of the filter.
 pub(super) const BYTES: usize = NEAR_WORDS * 8;
 
-/// The filter of the block entries.
-pub(super) fn near(four: &[Key4], six: &[Key6], grains: Grains) -> Box<[u64]> {
-    let mut words = vec![0; NEAR_WORDS].into_boxed_slice();
-    let mut set = |at: &[u32], bits: &[u64]| {
-        for (at, bits) in at.iter().zip(bits) {
-            if let Some(word) = usize::try_from(*at).ok().and_then(|at| words.get_mut(at)) {
-                *word |= bits;
-            }
-        }
-    };
-    for key in four {
+/// The filter of the block entries of IPv4.
+pub(super) fn near4(keys: &[Key4]) -> Box<[u64]> {
+    let mut words = empty();
+    for key in keys {
         let (len, count) = units4(key.len());
         for unit in 0..count {
             let address = key.address() | unit << (32 - len);
             if len == WIDE_BITS {
                 let (word, bit) = wide4(address);
-                set(&[word], &[bit]);
+                set(&mut words, [word], [bit]);
             } else {
-                set(&words4(address), &bits4(address, len));
+                set(&mut words, words4(address), bits4(address, len));
             }
         }
     }
-    for key in six {
+    words
+}
+
+/// The same of IPv6.
+pub(super) fn near6(keys: &[Key6], grains: Grains) -> Box<[u64]> {
+    let mut words = empty();
+    for key in keys {
         let len = grains.of(key.len());
         let (high, low) = cut(key.high, key.low, len);
         let prefix = u128::from(high) << 64 | u128::from(low);
@@ -99,10 +103,23 @@ pub(super) fn near(four: &[Key4], six: &[Key6], grains: Grains) -> Box<[u64]> {
             let unit = prefix | unit.checked_shl(128 - u32::from(len)).unwrap_or(0);
             #[expect(clippy::cast_possible_truncation, reason = "the two halves of 128 bits")]
             let (at, bits) = unit6((unit >> 64) as u64, unit as u64, len.into());
-            set(&at, &bits);
+            set(&mut words, at, bits);
         }
     }
     words
+}
+
+fn empty() -> Box<[u64]> {
+    vec![0; NEAR_WORDS].into_boxed_slice()
+}
+
+/// Sets bits in as many words.
+fn set<const N: usize>(words: &mut [u64], at: [u32; N], bits: [u64; N]) {
+    for (at, bits) in at.into_iter().zip(bits) {
+        if let Some(word) = usize::try_from(at).ok().and_then(|at| words.get_mut(at)) {
+            *word |= bits;
+        }
+    }
 }
 
 /// Length and number of the units of an IPv4 entry.

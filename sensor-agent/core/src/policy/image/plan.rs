@@ -7,7 +7,7 @@ use sensor_ebpf::abi::{
     },
     settings::{
         POLICY_ALLOW4, POLICY_ALLOW6, POLICY_BLOCK4, POLICY_BLOCK6, POLICY_CONNECTIONS,
-        POLICY_LIMIT4, POLICY_LIMIT6, POLICY_NEAR, POLICY_REQUESTS,
+        POLICY_LIMIT4, POLICY_LIMIT6, POLICY_NEAR4, POLICY_NEAR6, POLICY_REQUESTS,
     },
 };
 use zerocopy::transmute;
@@ -35,7 +35,8 @@ pub(super) struct Plan {
     pub(super) digest: u64,
     anchors: Anchors,
     grains: Grains,
-    has_near: bool,
+    has_near4: bool,
+    has_near6: bool,
     sizes: Sizes,
 }
 
@@ -67,9 +68,10 @@ impl Plan {
             anchors6: Buckets::<2>::count_for(members6::anchors(&block6.keys, anchors)),
         };
         let [block4, ..] = &four;
-        let has_near = near::is_wanted(&block4.keys, &block6.keys);
+        let has_near4 = near::is_wanted4(&block4.keys);
+        let has_near6 = near::is_wanted6(&block6.keys);
         let grains = Grains::choose(&block6.keys);
-        Self { four, six, chains, failsafe, digest, anchors, grains, has_near, sizes }
+        Self { four, six, chains, failsafe, digest, anchors, grains, has_near4, has_near6, sizes }
     }
 
     fn blocks4(&self) -> bool {
@@ -94,7 +96,7 @@ impl Plan {
     pub(super) fn bytes(&self) -> u64 {
         let bitmaps = usize::from(self.blocks4()) * ANY4_WORDS * 8
             + usize::from(self.blocks6()) * FILTER6_WORDS * 8
-            + usize::from(self.has_near) * near::BYTES;
+            + (usize::from(self.has_near4) + usize::from(self.has_near6)) * near::BYTES;
         (self.lines() * size_of::<Line>() + bitmaps) as u64
     }
 
@@ -175,13 +177,15 @@ impl Plan {
         for (line, words) in lines.iter_mut().zip(head) {
             *line = words;
         }
-        let near = if self.has_near {
-            let ([four, ..], [six, ..]) = (&self.four, &self.six);
-            near::near(&four.keys, &six.keys, self.grains)
-        } else {
-            Box::default()
-        };
-        Ok(PolicyImage { lines, any4, filter6, near, flags: self.flags() })
+        let ([four, ..], [six, ..]) = (&self.four, &self.six);
+        let (mut near4, mut near6) = (Box::default(), Box::default());
+        if self.has_near4 {
+            near4 = near::near4(&four.keys);
+        }
+        if self.has_near6 {
+            near6 = near::near6(&six.keys, self.grains);
+        }
+        Ok(PolicyImage { lines, any4, filter6, near4, near6, flags: self.flags() })
     }
 
     /// Every IPv4 entry of every list.
@@ -262,7 +266,8 @@ impl Plan {
             (any_packet && !limit6.keys.is_empty(), POLICY_LIMIT6),
             (any_request, POLICY_REQUESTS),
             (any_connection, POLICY_CONNECTIONS),
-            (self.has_near, POLICY_NEAR | self.grains.flags()),
+            (self.has_near4, POLICY_NEAR4),
+            (self.has_near6, POLICY_NEAR6 | self.grains.flags()),
         ]
         .into_iter()
         .filter(|(wanted, _)| *wanted)
