@@ -35,7 +35,8 @@ fn image(case: &Case) -> (Image, u64) {
         lines,
         any4: image.any4.clone(),
         filter6: image.filter6.clone(),
-        near: image.near.clone(),
+        near4: image.near4.clone(),
+        near6: image.near6.clone(),
         flags: image.flags | anchor,
     };
     (copy, image.flags | anchor)

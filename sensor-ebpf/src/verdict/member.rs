@@ -10,8 +10,8 @@ use super::{
 use crate::{
     abi::{
         image::{
-            ANCHORS_MAX, DENSE_24, Line, ListId, NO_ANCHOR, WITH_24, WITH_COVERED_24, filter6,
-            SLOTS, hash6, hash24, other_bucket, slot4, swift6,
+            ANCHORS_MAX, DENSE_24, Line, ListId, NO_ANCHOR, SLOTS, WITH_24, WITH_COVERED_24,
+            filter6, hash6, hash24, other_bucket, slot4, swift6,
         },
         near::{has, has4, unit6, wide4, words4},
         settings::{
@@ -61,8 +61,7 @@ pub(crate) fn concerns<T: Tables>(tables: &T, work: &mut Work) -> bool {
         }
         // Asked here and not in a function: of neighbours that send much, every packet comes this far.
         let one = if ends & 1 != 0 { src.1 } else { dst.1 };
-        return near4(one as u32, policy, tables)
-            || (ends == BOTH && tables.concerns4(work));
+        return near4(one as u32, policy, tables) || (ends == BOTH && tables.concerns4(work));
     }
     let ends = any6(src, dst, policy, tables);
     ends != 0 && (!T::LIMITS || policy & POLICY_NEAR6 == 0 || tables.concerns6(ends, work))
