@@ -81,6 +81,10 @@ pub struct EndpointsStatus {
     pub by_exposure: BTreeMap<String, u64>,
     /// Of kind `api`, without a declared owner.
     pub unowned: u64,
+    /// Names at places of paths beside those that learned templates tell apart: an estimate. Their requests are `learned_templates_rest` in the
+    /// ledger, exactly.
+    #[serde(default)]
+    pub names_together: u64,
 }
 
 /// One wanted interface.

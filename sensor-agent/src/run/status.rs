@@ -45,6 +45,7 @@ fn endpoints(summary: Summary) -> EndpointsStatus {
             .map(|(class, count)| (class.as_str().to_owned(), count))
             .collect(),
         unowned: summary.unowned,
+        names_together: summary.names_together,
     }
 }
 

@@ -138,6 +138,8 @@ impl Scrape {
         let endpoints = &self.0.endpoints;
         let help = "Endpoints of kind api without a declared owner";
         gauge(out, "endpoints_unowned", help, None, endpoints.unowned)?;
+        let help = "Names in paths beside those that learned templates tell apart, estimated";
+        gauge(out, "learned_names_together", help, None, endpoints.names_together)?;
         let families = [
             ("endpoints", "Endpoints that were called", "state", &endpoints.by_state),
             (
@@ -341,6 +343,7 @@ mod tests {
                 by_state: [("shadow-path".into(), 2)].into(),
                 by_exposure: [("public".into(), 1)].into(),
                 unowned: 3,
+                names_together: 12,
             },
             ledger: [("kernel".into(), [("sightings".into(), 5)].into())].into(),
             policy: Some(PolicyStatus::default()),
@@ -355,6 +358,7 @@ mod tests {
             "sensor_endpoints{state=\"shadow-path\"} 2",
             "sensor_endpoints_reached{exposure=\"public\"} 1",
             "sensor_endpoints_unowned 3",
+            "sensor_learned_names_together 12",
             "sensor_kernel_ledger_total{count=\"sightings\"} 5",
             "sensor_sink_events_total{sink=\"stdout\",outcome=\"dropped\"} 3",
             "sensor_rule_packets_total{rule=\"a\\\"b\\n\\\\\",kind=\"\",outcome=\"dropped\"} 7",

@@ -128,6 +128,8 @@ impl Inventory {
             let tell = has_room.then_some(&mut tell);
             self.tell_change(EndpointId(slot), now, mask, tell, &mut sum);
         }
+        sum.summary.names_together =
+            self.services.iter().map(|service| service.learned.rest_names()).sum();
         self.summary = sum.summary;
     }
 

@@ -20,6 +20,8 @@ pub struct Summary {
     exposures: [u64; Exposure::ALL.len()],
     /// Of kind `api`, without a declared owner.
     pub unowned: u64,
+    /// Names at places of paths beside those that learned templates tell apart: estimated, however often they were asked.
+    pub names_together: u64,
 }
 
 impl Summary {

@@ -141,6 +141,16 @@ impl Learned {
         self.trie.rest()
     }
 
+    /// About how many names those are of.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "an estimate, at least 0"
+    )]
+    pub(in super::super) fn rest_names(&self) -> u64 {
+        self.trie.rest_names().round() as u64
+    }
+
     /// All requests that are counted somewhere.
     #[cfg(test)]
     pub(super) fn counted(&self) -> u64 {

@@ -3,7 +3,7 @@
 //! The same in whatever order it was asked, and two of them merge into that of all traffic, at the bounds too: a node keeps
 //! the [`CHILDREN_MAX`] children of the lowest rank it ever saw (a rank only depends on the text; words of APIs and
 //! versions come first, so that `me` stays beside ten thousand names), so a child that is kept was kept from its first request on.
-//! Requests of the others are counted together, at the node that has no place for them.
+//! Requests of the others are counted together, at the node that has no place for them; how many names those were is estimated from the ranks.
 //! Of a type's values the [`VALUES_MAX`] of the lowest hash are kept, in clear only where a literal may come of them.
 //!
 //! [`NODES_MAX`] bounds the whole. Values below values multiply (`/repos/{owner}/{repo}`), so there the next of [`STEPS`] is
@@ -16,6 +16,7 @@ use hashbrown::HashMap;
 
 use super::{
     super::segment::{SegmentType, is_version},
+    position::real,
     segments::{Parts, Segments},
     words,
 };
@@ -438,6 +439,16 @@ impl Trie {
     /// Requests whose segments are not kept, because more names were asked for at some place than are.
     pub(super) fn rest(&self) -> u64 {
         self.nodes.iter().map(|node| node.rest).sum()
+    }
+
+    /// How many names those are, estimated: where the lowest ranks are kept and ranks are spread evenly, the cut says how many
+    /// there are in all (Beyer et al., "On synopses for distinct-value estimation under multiset operations", 2007).
+    pub(super) fn rest_names(&self) -> f64 {
+        let beyond = |node: &Node| {
+            let share = real(node.cut.saturating_sub(NAME)) / real(NAME);
+            if share > 0.0 { f64::from(node.names) * (1.0 / share - 1.0) } else { 0.0 }
+        };
+        self.nodes.iter().filter(|node| node.rest > 0).map(beyond).sum()
     }
 
     fn remove(&mut self, id: u32) {
