@@ -83,6 +83,43 @@ fn wrong_values_are_answered_with_the_right_ones_and_exit_code_2() {
 }
 
 #[test]
+fn records_are_accounted_for_and_wrong_ones_are_named() {
+    let lines = r#"{"method":"GET","host":"shop.example","path":"noslash","status":200}"#;
+    let output = agent(&["replay", "-"], lines);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let named = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(named.contains("record 1 was left out: `path` does not begin with `/`"), "{named}");
+    assert!(text(&output).contains("records: 1 = 1 left out"), "{output:?}");
+
+    // Wrong lines among right ones: the first ten are named, the others counted. Without a time, that of the line before holds.
+    let wrong = "{\"method\"\n".repeat(12);
+    let undated = r#"{"method":"PUT","host":"stock.example","path":"/items/31","status":200}"#;
+    let output = agent(&["replay", "-"], &format!("{}{wrong}{undated}\n", REQUESTS.trim_start()));
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let named = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(named.matches("was left out: ").count(), 10, "{named}");
+    assert!(named.contains("2 more records were left out"), "{named}");
+    let shown = text(&output);
+    assert!(shown.contains("records: 18 = 6 requests, 12 left out"), "{shown}");
+    let put = shown.lines().find(|line| line.contains("PUT"));
+    assert!(put.is_some_and(|line| line.contains("2026-06-01 20:00:00Z")), "{shown}");
+}
+
+#[test]
+fn a_wrong_flag_is_wrong_whatever_is_printed() {
+    for arguments in [
+        &["--emit", "exchanges", "--catalogue", "/nonexistent"][..],
+        &["--emit", "coverage"],
+        &["--window", "0s"],
+        &["--local", "here"],
+    ] {
+        assert_eq!(replay(arguments).status.code(), Some(2), "{arguments:?}");
+    }
+    // Nothing is read from standard input then.
+    assert_eq!(agent(&["replay", "/"], "").status.code(), Some(2));
+}
+
+#[test]
 fn templates_of_operators_hold_and_a_wrong_file_is_refused_by_line() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("templates.yaml");

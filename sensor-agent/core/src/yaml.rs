@@ -22,6 +22,11 @@ pub(crate) fn from_str<T: DeserializeOwned>(text: &str) -> Result<T, YamlError> 
         if let Some(at) = message.rfind(" at line ").filter(|_| line.is_some()) {
             message.truncate(at);
         }
+        // What the parser's options are called says nothing to who wrote the file.
+        if let Some(rest) = message.strip_prefix("duplicate mapping key: ") {
+            let key = rest.split(", set ").next().unwrap_or(rest);
+            message = format!("the key `{key}` is there twice; remove one");
+        }
         YamlError { line, message }
     })
 }

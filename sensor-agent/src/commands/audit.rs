@@ -35,7 +35,7 @@ enum Verb {
     /// Looks for entries that were changed, removed or moved
     #[command(after_help = "\
 Example:
-  sudo sensor-agent audit verify --head 5f0c...   (a head hash that was sent upstream, or noted)
+  sudo sensor-agent audit verify --head $(cat head.txt)   (a head hash that was sent upstream, or noted)
 
 Without --head the log is compared with the head of the running agent, if one runs: only a head from elsewhere shows that the end \
 was cut off or everything written anew while no agent ran. Exit code 1 when something does not fit.")]
@@ -81,6 +81,11 @@ fn folder(from: &From) -> Result<PathBuf> {
 }
 
 fn unreadable(error: &audit::AuditError) -> anyhow::Error {
+    if error.source.kind() == std::io::ErrorKind::NotFound {
+        let place = error.path.display();
+        let why = format!("{place}: no agent has kept a log there (--store, --log)");
+        return Prerequisite::new(why).into();
+    }
     Prerequisite::new(format!(
         "{error}; the log is root's, in the store of the agent (--store, --log)"
     ))
@@ -157,10 +162,11 @@ fn verify(from: &From, head: Option<Hash>, json: bool) -> Result<Exit> {
         _ => {}
     }
     let verdict = if found.holds() { "holds" } else { "DOES NOT HOLD" };
-    output::print(&format!(
-        "{verdict}: entries {} to {}, head {}\n",
-        found.first, found.last, found.head
-    ))?;
+    output::print(&if found.last == 0 {
+        format!("{verdict}: no entries\n")
+    } else {
+        format!("{verdict}: entries {} to {}, head {}\n", found.first, found.last, found.head)
+    })?;
     Ok(if found.holds() { Exit::Done } else { Exit::Negative })
 }
 

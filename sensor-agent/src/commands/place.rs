@@ -1,6 +1,6 @@
 //! Where the running agent and its store are, for the commands that ask them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
@@ -12,7 +12,7 @@ pub(super) struct Place {
     /// Configuration file, for the places of socket and store [default: /etc/api-sensor/config.yaml if it is there]
     #[arg(long, short = 'c', env = "SENSOR_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Control socket of the agent [default: /run/api-sensor/agent.sock]
+    /// Control socket of the agent [default: /run/api-sensor/agent.sock; your own agent's, where one runs without root]
     #[arg(long, env = "SENSOR_SOCKET", value_name = "PATH")]
     socket: Option<PathBuf>,
     /// Folder of the store, opened when no agent runs [default: /var/lib/api-sensor]
@@ -25,7 +25,15 @@ impl Place {
     pub(super) fn resolve(&self) -> Result<Config> {
         let flags =
             Raw { socket: self.socket.clone(), store: self.store.clone(), ..Raw::default() };
-        Ok(Config::resolve(file(self.config.as_deref())?.overlaid_by(flags))?)
+        let raw = file(self.config.as_deref())?.overlaid_by(flags);
+        let is_named = raw.socket.is_some();
+        let mut config = Config::resolve(raw)?;
+        // Who may read root's agent by their group has no agent of their own.
+        let system = Path::new(config::SYSTEM_SOCKET);
+        if !is_named && !config.socket.exists() && system.exists() {
+            system.clone_into(&mut config.socket);
+        }
+        Ok(config)
     }
 }
 

@@ -45,7 +45,7 @@ pub fn summary(view: &InventoryView) -> String {
     ];
     let opened = sum(|row| row.opened);
     if opened == 0 {
-        return "No connections counted (a running agent counts them).\n".into();
+        return "No connections to servers of ours were counted.\n".into();
     }
     let named = parts
         .iter()
@@ -57,7 +57,7 @@ pub fn summary(view: &InventoryView) -> String {
         .join(", ");
     let unreadable = parts[1].1 + parts[2].1;
     if unreadable > 0 {
-        text.push_str(" (what is encrypted or HTTP/2 is counted, not read: sensor-agent coverage)");
+        text.push_str(" (what is encrypted or HTTP/2 is counted, not read)");
     }
     text.push('\n');
     text
@@ -211,8 +211,11 @@ fn classes(status: &std::collections::BTreeMap<String, u64>) -> String {
     parts.join(" ")
 }
 
-/// To the second: `2026-11-23 02:05:00Z`.
+/// To the second: `2026-11-23 02:05:00Z`; requests in a list may have no time.
 pub(super) fn moment(time: UnixNs) -> String {
+    if time == UnixNs::default() {
+        return "unknown".into();
+    }
     let seconds = time.0 / 1_000_000_000 * 1_000_000_000;
     rfc3339(seconds).replace('T', " ")
 }

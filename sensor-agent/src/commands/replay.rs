@@ -1,5 +1,6 @@
 //! `replay FILE`: the pipeline over a capture, a HAR file or JSON lines of requests. No root, any system.
 
+use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Read};
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use sensor_core::flow::{Assembler, FlowCounter, FlowCounts, Limits, Segment};
 use sensor_core::inventory::{EndpointRow, RowFilter};
 use sensor_core::locality::{LocalAddresses, Locality};
 use sensor_core::pipeline::{ExchangeEvents, Pipeline, Settings};
+use sensor_core::state::State;
 use sensor_core::time::UnixNs;
 
 use super::inventory::{Filter, FilterArgs};
@@ -39,6 +41,14 @@ const PROGRESS_FROM_BYTES: u64 = 64 << 20;
 
 /// Runs the pipeline over a recording (pcap, pcapng, HAR 1.2, JSON lines of requests; `-` for standard input)
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  sensor-agent replay demo.pcap
+  sensor-agent replay demo.pcap --catalogue ./api-documents --state shadow,zombie
+  sensor-agent replay session.har --emit templates
+  tcpdump -i any -U -w - port 80 | sensor-agent replay -
+
+Exit code 1: nothing could be read of what the file holds. 2: no such file, or a flag is wrong.")]
 pub(super) struct Args {
     /// Recording to read, `-` for standard input
     file: PathBuf,
@@ -55,7 +65,7 @@ pub(super) struct Args {
     #[arg(long, default_value = "30d", value_name = "SPAN")]
     window: Span,
     /// Which servers are ours (repeatable); others make the egress list [default: all are]
-    #[arg(long, value_name = "CIDR")]
+    #[arg(long, value_name = "CIDR", value_parser = crate::config::prefix)]
     local: Vec<ipnet::IpNet>,
     /// Proxies that are believed when they name the client they speak for (repeatable)
     #[arg(long = "trusted-proxy", value_name = "CIDR", value_parser = crate::config::prefix)]
@@ -97,10 +107,12 @@ enum Emit {
     Templates,
     /// Each API document with what of it was used
     Coverage,
+    /// Each host that was called and is not ours
+    Egress,
 }
 
 /// Said where nothing was declared: why every endpoint has the same state.
-const NO_CATALOGUE: &str = "\nNothing declared these endpoints, so all are `observed`; with OpenAPI documents (--catalogue PATH) \
+const NO_CATALOGUE: &str = "\nNothing declared these endpoints, so all are `observed`; with OpenAPI documents (--catalogue FOLDER) \
      they are\ndeclared, shadow, zombie or dormant.\n";
 
 /// Reads the recording.
@@ -117,12 +129,18 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
             "filters and --sort choose endpoints: they go with the table and with --emit inventory";
         return Err(Prerequisite::new(why).into());
     }
+    if args.emit == Some(Emit::Coverage) && args.catalogue.is_none() {
+        let why = "--emit coverage is of API documents: name their folder with --catalogue";
+        return Err(Prerequisite::new(why).into());
+    }
     let (recording, bytes) = open(&args.file)?;
     let mut emitter = Emitter::new(args.emit);
+    // Made for exchanges too: a flag that is wrong is wrong whatever is printed.
+    let mut pipeline = pipeline(args)?;
     if args.emit == Some(Emit::Exchanges) {
+        drop(pipeline);
         return exchanges_only(args, recording, emitter, bytes);
     }
-    let mut pipeline = pipeline(args)?;
     let mut asked = Asked::new(args.emit);
     let read = match recording {
         Recording::Capture(mut capture) => {
@@ -188,20 +206,26 @@ type AnyRecording = Recording<Box<dyn Read>>;
 /// How the input ended.
 struct ReadEnd {
     packets: Option<PacketCounts>,
-    fault: Option<String>,
+    /// Records of a text that were requests, and those that were not.
+    records: Option<(u64, u64)>,
+    /// What was wrong: the end of a capture, or records.
+    faults: Vec<String>,
 }
 
 impl ReadEnd {
     fn of_capture(end: CaptureEnd) -> Self {
-        Self { packets: Some(end.counts), fault: end.fault.map(|fault| fault.to_string()) }
+        let faults = end.fault.map(|fault| fault.to_string()).into_iter().collect();
+        Self { packets: Some(end.counts), records: None, faults }
     }
 
-    fn of_text(end: Result<TextEnd, String>) -> Self {
-        let wrong = |end: TextEnd| {
-            end.first_fault
-                .map(|fault| format!("{} records were left out, the first: {fault}", end.wrong))
-        };
-        Self { packets: None, fault: end.map_or_else(Some, wrong) }
+    fn of_text(end: TextEnd) -> Self {
+        let named = end.faults.len() as u64;
+        let mut faults = end.faults;
+        if end.wrong > named {
+            faults.push(format!("{} more records were left out", end.wrong - named));
+        }
+        faults.extend(end.broken);
+        Self { packets: None, records: Some((end.taken, end.wrong)), faults }
     }
 }
 
@@ -211,8 +235,12 @@ fn open(path: &Path) -> Result<(AnyRecording, Option<u64>)> {
     let (reader, bytes): (Box<dyn Read>, _) = if path.as_os_str() == "-" {
         (Box::new(io::stdin()), None)
     } else {
-        let cannot = |error| Prerequisite::new(format!("cannot read {name}: {error}"));
-        let file = File::open(path).map_err(cannot)?;
+        let cannot =
+            |error: &dyn Display| Prerequisite::new(format!("cannot read {name}: {error}"));
+        let file = File::open(path).map_err(|error| cannot(&error))?;
+        if path.is_dir() {
+            return Err(cannot(&"it is a folder").into());
+        }
         let bytes =
             file.metadata().ok().filter(std::fs::Metadata::is_file).map(|metadata| metadata.len());
         (Box::new(file), bytes)
@@ -231,6 +259,9 @@ fn pipeline(args: &Args) -> Result<Pipeline> {
         Locality::Host(LocalAddresses::new([], args.local.iter().copied()))
     };
     let wrong = |flag, problem| Prerequisite::new(format!("--{flag} {problem}"));
+    if args.window.0.is_zero() {
+        return Err(wrong("window", "0s: activity needs some time".into()).into());
+    }
     let exposure =
         exposure_flags(&args.exposure_nets).map_err(|text| wrong("exposure-net", text))?;
     let owners = owner_flags(&args.owners).map_err(|text| wrong("owner", text))?;
@@ -270,7 +301,12 @@ fn catalogue(folder: &Path) -> Result<Catalogue> {
     for note in &loaded.notes {
         output::note(&output::clean(&format!("catalogue: {note}")));
     }
-    loaded.catalogue.bindings().iter().for_each(say_binding);
+    let bindings = loaded.catalogue.bindings();
+    if bindings.is_empty() && loaded.errors.iter().any(|it| it.severity == Severity::Refused) {
+        let why = format!("--catalogue {}: no document in it could be used", folder.display());
+        return Err(Prerequisite::new(why).into());
+    }
+    bindings.iter().for_each(say_binding);
     Ok(loaded.catalogue)
 }
 
@@ -297,7 +333,7 @@ fn progress(bytes: Option<u64>) -> Option<indicatif::ProgressBar> {
 /// Says what ended the input early, and what of it could not be read.
 fn say_end(args: &Args, end: &ReadEnd) {
     let name = args.file.display();
-    if let Some(fault) = &end.fault {
+    for fault in &end.faults {
         output::note(&output::clean(&format!("{name}: {fault}")));
     }
     let unknown = end.packets.map_or(0, |counts| counts.link_unknown);
@@ -311,9 +347,10 @@ fn say_end(args: &Args, end: &ReadEnd) {
 
 /// Failed when the input broke off before anything was found.
 fn exit(end: &ReadEnd, counts: &FlowCounts) -> Exit {
-    let nothing = end.packets.is_some_and(|packets| packets.packets == 0)
+    let no_packet = end.packets.is_some_and(|packets| packets.packets == 0)
         && counts.value(FlowCounter::RequestHeads) == 0;
-    if end.fault.is_some() && nothing { Exit::Negative } else { Exit::Done }
+    let no_record = end.records.is_some_and(|(taken, _)| taken == 0);
+    if !end.faults.is_empty() && (no_packet || no_record) { Exit::Negative } else { Exit::Done }
 }
 
 fn finish(
@@ -326,6 +363,11 @@ fn finish(
     say_end(args, end);
     let bindings = pipeline.catalogue().bindings().iter();
     bindings.filter(|row| row.reason == BindingReason::Evidence).for_each(say_binding);
+    if now.is_some_and(|now| now < pipeline.last()) {
+        output::note(
+            "--now is before the end of the recording: what came later counts all the same",
+        );
+    }
     let now = now.unwrap_or(pipeline.last());
     match args.emit {
         None => output::print(&table(args, pipeline, end, now))?,
@@ -348,6 +390,12 @@ fn finish(
         }
         Some(Emit::Coverage) => {
             for row in pipeline.catalogue_coverage(now).documents {
+                emitter.line(&row);
+            }
+            emitter.finish()?;
+        }
+        Some(Emit::Egress) => {
+            for row in pipeline.view(now, &RowFilter::default()).egress {
                 emitter.line(&row);
             }
             emitter.finish()?;
@@ -385,8 +433,9 @@ fn table(args: &Args, pipeline: &Pipeline, end: &ReadEnd, now: UnixNs) -> String
         text.push_str(&render::coverage(&view));
     }
     text.push('\n');
-    text.push_str(&ledger::render(pipeline, end.packets));
-    if args.catalogue.is_none() && !view.endpoints.is_empty() {
+    text.push_str(&ledger::render(pipeline, end.packets, end.records));
+    let all_observed = || view.endpoints.iter().all(|row| row.state == State::Observed);
+    if args.catalogue.is_none() && !view.endpoints.is_empty() && all_observed() {
         text.push_str(NO_CATALOGUE);
     }
     text

@@ -92,7 +92,7 @@ fn tell_restored(store: &Store, restored: &Restored) {
         output::note(&format!("states are shown without the catalogue: {problem}"));
     }
     for problem in &restored.overlay_problems {
-        output::note(&format!("overlay: {problem}; the other lines hold"));
+        output::note(&format!("overlay: {problem}; what could be read holds"));
     }
 }
 

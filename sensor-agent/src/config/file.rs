@@ -19,7 +19,7 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("{}: {source}; check the path given by --config", file.display())]
+    #[error("{}: {source}; check the path", file.display())]
     Io {
         /// The file.
         file: PathBuf,

@@ -27,7 +27,7 @@ pub use policy_file::{
     PolicyFileError, read_policy, read_policy_text, read_watched_policy, unix_ns,
 };
 pub use raw::{ClientAddress, ForwardedHeader, Hook, Mode, Pin, Raw, SamplingBudget, TcAttach};
-pub(crate) use resolved::prefix;
 pub use resolved::{Config, HealthCheck, Interfaces, MetricsListen};
+pub(crate) use resolved::{SYSTEM_SOCKET, prefix};
 pub use room::{NoRoom, Room};
 pub use units::{Bytes, Share, Span};

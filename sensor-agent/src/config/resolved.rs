@@ -437,10 +437,13 @@ pub(crate) fn default_store() -> PathBuf {
     }
 }
 
+/// Control socket of root's agent where none is configured.
+pub(crate) const SYSTEM_SOCKET: &str = "/run/api-sensor/agent.sock";
+
 /// Control socket where none is configured.
 pub(crate) fn default_socket() -> PathBuf {
     if is_root() {
-        "/run/api-sensor/agent.sock".into()
+        SYSTEM_SOCKET.into()
     } else {
         user_folder("XDG_RUNTIME_DIR", ".local/state").join("agent.sock")
     }

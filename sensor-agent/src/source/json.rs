@@ -41,6 +41,13 @@ impl Record<'_> {
         {
             return Err(format!("`path` is no request target: {:?}", clip(self.target)));
         }
+        // RFC 9112, section 3.2: origin-form, absolute-form; authority and `*` for two methods.
+        let other_form = self.target.contains("://")
+            || self.target == "*"
+            || self.method.eq_ignore_ascii_case("CONNECT");
+        if !self.target.starts_with('/') && !other_form {
+            return Err(format!("`path` does not begin with `/`: {:?}", clip(self.target)));
+        }
         let host = self.host.filter(|host| !host.is_empty());
         if host.is_some_and(|host| {
             host.len() > TARGET_BYTES_MAX || host.bytes().any(|byte| byte <= b' ')

@@ -78,9 +78,14 @@ pub fn read<R: BufRead>(
     Ok(())
 }
 
+/// What the parser says; that it was line 1 of what it was given says nothing.
+fn in_line(error: &serde_json::Error) -> String {
+    error.to_string().replacen(" at line 1 column", " at column", 1)
+}
+
 /// Reads one line.
 pub fn parse(text: &[u8]) -> Result<Exchange, String> {
-    let line: Line<'_> = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+    let line: Line<'_> = serde_json::from_slice(text).map_err(|error| in_line(&error))?;
     let mut exchange = Record {
         method: &line.method,
         host: line.host.as_deref(),

@@ -4,6 +4,7 @@ use std::io::{BufReader, Read};
 
 use sensor_core::flow::Segment;
 use sensor_core::http::Exchange;
+use sensor_core::time::UnixNs;
 
 use super::packet::{PacketCounts, Walker};
 use super::pcap::{Capture, CaptureError, Input};
@@ -86,31 +87,46 @@ pub fn read_capture<R: Read>(
     CaptureEnd { counts: walker.counts(), fault }
 }
 
-/// Reads HAR or JSON lines; returns how many records were wrong, with the first fault.
-pub fn read_text<R: Read>(
-    recording: Recording<R>,
-    take: impl FnMut(Exchange),
-) -> Result<TextEnd, String> {
-    let mut end = TextEnd::default();
-    let wrong = |number: u64, fault: &str| {
-        end.wrong += 1;
-        end.first_fault.get_or_insert_with(|| format!("record {number}: {fault}"));
-    };
-    match recording {
-        Recording::Capture(_) => {}
-        Recording::Har(input) => har::read(input, take, wrong)?,
-        Recording::JsonLines(input) => {
-            jsonl::read(input, take, wrong).map_err(|error| error.to_string())?;
+/// Reads HAR or JSON lines to their end, or to where they break off. A record without a time has that of the one before it.
+pub fn read_text<R: Read>(recording: Recording<R>, mut take: impl FnMut(Exchange)) -> TextEnd {
+    let (mut taken, mut time) = (0, UnixNs::default());
+    let take = |mut exchange: Exchange| {
+        taken += 1;
+        if exchange.time == UnixNs::default() {
+            exchange.time = time;
         }
-    }
-    Ok(end)
+        time = exchange.time;
+        take(exchange);
+    };
+    let (mut wrong, mut faults) = (0, Vec::new());
+    let left_out = |number: u64, fault: &str| {
+        wrong += 1;
+        if faults.len() < FAULTS_MAX {
+            faults.push(format!("record {number} was left out: {fault}"));
+        }
+    };
+    let broken = match recording {
+        Recording::Capture(_) => None,
+        Recording::Har(input) => har::read(input, take, left_out).err(),
+        Recording::JsonLines(input) => {
+            jsonl::read(input, take, left_out).err().map(|error| error.to_string())
+        }
+    };
+    TextEnd { taken, wrong, faults, broken }
 }
 
 /// How reading a text recording ended.
 #[derive(Debug, Default)]
 pub struct TextEnd {
-    /// Records that were not requests.
+    /// Records that were requests.
+    pub taken: u64,
+    /// Records that were not.
     pub wrong: u64,
-    /// The first of them.
-    pub first_fault: Option<String>,
+    /// What was wrong with the first [`FAULTS_MAX`] of these.
+    pub faults: Vec<String>,
+    /// Why the rest was not read.
+    pub broken: Option<String>,
 }
+
+/// Wrong records that are named; the others are counted.
+pub const FAULTS_MAX: usize = 10;

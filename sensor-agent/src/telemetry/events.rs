@@ -313,7 +313,7 @@ pub struct OverlayRefused<'a> {
 impl Emit for OverlayRefused<'_> {
     fn emit(self) {
         Own::OverlayRefused.count();
-        warn!(problem = text(self.problem), "overlay: left out; the other lines hold");
+        warn!(problem = text(self.problem), "overlay: left out; what could be read holds");
     }
 }
 

@@ -50,7 +50,7 @@ impl BindingReason {
     pub const fn text(self) -> &'static str {
         match self {
             Self::BindingFile => "binding file",
-            Self::Servers => "servers of the document",
+            Self::Servers => "hosts that the document names",
             Self::LoopbackServersOnly => {
                 "only loopback servers in the document: for every host that no other document names"
             }

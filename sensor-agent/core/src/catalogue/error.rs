@@ -107,7 +107,7 @@ pub enum Problem {
     #[error("expected {expected}, found {found}")]
     WrongType { expected: &'static str, found: &'static str },
     #[error(
-        "not an API document: write `openapi: 3.0.3` or `openapi: 3.1.0` at the top (or remove the file from the folder)"
+        "not an API document: neither `openapi: 3.0.3` (or 3.1.0) nor `swagger: \"2.0\"` at the top; bindings are read from catalogue.yaml"
     )]
     NotAnApiDocument,
     #[error("version `{0}` of the OpenAPI specification is not known; 2.0, 3.0 and 3.1 are")]

@@ -13,7 +13,7 @@ Examples:
 pub(in crate::commands) struct Args {
     #[command(flatten)]
     place: Place,
-    /// Print JSON (the `coverage` of sensor.inventory/v1)
+    /// Print JSON (sensor.coverage/v1: the `coverage` of sensor.inventory/v1)
     #[arg(long)]
     json: bool,
 }
@@ -22,8 +22,9 @@ pub(in crate::commands) struct Args {
 pub(in crate::commands) fn run(args: &Args) -> Result<Exit> {
     let view = view::inventory(&args.place)?;
     if args.json {
-        let schema = &view.schema;
-        output::print_json(&serde_json::json!({ "schema": schema, "coverage": view.coverage }))?;
+        let coverage = &view.coverage;
+        let json = serde_json::json!({ "schema": "sensor.coverage/v1", "coverage": coverage });
+        output::print_json(&json)?;
     } else {
         output::print(&render::coverage(&view))?;
     }

@@ -9,8 +9,16 @@ use crate::commands::output::grouped;
 use crate::source::packet::PacketCounts;
 
 /// Makes the text.
-pub(super) fn render(pipeline: &Pipeline, packets: Option<PacketCounts>) -> String {
+pub(super) fn render(
+    pipeline: &Pipeline,
+    packets: Option<PacketCounts>,
+    records: Option<(u64, u64)>,
+) -> String {
     let mut text = String::new();
+    if let Some((taken, wrong)) = records {
+        line(&mut text, "records", taken + wrong, &[("requests", taken), ("left out", wrong)]);
+        exchanges(&mut text, pipeline);
+    }
     if let Some(counts) = packets {
         let parts = [
             ("TCP", counts.tcp),
@@ -42,35 +50,7 @@ pub(super) fn render(pipeline: &Pipeline, packets: Option<PacketCounts>) -> Stri
                 ("request not seen", flow(C::ResponsesOrphan)),
             ],
         );
-        let counts = pipeline.counts();
-        let went = |counter| counts.value(counter);
-        line(
-            &mut text,
-            "exchanges",
-            went(P::Exchanges),
-            &[
-                ("at endpoints", went(P::AtEndpoints)),
-                ("of paths that nothing shows to exist", went(P::Probing)),
-                ("in overflow rows", went(P::Overflow)),
-                ("preflights", went(P::Preflight)),
-                ("without a path", went(P::NoOperation)),
-                ("to other hosts", went(P::Egress)),
-                ("in transit", went(P::Transit)),
-            ],
-        );
-        for (counter, what) in [
-            (P::LookupsGivenUp, "took too many steps: their paths count as undeclared"),
-            (
-                P::LookupsPartial,
-                "were of services that too many documents name: not all were asked",
-            ),
-        ] {
-            if went(counter) > 0 {
-                let count = grouped(went(counter));
-                let _infallible =
-                    writeln!(text, "WARNING: {count} look-ups in the catalogue {what}");
-            }
-        }
+        exchanges(&mut text, pipeline);
         let losses = [
             ("gaps", flow(C::Gaps)),
             ("bytes in gaps", flow(C::GapBytes)),
@@ -89,6 +69,35 @@ pub(super) fn render(pipeline: &Pipeline, packets: Option<PacketCounts>) -> Stri
         let _infallible = writeln!(text, "losses: {some}");
     }
     text
+}
+
+/// Where exchanges went, however they were written down.
+fn exchanges(text: &mut String, pipeline: &Pipeline) {
+    let counts = pipeline.counts();
+    let went = |counter| counts.value(counter);
+    line(
+        text,
+        "exchanges",
+        went(P::Exchanges),
+        &[
+            ("at endpoints", went(P::AtEndpoints)),
+            ("of paths that nothing shows to exist", went(P::Probing)),
+            ("in overflow rows", went(P::Overflow)),
+            ("preflights", went(P::Preflight)),
+            ("without a path", went(P::NoOperation)),
+            ("to other hosts", went(P::Egress)),
+            ("between others (neither side is ours)", went(P::Transit)),
+        ],
+    );
+    for (counter, what) in [
+        (P::LookupsGivenUp, "took too many steps: their paths count as undeclared"),
+        (P::LookupsPartial, "were of services that too many documents name: not all were asked"),
+    ] {
+        if went(counter) > 0 {
+            let count = grouped(went(counter));
+            let _infallible = writeln!(text, "WARNING: {count} look-ups in the catalogue {what}");
+        }
+    }
 }
 
 fn line(text: &mut String, name: &str, total: u64, parts: &[(&str, u64)]) {
