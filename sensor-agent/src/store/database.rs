@@ -201,7 +201,7 @@ pub(super) struct SetAside {
 }
 
 impl Store {
-    /// Opens a store for reading what an agent left; never makes or changes one.
+    /// Opens a store for reading what an agent left; never makes one. An agent that was killed leaves one that its library has to mend first.
     pub fn open_existing(folder: &Path) -> Result<Self, OpenError> {
         let path = folder.join(FILE);
         match fs::metadata(&path) {

@@ -299,7 +299,7 @@ pub struct CoverageRow {
     pub owner: Option<String>,
 }
 
-/// What was counted beside the rows; with the rows it sums to all exchanges.
+/// What this run of the agent counted; the parts sum to all exchanges. All 0 where a store is read without an agent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct InventoryTotals {
     /// Exchanges given to the inventory, unweighted.

@@ -42,7 +42,7 @@ pub(in crate::commands) struct FilterArgs {
 enum Sort {
     /// Riskiest first
     Risk,
-    /// In the order of the table of states
+    /// By state, in the order of their table in the README
     State,
     /// Most requests first
     Requests,

@@ -315,7 +315,11 @@ impl<'p> Report<'p> {
     }
 
     fn text(&self) -> String {
-        let mut text = format!("{}: valid, {} rules\n", output::clean(self.file), self.rules.len());
+        let rules = match self.rules.len() {
+            1 => "1 rule".to_owned(),
+            count => format!("{count} rules"),
+        };
+        let mut text = format!("{}: valid, {rules}\n", output::clean(self.file));
         let rows: Vec<Vec<String>> = self
             .rules
             .iter()
