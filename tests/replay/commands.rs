@@ -109,7 +109,6 @@ fn records_are_accounted_for_and_wrong_ones_are_named() {
 fn a_wrong_flag_is_wrong_whatever_is_printed() {
     for arguments in [
         &["--emit", "exchanges", "--catalogue", "/nonexistent"][..],
-        &["--emit", "coverage"],
         &["--window", "0s"],
         &["--local", "here"],
     ] {

@@ -25,7 +25,7 @@ use sensor_ebpf::{
 use sensor_tests::packets::Dice;
 
 const POLICY: &str = "version: 1\nblock:\n  - {id: list, lists: [{file: list.txt}]}\n";
-const ENTRIES: u32 = 3_000;
+const ENTRIES: u32 = 4_500;
 
 /// An entry of either family: half single addresses, the others of every length.
 fn entry(dice: &mut Dice, six: bool) -> IpNet {
