@@ -354,7 +354,8 @@ fn instance(named: Option<String>, socket: &Path) -> Result<String, ConfigError>
             ),
         });
     }
-    if socket == default_socket() {
+    // An agent with capabilities of its own, without root, is the host's too where it answers at the host's socket.
+    if socket == default_socket() || socket == Path::new(SYSTEM_SOCKET) {
         return Ok("default".into());
     }
     let mut digest = Digest::default();
